@@ -1,0 +1,29 @@
+"""Falconet: lightweight real-time object detectors for CPUs and edge devices.
+
+`import falconet` imports nothing heavy; public names load on first use.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "load": "falconet.runtime.predictor",
+    "Predictor": "falconet.runtime.predictor",
+    "Detections": "falconet.core.types",
+    "Record": "falconet.core.types",
+    "Sample": "falconet.core.types",
+    "FalconetError": "falconet.core.errors",
+    "ConfigError": "falconet.core.errors",
+    "DataError": "falconet.core.errors",
+    "ModelError": "falconet.core.errors",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'falconet' has no attribute '{name}'")
+    return getattr(import_module(_PUBLIC[name]), name)

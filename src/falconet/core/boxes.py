@@ -1,0 +1,47 @@
+"""Pure functions on boxes: float arrays [N, 4], `xyxy` corners unless the name says otherwise."""
+
+import numpy as np
+
+from falconet.core.types import Floats
+
+
+def area(boxes: Floats) -> Floats:
+    """Areas [N] of boxes [N, 4]; 0 where a side is negative."""
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
+    return np.asarray(sides[:, 0] * sides[:, 1], np.float32)
+
+
+def pairwise_iou(boxes: Floats, others: Floats) -> Floats:
+    """Intersection over union [N, M] of boxes [N, 4] and others [M, 4]; 0 where both have no area."""
+    top_left = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    bottom_right = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    sides = np.maximum(bottom_right - top_left, 0)
+    overlap = sides[..., 0] * sides[..., 1]
+    union = area(boxes)[:, None] + area(others)[None, :] - overlap
+    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+
+
+def clip(boxes: Floats, *, height: int, width: int) -> Floats:
+    """Boxes [N, 4] cut to the picture 0..width, 0..height."""
+    return np.clip(boxes, 0, np.array([width, height, width, height], np.float32), dtype=np.float32)
+
+
+def xywh_to_xyxy(boxes: Floats) -> Floats:
+    """[N, 4] left, top, width, height to corners."""
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+
+
+def xyxy_to_xywh(boxes: Floats) -> Floats:
+    """[N, 4] corners to left, top, width, height."""
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+
+
+def cxcywh_to_xyxy(boxes: Floats) -> Floats:
+    """[N, 4] centre x, centre y, width, height to corners."""
+    half = boxes[:, 2:] / 2
+    return np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1)
+
+
+def xyxy_to_cxcywh(boxes: Floats) -> Floats:
+    """[N, 4] corners to centre x, centre y, width, height."""
+    return np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], axis=1)

@@ -1,0 +1,224 @@
+"""Strict, frozen configuration: pydantic values, YAML files with line numbers, `a.b=c` overrides.
+
+A wrong key or value stops the program before the first picture is read; all mistakes are reported at once,
+each with file, line, path and the nearest right name.
+"""
+
+import difflib
+import io
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from falconet.core.errors import ConfigError
+
+
+class Config(BaseModel):
+    """Base of every configuration value: unknown keys are errors, values do not change after creation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+ConfigType = TypeVar("ConfigType", bound=Config)
+
+
+def read_yaml(path: Path) -> CommentedMap:
+    """The mapping in a YAML file, with line numbers kept.
+
+    Raises:
+        ConfigError: unreadable file, broken YAML (with line), duplicate key, or no mapping at the top.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, name: str) -> CommentedMap:
+    """The mapping in YAML `text`; `name` stands for the file in messages. Errors as in `read_yaml`."""
+    try:
+        tree = YAML(typ="rt", pure=True).load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = "" if mark is None else f":{mark.line + 1}"
+        problem = (error.problem or str(error)).strip()
+        raise ConfigError(f"{name}{line}: is not valid YAML: {problem}") from error
+    except YAMLError as error:
+        raise ConfigError(f"{name}: is not valid YAML: {error}") from error
+    if tree is None:
+        return CommentedMap()
+    if not isinstance(tree, CommentedMap):
+        raise ConfigError(f"{name}: expected keys and values at the top, but found a {type(tree).__name__}")
+    return tree
+
+
+def write_yaml(value: Config | dict[str, Any]) -> str:
+    """YAML text of a configuration, in the order its fields are declared."""
+    tree = value.model_dump(mode="json") if isinstance(value, Config) else value
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = None
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.width = 100
+    stream = io.StringIO()
+    yaml.dump(tree, stream)
+    return stream.getvalue()
+
+
+def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """`tree` with `a.b=c` overrides merged in; values are read as YAML (`1e-3`, `[1, 2]`, `null`, `text`).
+
+    Raises:
+        ConfigError: an override without "=", with an empty key, with a value that is not YAML, or that
+            descends into something that is not a mapping.
+    """
+    for override in overrides:
+        path, separator, text = override.partition("=")
+        keys = path.split(".")
+        if not separator or not all(keys):
+            raise ConfigError(f"override '{override}': expected KEY=VALUE with a dotted key, as in train.epochs=50")
+        try:
+            value = YAML(typ="safe", pure=True).load(text) if text.strip() else None
+        except YAMLError as error:
+            raise ConfigError(f"override '{override}': the value is not valid YAML") from error
+        node: Any = tree
+        for depth, key in enumerate(keys[:-1]):
+            if node.get(key) is None:
+                node[key] = CommentedMap()
+            node = node[key]
+            if not isinstance(node, dict):
+                raise ConfigError(
+                    f"override '{override}': {'.'.join(keys[: depth + 1])} is a value, it has no keys below it"
+                )
+        node[keys[-1]] = value
+    return tree
+
+
+def validate(
+    kind: type[ConfigType], tree: dict[str, Any], *, name: str = "configuration", overrides: Sequence[str] = ()
+) -> ConfigType:
+    """`tree` as a checked value of `kind`.
+
+    Args:
+        name: file name for messages; lines are given where `tree` came from `read_yaml`.
+        overrides: the `a.b=c` texts already merged into `tree`, so that a message can name them.
+
+    Raises:
+        ConfigError: with every mistake, one per line.
+    """
+    try:
+        return kind.model_validate(plain(tree))
+    except ValidationError as error:
+        lines = [_describe(kind, tree, detail, name, overrides) for detail in error.errors()]
+        raise ConfigError("\n".join(dict.fromkeys(lines))) from error
+
+
+def plain(tree: Any) -> Any:
+    """`tree` as plain dicts and lists, without the line numbers."""
+    if isinstance(tree, dict):
+        return {key: plain(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [plain(value) for value in tree]
+    return tree
+
+
+def _describe(kind: type[Config], tree: Any, detail: Any, name: str, overrides: Sequence[str]) -> str:
+    location = _location_in_tree(tree, detail["loc"])
+    path = ".".join(str(part) for part in location)
+    origin = next((f"override '{o}'" for o in overrides if o.partition("=")[0] == path), None)
+    if origin is None:
+        line = _line(tree, location)
+        origin = name if line is None else f"{name}:{line}"
+    if detail["type"] == "extra_forbidden":
+        known = _fields_at(kind, tree, location[:-1])
+        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else f"expected one of: {', '.join(known)}"
+        return f"{origin}: {path}: unknown key; {hint}"
+    if detail["type"] == "missing":
+        return f"{origin}: {path}: is missing"
+    message = str(detail["msg"])
+    message = message.removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:] if not message[:2].isupper() else message
+    value = repr(detail["input"])
+    value = value if len(value) <= 60 else value[:57] + "..."
+    hint = ""
+    if detail["type"] == "literal_error" and isinstance(detail["input"], str):
+        choices = [choice.strip(" '") for choice in str(detail["ctx"]["expected"]).replace(" or ", ", ").split(",")]
+        near = difflib.get_close_matches(detail["input"], choices, n=1, cutoff=0.4)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+    return f"{origin}: {path or 'top level'}: {message}, but got {value}{hint}"
+
+
+def _location_in_tree(tree: Any, location: Sequence[int | str]) -> tuple[int | str, ...]:
+    """pydantic's location without the union tags it inserts: keeps the parts that lead into the tree."""
+    kept: list[int | str] = []
+    node = tree
+    for index, part in enumerate(location):
+        last = index == len(location) - 1
+        if isinstance(node, dict) and part in node:
+            kept.append(part)
+            node = node[part]
+        elif isinstance(node, list) and isinstance(part, int) and part < len(node):
+            kept.append(part)
+            node = node[part]
+        elif last and isinstance(node, dict):
+            kept.append(part)
+    return tuple(kept)
+
+
+def _line(tree: Any, location: Sequence[int | str]) -> int | None:
+    line: int | None = None
+    node = tree
+    for part in location:
+        if isinstance(node, CommentedMap) and part in node:
+            if part not in (node.lc.data or {}):
+                return None
+            line = node.lc.key(part)[0] + 1
+            node = node[part]
+        elif isinstance(node, CommentedSeq) and isinstance(part, int) and part < len(node):
+            line = node.lc.item(part)[0] + 1
+            node = node[part]
+        else:
+            return line
+    return line
+
+
+def _fields_at(kind: Any, tree: Any, location: Sequence[int | str]) -> list[str]:
+    """Field names that are allowed at `location`; of a tagged union, those of the member `tree` names."""
+    candidates, node = _configs_in(kind), tree
+    for part in location:
+        candidates = [
+            found
+            for candidate in _choose(candidates, node)
+            if isinstance(part, str) and part in candidate.model_fields
+            for found in _configs_in(candidate.model_fields[part].annotation)
+        ]
+        node = node.get(part) if isinstance(node, dict) else None
+    return sorted({name for candidate in _choose(candidates, node) for name in candidate.model_fields})
+
+
+def _choose(candidates: list[type[Config]], node: Any) -> list[type[Config]]:
+    """The candidates whose `name` literal is the one `node` carries, or all of them."""
+    if not isinstance(node, dict) or "name" not in node:
+        return candidates
+    fitting = [
+        candidate
+        for candidate in candidates
+        if "name" in candidate.model_fields
+        and node["name"] in typing.get_args(candidate.model_fields["name"].annotation)
+    ]
+    return fitting or candidates
+
+
+def _configs_in(annotation: Any) -> list[type[Config]]:
+    """The Config classes in a type annotation (through unions, Annotated and lists)."""
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        return [annotation] if issubclass(annotation, Config) else []
+    return [found for part in typing.get_args(annotation) for found in _configs_in(part)]

@@ -1,0 +1,55 @@
+"""Fit a picture to the network input. Training, evaluation, export and the runtime all use this function."""
+
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from falconet.core.types import Pixels, Placement
+
+ResizeRule = Literal["stretch", "letterbox"]
+
+
+def fit(
+    image: Pixels,
+    *,
+    height: int,
+    width: int,
+    rule: ResizeRule = "stretch",
+    pad_value: int = 114,
+    original: tuple[int, int] | None = None,
+) -> tuple[Pixels, Placement]:
+    """Resize `image` to height x width with bilinear interpolation.
+
+    Args:
+        image: uint8 [H, W, 3].
+        height, width: of the network input, in pixels.
+        rule: "stretch" changes the aspect ratio to fill the input; "letterbox" keeps it, centres the picture
+            and fills the rest with `pad_value`.
+        original: (height, width) of the picture as stored, when `image` was decoded at a reduced scale; boxes
+            are mapped back to those pixels.
+
+    Returns:
+        uint8 [height, width, 3] and the placement that maps boxes between original and input pixels.
+    """
+    stored_height, stored_width = original or image.shape[:2]
+    if rule == "stretch":
+        inner_height, inner_width = height, width
+    else:
+        ratio = min(height / stored_height, width / stored_width)
+        inner_height = min(height, max(1, round(stored_height * ratio)))
+        inner_width = min(width, max(1, round(stored_width * ratio)))
+    resized = image
+    if image.shape[:2] != (inner_height, inner_width):
+        resized = cv2.resize(image, (inner_width, inner_height), interpolation=cv2.INTER_LINEAR)
+    top, left = (height - inner_height) // 2, (width - inner_width) // 2
+    if (inner_height, inner_width) != (height, width):
+        canvas = np.full((height, width, 3), pad_value, np.uint8)
+        canvas[top : top + inner_height, left : left + inner_width] = resized
+        resized = canvas
+    placement = Placement(
+        scale=(inner_width / stored_width, inner_height / stored_height),
+        offset=(float(left), float(top)),
+        original=(stored_height, stored_width),
+    )
+    return np.ascontiguousarray(resized), placement

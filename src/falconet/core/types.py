@@ -1,0 +1,165 @@
+"""The data types that run through Falconet: plain arrays, checked on creation.
+
+Boxes are float32 `xyxy` corners everywhere; each type says in which pixels. A box covers the continuous
+area between its corners, so its width is x2 - x1 (no "+ 1").
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Pixels = NDArray[np.uint8]
+
+
+def _boxes(value: Any, owner: str) -> Floats:
+    boxes = np.asarray(value, dtype=np.float32)
+    if boxes.size == 0:
+        boxes = boxes.reshape(0, 4)
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"{owner}.boxes must have shape [N, 4] (x1, y1, x2, y2), but got {list(boxes.shape)}")
+    return boxes
+
+
+def _vector(value: Any, dtype: Any, length: int, name: str) -> Any:
+    vector = np.asarray(value, dtype=dtype)
+    if vector.shape != (length,):
+        raise ValueError(f"{name} must have shape [{length}], one per box, but got {list(vector.shape)}")
+    return vector
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One picture of a data set with its boxes, without its pixels.
+
+    Attributes:
+        image_id: unique within the data set: an int where the source has one (COCO), else a string.
+        path: the picture's file.
+        width, height: in pixels as displayed (EXIF orientation applied); None where the source does not say.
+        boxes: [G, 4] xyxy in pixels of the picture as displayed.
+        labels: [G] index into the data set's class names.
+        crowd: [G] True where a box marks a crowd: ignored by training, not counted by evaluation.
+        areas: [G] object area in square pixels, for the small/medium/large split; None: box areas count.
+        source: "file:line" or "file (id ..)", for messages.
+    """
+
+    image_id: int | str
+    path: Path
+    width: int | None
+    height: int | None
+    boxes: Floats
+    labels: Ints
+    crowd: NDArray[np.bool_]
+    areas: Floats | None = None
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        boxes = _boxes(self.boxes, "Record")
+        object.__setattr__(self, "boxes", boxes)
+        object.__setattr__(self, "labels", _vector(self.labels, np.int64, len(boxes), "Record.labels"))
+        object.__setattr__(self, "crowd", _vector(self.crowd, np.bool_, len(boxes), "Record.crowd"))
+        if self.areas is not None:
+            object.__setattr__(self, "areas", _vector(self.areas, np.float32, len(boxes), "Record.areas"))
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A picture in memory with its boxes.
+
+    Attributes:
+        image: uint8 [H, W, 3], channels blue, green, red (OpenCV's order).
+        boxes: [G, 4] xyxy in pixels of `image`.
+        labels: [G] class indices.
+    """
+
+    image: Pixels
+    boxes: Floats
+    labels: Ints
+
+    def __post_init__(self) -> None:
+        if self.image.dtype != np.uint8 or self.image.ndim != 3 or self.image.shape[2] != 3:
+            raise ValueError(
+                f"Sample.image must be uint8 [H, W, 3], but got {self.image.dtype} {list(self.image.shape)}"
+            )
+        boxes = _boxes(self.boxes, "Sample")
+        object.__setattr__(self, "boxes", boxes)
+        object.__setattr__(self, "labels", _vector(self.labels, np.int64, len(boxes), "Sample.labels"))
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a picture lies in the network input: input = original * scale + offset, per axis.
+
+    Attributes:
+        scale: (x, y) network pixels per original pixel.
+        offset: (x, y) network pixels left of and above the picture (letterbox), 0 when stretched.
+        original: (height, width) of the picture.
+    """
+
+    scale: tuple[float, float]
+    offset: tuple[float, float]
+    original: tuple[int, int]
+
+    def to_input(self, boxes: Floats) -> Floats:
+        """Boxes [N, 4] from original pixels to network-input pixels."""
+        scale = np.array(self.scale * 2, np.float32)
+        offset = np.array(self.offset * 2, np.float32)
+        return np.asarray(boxes, np.float32).reshape(-1, 4) * scale + offset
+
+    def to_original(self, boxes: Floats) -> Floats:
+        """Boxes [N, 4] from network-input pixels to original pixels, clipped to the picture."""
+        scale = np.array(self.scale * 2, np.float32)
+        offset = np.array(self.offset * 2, np.float32)
+        height, width = self.original
+        boxes = (np.asarray(boxes, np.float32).reshape(-1, 4) - offset) / scale
+        return np.clip(boxes, 0.0, np.array([width, height, width, height], np.float32), dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """What was found in one picture, best score first.
+
+    Attributes:
+        boxes: [N, 4] xyxy in pixels of the original picture.
+        scores: [N] 0..1.
+        labels: [N] index into `names`.
+        names: class names of the model.
+    """
+
+    boxes: Floats
+    scores: Floats
+    labels: Ints
+    names: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        boxes = _boxes(self.boxes, "Detections")
+        object.__setattr__(self, "boxes", boxes)
+        object.__setattr__(self, "scores", _vector(self.scores, np.float32, len(boxes), "Detections.scores"))
+        object.__setattr__(self, "labels", _vector(self.labels, np.int64, len(boxes), "Detections.labels"))
+        if self.names and len(boxes) and not 0 <= self.labels.min() <= self.labels.max() < len(self.names):
+            raise ValueError(
+                f"Detections.labels must lie in 0..{len(self.names) - 1} for {len(self.names)} names, "
+                f"but got {self.labels.min()}..{self.labels.max()}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __iter__(self) -> Iterator[tuple[str, float, tuple[float, float, float, float]]]:
+        """(class name, score, (x1, y1, x2, y2)) for each detection."""
+        for box, score, label in zip(self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True):
+            yield self.name(label), score, (box[0], box[1], box[2], box[3])
+
+    def name(self, label: int) -> str:
+        """The name of a class index; "class N" where the model carries no names."""
+        return self.names[label] if self.names else f"class {label}"
+
+    def above(self, score: float) -> "Detections":
+        """Those with a score greater than `score`."""
+        keep = self.scores > score
+        return Detections(self.boxes[keep], self.scores[keep], self.labels[keep], self.names)

@@ -1,0 +1,61 @@
+"""Everything between the pixels of a picture and its boxes, as one module that exports as it stands."""
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from falconet.core.manifest import Preprocess
+from falconet.models.detector import Detector
+from falconet.models.types import Decoded
+
+
+class Normalize(nn.Module):
+    """uint8 pixels, blue-green-red, rows x columns x channels, to the network's input.
+
+    One multiply-add on the NHWC pixels; the permuted result is in channels-last memory format.
+    """
+
+    def __init__(self, preprocess: Preprocess) -> None:
+        super().__init__()
+        self.flip = preprocess.channels == "rgb"
+        self.register_buffer("scale", 1.0 / torch.tensor(preprocess.std), persistent=False)
+        self.register_buffer(
+            "shift", -torch.tensor(preprocess.mean) / torch.tensor(preprocess.std), persistent=False
+        )
+
+    def forward(self, pixels: UInt8[Tensor, "B H W 3"]) -> Float[Tensor, "B 3 H W"]:
+        if self.flip:
+            pixels = pixels.flip(-1)
+        return torch.addcmul(self.shift, pixels.to(self.scale.dtype), self.scale).permute(0, 3, 1, 2)
+
+
+class Deployable(nn.Module):
+    """uint8 pixels in, clipped boxes and scores out; the same for every architecture.
+
+    Only the best points are decoded: those whose best class scores highest. As NMS takes at most
+    `max_points` (box, class) pairs, no detection is lost.
+
+    Args:
+        detector: in eval mode; fuse it first for speed.
+        preprocess: input size and normalisation.
+        max_points: decoded per image; keep it at least as large as `Selection.max_candidates`.
+    """
+
+    def __init__(self, detector: Detector, preprocess: Preprocess, *, max_points: int = 1000) -> None:
+        super().__init__()
+        self.normalize = Normalize(preprocess)
+        self.detector = detector
+        self.max_points = max_points
+
+    def forward(self, pixels: UInt8[Tensor, "B H W 3"]) -> Decoded:
+        """Boxes [B, N, 4] xyxy in network-input pixels, clipped to the input, and scores [B, N, C]."""
+        raw = self.detector(self.normalize(pixels))
+        if raw.logits.shape[1] > self.max_points:
+            ranking = raw.logits.amax(-1)
+            if raw.objectness is not None:
+                ranking = ranking.sigmoid() * raw.objectness.squeeze(-1).sigmoid()
+            raw = raw.take(ranking.topk(self.max_points, dim=1).indices)
+        boxes, scores = self.detector.decode(raw)
+        height, width = pixels.shape[1:3]
+        limit = boxes.new_tensor([width, height, width, height])
+        return Decoded(torch.minimum(boxes.clamp(min=0), limit), scores)

@@ -1,0 +1,57 @@
+"""Detector: backbone -> neck -> head. A network is only a network; what trains or exports it wraps it."""
+
+from typing import Protocol
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from falconet.models.types import Decoded, Features, Raw, Trace
+
+
+class Backbone(Protocol):
+    """What a detector needs of a backbone: an `nn.Module` that states what it returns."""
+
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def __call__(self, images: Float[Tensor, "B 3 H W"]) -> Features: ...
+
+
+class Head(Protocol):
+    """What a detector needs of a head: predictions from features, boxes from predictions."""
+
+    def __call__(self, features: Features, size: tuple[int, int]) -> Raw: ...
+
+    def decode(self, raw: Raw) -> Decoded: ...
+
+
+class Detector(nn.Module):
+    """A detection network.
+
+    Args:
+        backbone: images to features, finest level first.
+        neck: features to features.
+        head: features to `Raw`; its `decode` turns `Raw` into boxes and scores.
+    """
+
+    def __init__(self, backbone: nn.Module, neck: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.neck = neck
+        self.head = head
+
+    def trace(self, images: Float[Tensor, "B 3 H W"]) -> Trace:
+        """The forward pass with its intermediate features, for a criterion. Images are normalised."""
+        backbone = self.backbone(images)
+        neck = self.neck(backbone)
+        height, width = images.shape[-2:]
+        return Trace(backbone, neck, self.head(neck, (height, width)))
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Raw:
+        """Raw predictions of normalised images."""
+        return self.trace(images).raw
+
+    def decode(self, raw: Raw) -> Decoded:
+        """Boxes and scores of raw predictions."""
+        decoded: Decoded = self.head.decode(raw)
+        return decoded

@@ -1,0 +1,70 @@
+"""What flows between the parts of a detector.
+
+Letters of the legend: B images, C classes, P predictions over all levels, K numbers per box code,
+H W rows and columns.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Features = Sequence[Tensor]
+"""Feature maps [B, channels, H, W], finest level first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Priors:
+    """The places predictions stand for, level after level, row after row.
+
+    Attributes:
+        points: [P, 2] or, after `Raw.take`, [B, P, 2]: x, y of each place in network-input pixels. Whether
+            that is a cell's corner or its centre is the architecture's choice (see its file).
+        strides: [P, 1] or [B, P, 1]: pixels per cell of the place's level.
+    """
+
+    points: Float[Tensor, "*B P 2"]
+    strides: Float[Tensor, "*B P 1"]
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """What a head computes, before any activation."""
+
+    logits: Float[Tensor, "B P C"]
+    box_code: Float[Tensor, "B P K"]
+    objectness: Float[Tensor, "B P 1"] | None
+    priors: Priors
+
+    def take(self, index: Int[Tensor, "B N"]) -> "Raw":
+        """The predictions at `index` of each image."""
+
+        def pick(values: Tensor) -> Tensor:
+            return torch.gather(values, 1, index[..., None].expand(-1, -1, values.shape[-1]))
+
+        return Raw(
+            logits=pick(self.logits),
+            box_code=pick(self.box_code),
+            objectness=None if self.objectness is None else pick(self.objectness),
+            priors=Priors(self.priors.points[index], self.priors.strides[index]),
+        )
+
+
+class Decoded(NamedTuple):
+    """Boxes and scores of all predictions; identical for every architecture."""
+
+    boxes: Float[Tensor, "B P 4"]
+    """xyxy in network-input pixels, not clipped."""
+    scores: Float[Tensor, "B P C"]
+    """0..1."""
+
+
+class Trace(NamedTuple):
+    """Everything a criterion may learn from: the forward pass with its intermediate features."""
+
+    backbone: Features
+    neck: Features
+    raw: Raw
