@@ -1,0 +1,1 @@
+"""Networks, nothing else: backbones, necks, heads. Needs torch (`pip install falconet[train]`)."""

@@ -1,0 +1,1 @@
+"""Everything that is thrown away after training."""

@@ -1,0 +1,56 @@
+"""What a training step sees: uint8 pixels and padded targets."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from falconet.core.types import Placement, Sample
+
+
+class Targets(NamedTuple):
+    """Ground truth of a batch, padded to the largest number of boxes G (0 is allowed)."""
+
+    boxes: Float[Tensor, "B G 4"]
+    """xyxy in network-input pixels; zeros where padded."""
+    labels: Int[Tensor, "B G"]
+    """class indices; 0 where padded."""
+    mask: Bool[Tensor, "B G"]
+    """True where a box is real."""
+
+
+class Batch(NamedTuple):
+    """A batch as the loader delivers it."""
+
+    pixels: UInt8[Tensor, "B H W 3"]
+    """blue-green-red; normalised by the model (`Normalize`), not by the loader."""
+    targets: Targets
+    indices: Int[Tensor, " B"]
+    """positions in the data set's records."""
+    placements: tuple[Placement, ...] = ()
+    """how each picture lies in the input (evaluation only)."""
+
+
+def pad_targets(boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> Targets:
+    """Boxes [G_i, 4] and labels [G_i] of each image as padded tensors."""
+    most = max((len(b) for b in boxes), default=0)
+    padded_boxes = torch.zeros(len(boxes), most, 4)
+    padded_labels = torch.zeros(len(boxes), most, dtype=torch.int64)
+    mask = torch.zeros(len(boxes), most, dtype=torch.bool)
+    for row, (image_boxes, image_labels) in enumerate(zip(boxes, labels, strict=True)):
+        count = len(image_boxes)
+        padded_boxes[row, :count] = torch.from_numpy(np.asarray(image_boxes, np.float32).reshape(-1, 4))
+        padded_labels[row, :count] = torch.from_numpy(np.asarray(image_labels, np.int64))
+        mask[row, :count] = True
+    return Targets(padded_boxes, padded_labels, mask)
+
+
+def collate(samples: Sequence[tuple[int, Sample, Placement | None]]) -> Batch:
+    """(index, sample, placement) of each image as one batch; all images have the input's size."""
+    pixels = torch.from_numpy(np.stack([sample.image for _, sample, _ in samples]))
+    targets = pad_targets([s.boxes for _, s, _ in samples], [s.labels for _, s, _ in samples])
+    indices = torch.tensor([index for index, _, _ in samples], dtype=torch.int64)
+    return Batch(pixels, targets, indices, tuple(p for _, _, p in samples if p is not None))
