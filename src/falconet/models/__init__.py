@@ -1,1 +1,45 @@
-"""Networks, nothing else: backbones, necks, heads. Needs torch (`pip install falconet[train]`)."""
+"""Networks, nothing else: backbones, necks, heads. Needs torch (`pip install 'falconet[train]'`)."""
+
+from falconet.core.manifest import Preprocess
+from falconet.models.backbones import ShuffleNetV2Config
+from falconet.models.detector import Detector
+from falconet.models.nanodet_plus import GhostPANConfig, NanoDetPlusConfig, NanoDetPlusHeadConfig
+
+ModelConfig = NanoDetPlusConfig
+"""What `model:` in a run file may hold. A second architecture makes it a union told apart by `name`."""
+
+MODELS: dict[str, type[ModelConfig]] = {
+    "nanodet-plus": NanoDetPlusConfig,
+}
+"""Model configurations by name, in the order of the documentation."""
+
+_WIDE = {
+    "backbone": ShuffleNetV2Config(width=1.5),
+    "neck": GhostPANConfig(channels=128),
+    "head": NanoDetPlusHeadConfig(channels=128),
+}
+
+PRESETS: dict[str, ModelConfig] = {
+    "nanodet-plus-m-320": NanoDetPlusConfig(),
+    "nanodet-plus-m-416": NanoDetPlusConfig(input=Preprocess(height=416, width=416)),
+    "nanodet-plus-m-1.5x-320": NanoDetPlusConfig(**_WIDE),
+    "nanodet-plus-m-1.5x-416": NanoDetPlusConfig(input=Preprocess(height=416, width=416), **_WIDE),
+    "nanodet-plus-demo": NanoDetPlusConfig(
+        input=Preprocess(height=256, width=256),
+        backbone=ShuffleNetV2Config(width=0.5),
+        neck=GhostPANConfig(channels=64, kernel_size=3),
+        head=NanoDetPlusHeadConfig(channels=64, kernel_size=3),
+    ),
+}
+"""Ready-made model configurations by name."""
+
+
+def build(config: ModelConfig, num_classes: int) -> Detector:
+    """The detector that `config` describes, for `num_classes` classes, with fresh weights in training mode.
+
+    Weights are drawn from torch's global generator: seed it for equal weights.
+    """
+    return config.build(num_classes)
+
+
+__all__ = ["MODELS", "PRESETS", "Detector", "ModelConfig", "build"]

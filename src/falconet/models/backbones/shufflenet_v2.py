@@ -1,0 +1,187 @@
+"""ShuffleNetV2: Ma, Zhang, Zheng, Sun, "ShuffleNet V2: Practical Guidelines for Efficient CNN Architecture
+Design", ECCV 2018 (arXiv:1807.11164), table 5 and figure 3 (c), (d).
+
+A unit sends half of its channels through a bottleneck of pointwise, depthwise and pointwise convolution, lets the
+other half pass, and interleaves both ("channel shuffle"). Here the two halves stay two tensors: the next unit
+takes the interleaved first and second halves directly from them, so that no tensor is joined only to be split.
+The numbers are those of the original.
+
+Own differences: `with_last_conv` and `activation` follow RangiLyu/nanodet. Initialisation as there.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+
+from falconet.core.config import Config
+from falconet.models.layers import Activation, ConvNormAct
+
+STEM_CHANNELS = 24
+LAST_CHANNELS = {0.5: 1024, 1.0: 1024, 1.5: 1024, 2.0: 2048}
+STAGE_CHANNELS = {
+    0.5: (48, 96, 192),
+    1.0: (116, 232, 464),
+    1.5: (176, 352, 704),
+    2.0: (244, 488, 976),
+}
+STAGE_UNITS = (4, 8, 4)
+Stage = Literal[2, 3, 4]
+
+
+class ShuffleNetV2Config(Config):
+    """ShuffleNetV2 as a backbone."""
+
+    name: Literal["shufflenet-v2"] = "shufflenet-v2"
+    width: Literal[0.5, 1.0, 1.5, 2.0] = Field(default=1.0, description="multiple of the number of channels")
+    out_stages: tuple[Stage, ...] = Field(
+        default=(2, 3, 4), min_length=1, description="stages that are returned: strides 8, 16, 32"
+    )
+    activation: Activation = "leaky-relu"
+    with_last_conv: bool = Field(
+        default=False, description="stage 4 ends with the classifier's 1x1 convolution"
+    )
+
+    @field_validator("out_stages")
+    @classmethod
+    def _ascending(cls, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+        if list(stages) != sorted(set(stages)):
+            raise ValueError("stages must ascend, each at most once, as in [2, 3, 4]")
+        return stages
+
+    def build(self) -> "ShuffleNetV2":
+        """The backbone, with fresh weights."""
+        return ShuffleNetV2(
+            width=self.width,
+            out_stages=self.out_stages,
+            activation=self.activation,
+            with_last_conv=self.with_last_conv,
+        )
+
+
+def interleave(
+    first: Float[Tensor, "B C H W"], second: Float[Tensor, "B C H W"]
+) -> Float[Tensor, "B 2*C H W"]:
+    """Channels of both in turn: first 0, second 0, first 1, ...; in channels-last memory format."""
+    pair = torch.stack((first.permute(0, 2, 3, 1), second.permute(0, 2, 3, 1)), dim=-1)
+    return pair.flatten(3).permute(0, 3, 1, 2)
+
+
+class Bottleneck(nn.Sequential):
+    """Pointwise, depthwise (no activation), pointwise convolution."""
+
+    def __init__(self, in_channels: int, channels: int, *, stride: int, activation: Activation) -> None:
+        super().__init__(
+            ConvNormAct(in_channels, channels, activation=activation),
+            ConvNormAct(channels, channels, 3, stride=stride, depthwise=True, activation="none"),
+            ConvNormAct(channels, channels, activation=activation),
+        )
+
+
+class DownUnit(nn.Module):
+    """Halves the resolution: features [B, I, H, W] to two halves [B, channels, ceil(H / 2), ceil(W / 2)]."""
+
+    def __init__(self, in_channels: int, channels: int, *, activation: Activation) -> None:
+        super().__init__()
+        self.shortcut = nn.Sequential(
+            ConvNormAct(in_channels, in_channels, 3, stride=2, depthwise=True, activation="none"),
+            ConvNormAct(in_channels, channels, activation=activation),
+        )
+        self.branch = Bottleneck(in_channels, channels, stride=2, activation=activation)
+
+    def forward(self, features: Float[Tensor, "B I H W"]) -> tuple[Tensor, Tensor]:
+        return self.shortcut(features), self.branch(features)
+
+
+class Unit(nn.Module):
+    """Two halves [B, channels, H, W] to two halves of the same shape: one passed on, one computed."""
+
+    def __init__(self, channels: int, *, activation: Activation) -> None:
+        super().__init__()
+        self.branch = Bottleneck(channels, channels, stride=1, activation=activation)
+
+    def forward(
+        self, first: Float[Tensor, "B C H W"], second: Float[Tensor, "B C H W"]
+    ) -> tuple[Float[Tensor, "B C H W"], Float[Tensor, "B C H W"]]:
+        first_low, first_high = first.chunk(2, dim=1)
+        second_low, second_high = second.chunk(2, dim=1)
+        return interleave(first_low, second_low), self.branch(interleave(first_high, second_high))
+
+
+class ShuffleStage(nn.Module):
+    """A unit that halves the resolution and `units` - 1 more."""
+
+    def __init__(self, in_channels: int, out_channels: int, units: int, *, activation: Activation) -> None:
+        super().__init__()
+        half = out_channels // 2
+        self.down = DownUnit(in_channels, half, activation=activation)
+        self.units = nn.ModuleList(Unit(half, activation=activation) for _ in range(units - 1))
+
+    def forward(self, features: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O h w"]:
+        first, second = self.down(features)
+        for unit in self.units:
+            first, second = unit(first, second)
+        return interleave(first, second)
+
+
+class ShuffleNetV2(nn.Module):
+    """ShuffleNetV2 without its classifier.
+
+    Args:
+        width: a key of `STAGE_CHANNELS`.
+        out_stages: stages whose output is returned, ascending.
+        activation: of all convolutions but the depthwise ones, which have none.
+        with_last_conv: stage 4 ends with the 1x1 convolution to 1024 (width 2: 2048) channels.
+
+    Attributes:
+        channels, strides: of what is returned.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: float = 1.0,
+        out_stages: Sequence[int] = (2, 3, 4),
+        activation: Activation = "relu",
+        with_last_conv: bool = False,
+    ) -> None:
+        super().__init__()
+        widths = STAGE_CHANNELS[width]
+        self.out_stages = tuple(out_stages)
+        self.stem = ConvNormAct(3, STEM_CHANNELS, 3, stride=2, activation=activation)
+        self.pool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.stages = nn.ModuleList(
+            ShuffleStage(in_channels, out_channels, units, activation=activation)
+            for in_channels, out_channels, units in zip(
+                (STEM_CHANNELS, *widths[:-1]), widths, STAGE_UNITS, strict=True
+            )
+        )
+        self.last_conv = nn.Identity()
+        returned = dict(zip((2, 3, 4), widths, strict=True))
+        if with_last_conv:
+            returned[4] = LAST_CHANNELS[width]
+            self.last_conv = ConvNormAct(widths[-1], returned[4], activation=activation)
+        self.channels = tuple(returned[stage] for stage in self.out_stages)
+        self.strides = tuple(2 ** (stage + 1) for stage in self.out_stages)
+        self._initialise()
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> list[Tensor]:
+        features = self.pool(self.stem(images))
+        outputs = []
+        for number, stage in enumerate(self.stages, start=2):
+            features = stage(features)
+            if number == 4:
+                features = self.last_conv(features)
+            if number in self.out_stages:
+                outputs.append(features)
+        return outputs
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=1.0 / module.weight.shape[1])
+            elif isinstance(module, nn.BatchNorm2d):
+                nn.init.constant_(module.bias, 0.0001)

@@ -1,0 +1,112 @@
+"""Layers that every network is made of. Convolution, norm and activation meet only here."""
+
+from collections.abc import Callable
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+Activation = Literal["relu", "relu6", "leaky-relu", "silu", "hard-swish", "none"]
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": lambda: nn.ReLU(inplace=True),
+    "relu6": lambda: nn.ReLU6(inplace=True),
+    "leaky-relu": lambda: nn.LeakyReLU(0.1, inplace=True),
+    "silu": lambda: nn.SiLU(inplace=True),
+    "hard-swish": lambda: nn.Hardswish(inplace=True),
+    "none": nn.Identity,
+}
+"""Activations by the name a run file uses. The slope of "leaky-relu" is 0.1, as in NanoDet and YOLO."""
+
+
+class DepthwiseConv2d(nn.Conv2d):
+    """A convolution that filters every channel by itself: [B, C, H, W] to [B, C, ceil(H / stride), ...].
+
+    Args:
+        channels: in and out.
+        kernel_size: odd; the input is padded by half of it.
+        stride: step of the filter.
+        bias: add one number per channel.
+    """
+
+    def __init__(self, channels: int, kernel_size: int, *, stride: int = 1, bias: bool = False) -> None:
+        super().__init__(
+            channels, channels, kernel_size, stride, padding=kernel_size // 2, groups=channels, bias=bias
+        )
+
+
+class ConvNormAct(nn.Module):
+    """Convolution without bias, batch norm, activation: the block nearly everything is made of.
+
+    Args:
+        in_channels, out_channels: of the convolution.
+        kernel_size: odd; the input is padded by half of it, so the output's side is ceil(side / stride).
+        stride: step of the filter.
+        depthwise: filter every channel by itself; in_channels and out_channels must be equal.
+        activation: a key of `ACTIVATIONS`; "none" leaves the norm's output.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 1,
+        *,
+        stride: int = 1,
+        depthwise: bool = False,
+        activation: Activation = "relu",
+    ) -> None:
+        super().__init__()
+        if depthwise:
+            assert in_channels == out_channels, "a depthwise convolution keeps the number of channels"
+            self.conv: nn.Conv2d = DepthwiseConv2d(in_channels, kernel_size, stride=stride)
+        else:
+            self.conv = nn.Conv2d(
+                in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False
+            )
+        self.norm = nn.BatchNorm2d(out_channels)
+        self.act = ACTIVATIONS[activation]()
+
+    def forward(self, features: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O h w"]:
+        return self.act(self.norm(self.conv(features)))
+
+    def fused(self) -> nn.Module:
+        """The same function with the norm folded into the convolution. Needs eval mode."""
+        conv = fuse_conv_bn_eval(self.conv, self.norm)
+        return conv if isinstance(self.act, nn.Identity) else nn.Sequential(conv, self.act)
+
+
+class SeparableConv(nn.Module):
+    """Depthwise, then pointwise convolution, each with norm and activation (MobileNets, 2017, section 3.1).
+
+    Args:
+        in_channels, out_channels: of the pair.
+        kernel_size, stride: of the depthwise convolution.
+        activation: a key of `ACTIVATIONS`, used after both.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        activation: Activation = "relu",
+    ) -> None:
+        super().__init__()
+        self.depthwise = ConvNormAct(
+            in_channels, in_channels, kernel_size, stride=stride, depthwise=True, activation=activation
+        )
+        self.pointwise = ConvNormAct(in_channels, out_channels, activation=activation)
+
+    def forward(self, features: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O h w"]:
+        return self.pointwise(self.depthwise(features))
+
+
+def kaiming_init(module: nn.Module) -> None:
+    """Draw the weights of all convolutions in `module` from N(0, 2 / fan_out)."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")

@@ -1,0 +1,295 @@
+"""NanoDet-Plus: RangiLyu/nanodet, version 1.0.0-alpha (https://github.com/RangiLyu/nanodet, Apache-2.0).
+
+Backbone, then GhostPAN (a path aggregation network, arXiv:1803.01534, of ghost modules, arXiv:1911.11907), then a
+head of depthwise-separable convolutions without weight sharing between levels. Boxes are distributions over
+`reg_max` + 1 distances per side, in strides ("Generalized Focal Loss", arXiv:2006.04388, section 3.2), measured
+from the top left corner of a cell: places lie at index * stride, without the half-cell offset.
+
+What trains it (assign-guidance branch, assigner, losses) is in `falconet.train.criteria.nanodet_plus`.
+
+Where we differ from the source:
+* Sides that are not multiples of 32 work: upsampling goes to the size of the finer level instead of doubling.
+* The box part of the last convolution starts with bias 0 instead of the classes' bias; a softmax does not see
+  the difference.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+
+from falconet.core.config import Config
+from falconet.core.manifest import Preprocess
+from falconet.models.backbones import BackboneConfig, ShuffleNetV2Config
+from falconet.models.detector import Detector
+from falconet.models.layers import Activation, ConvNormAct, SeparableConv, kaiming_init
+from falconet.models.priors import make_priors
+from falconet.models.types import Decoded, Features, Priors, Raw
+
+CLASS_PRIOR = 0.01
+"""Score of every class before training."""
+
+
+class GhostPANConfig(Config):
+    """The neck of NanoDet-Plus."""
+
+    channels: int = Field(default=96, ge=8, le=1024, description="of every level; even")
+    kernel_size: Literal[3, 5, 7] = Field(default=5, description="of the depthwise convolutions")
+    extra_levels: int = Field(
+        default=1, ge=0, le=3, description="levels coarser than the backbone's coarsest"
+    )
+    activation: Activation = "leaky-relu"
+
+    @field_validator("channels")
+    @classmethod
+    def _even(cls, channels: int) -> int:
+        if channels % 2:
+            raise ValueError("channels must be even: a ghost module makes two halves")
+        return channels
+
+
+class NanoDetPlusHeadConfig(Config):
+    """The head of NanoDet-Plus."""
+
+    channels: int = Field(default=96, ge=8, le=1024, description="of the stacked convolutions")
+    stacked_convs: int = Field(
+        default=2, ge=1, le=8, description="depthwise-separable convolutions per level"
+    )
+    kernel_size: Literal[3, 5, 7] = 5
+    reg_max: int = Field(default=7, ge=1, le=64, description="largest distance of a side, in strides")
+    activation: Activation = "leaky-relu"
+
+
+class NanoDetPlusConfig(Config):
+    """NanoDet-Plus. The defaults are those of NanoDet-Plus-m at 320 x 320."""
+
+    name: Literal["nanodet-plus"] = "nanodet-plus"
+    input: Preprocess = Preprocess()
+    backbone: BackboneConfig = ShuffleNetV2Config()
+    neck: GhostPANConfig = GhostPANConfig()
+    head: NanoDetPlusHeadConfig = NanoDetPlusHeadConfig()
+
+    def build(self, num_classes: int) -> Detector:
+        """The detector, with fresh weights."""
+        backbone = self.backbone.build()
+        neck = GhostPAN(
+            backbone.channels,
+            self.neck.channels,
+            strides=backbone.strides,
+            kernel_size=self.neck.kernel_size,
+            extra_levels=self.neck.extra_levels,
+            activation=self.neck.activation,
+        )
+        head = NanoDetPlusHead(
+            self.neck.channels,
+            num_classes,
+            strides=neck.strides,
+            channels=self.head.channels,
+            stacked_convs=self.head.stacked_convs,
+            kernel_size=self.head.kernel_size,
+            reg_max=self.head.reg_max,
+            activation=self.head.activation,
+        )
+        return Detector(backbone, neck, head)
+
+
+class GhostModule(nn.Module):
+    """A pointwise convolution for half of the channels, a cheap depthwise 3x3 of it for the other half."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, activation: Activation) -> None:
+        super().__init__()
+        half = out_channels // 2
+        self.primary = ConvNormAct(in_channels, half, activation=activation)
+        self.cheap = ConvNormAct(half, half, 3, depthwise=True, activation=activation)
+
+    def forward(self, features: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O H W"]:
+        primary = self.primary(features)
+        return torch.cat((primary, self.cheap(primary)), dim=1)
+
+
+class GhostBlock(nn.Module):
+    """Two ghost modules and a shortcut of a depthwise and a pointwise convolution."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, kernel_size: int, activation: Activation
+    ) -> None:
+        super().__init__()
+        self.ghosts = nn.Sequential(
+            GhostModule(in_channels, out_channels, activation=activation),
+            GhostModule(out_channels, out_channels, activation="none"),
+        )
+        self.shortcut = nn.Sequential(
+            ConvNormAct(in_channels, in_channels, kernel_size, depthwise=True, activation="none"),
+            ConvNormAct(in_channels, out_channels, activation="none"),
+        )
+
+    def forward(self, features: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O H W"]:
+        return self.ghosts(features) + self.shortcut(features)
+
+
+class GhostPAN(nn.Module):
+    """Features of a backbone to as many levels, plus `extra_levels`, of equal channels.
+
+    Args:
+        in_channels: of each input, finest level first.
+        channels: of each output.
+        strides: of each input, pixels per cell.
+        kernel_size: of the depthwise convolutions.
+        extra_levels: each is the sum of two stride-2 convolutions: one of the coarsest reduced input (for the
+            first extra level; then of the previous extra level), one of the coarsest output so far.
+        activation: of all convolutions that have one.
+
+    Attributes:
+        channels, strides: of what is returned.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        channels: int,
+        *,
+        strides: Sequence[int],
+        kernel_size: int = 5,
+        extra_levels: int = 1,
+        activation: Activation = "leaky-relu",
+    ) -> None:
+        super().__init__()
+        steps = len(in_channels) - 1
+
+        def halve() -> SeparableConv:
+            return SeparableConv(channels, channels, kernel_size, stride=2, activation=activation)
+
+        def merge() -> GhostBlock:
+            return GhostBlock(2 * channels, channels, kernel_size=kernel_size, activation=activation)
+
+        self.reduce = nn.ModuleList(
+            ConvNormAct(count, channels, activation=activation) for count in in_channels
+        )
+        # Both lists in the order of use: top_down starts at the coarsest level, bottom_up at the finest.
+        self.top_down = nn.ModuleList(merge() for _ in range(steps))
+        self.downsample = nn.ModuleList(halve() for _ in range(steps))
+        self.bottom_up = nn.ModuleList(merge() for _ in range(steps))
+        self.extra_in = nn.ModuleList(halve() for _ in range(extra_levels))
+        self.extra_out = nn.ModuleList(halve() for _ in range(extra_levels))
+        self.strides = (*strides, *(strides[-1] * 2**level for level in range(1, extra_levels + 1)))
+        self.channels = (channels,) * len(self.strides)
+        for module in (self.reduce, self.downsample, self.extra_in, self.extra_out):
+            kaiming_init(module)
+
+    def forward(self, features: Features) -> list[Tensor]:
+        reduced = [conv(level) for conv, level in zip(self.reduce, features, strict=True)]
+        inner = reduced[-1:]
+        for merge, finer in zip(self.top_down, reversed(reduced[:-1]), strict=True):
+            coarser = F.interpolate(inner[0], size=finer.shape[-2:], mode="bilinear", align_corners=False)
+            inner.insert(0, merge(torch.cat((coarser, finer), dim=1)))
+        outputs = inner[:1]
+        for halve, merge, level in zip(self.downsample, self.bottom_up, inner[1:], strict=True):
+            outputs.append(merge(torch.cat((halve(outputs[-1]), level), dim=1)))
+        source = reduced[-1]
+        for from_input, from_output in zip(self.extra_in, self.extra_out, strict=True):
+            source = from_input(source) + from_output(outputs[-1])
+            outputs.append(source)
+        return outputs
+
+
+class NanoDetPlusHead(nn.Module):
+    """Per level: stacked depthwise-separable convolutions, then one 1x1 convolution to classes and bins.
+
+    Args:
+        in_channels: of every level.
+        num_classes: C.
+        strides: of the levels, pixels per cell.
+        channels: of the stacked convolutions.
+        stacked_convs: how many.
+        kernel_size: of the depthwise ones.
+        reg_max: largest distance of a side in strides; K = 4 * (reg_max + 1).
+        activation: after each of them.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        *,
+        strides: Sequence[int],
+        channels: int = 96,
+        stacked_convs: int = 2,
+        kernel_size: int = 5,
+        reg_max: int = 7,
+        activation: Activation = "leaky-relu",
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.reg_max = reg_max
+        self.strides = tuple(strides)
+        self.convs = nn.ModuleList(
+            nn.Sequential(
+                *(
+                    SeparableConv(
+                        channels if index else in_channels, channels, kernel_size, activation=activation
+                    )
+                    for index in range(stacked_convs)
+                )
+            )
+            for _ in self.strides
+        )
+        self.outputs = nn.ModuleList(
+            nn.Conv2d(channels, num_classes + 4 * (reg_max + 1), 1) for _ in self.strides
+        )
+        self._initialise()
+
+    def forward(self, features: Features, size: tuple[int, int]) -> Raw:
+        """Raw predictions of features for an input of `size` (height, width) pixels.
+
+        Box codes are the logits of left's bins, then top's, right's and bottom's.
+        """
+        levels = [
+            output(convs(level)).permute(0, 2, 3, 1).flatten(1, 2)
+            for convs, output, level in zip(self.convs, self.outputs, features, strict=True)
+        ]
+        joined = torch.cat(levels, dim=1)
+        logits, box_code = joined.split((self.num_classes, 4 * (self.reg_max + 1)), dim=-1)
+        dtype = torch.promote_types(joined.dtype, torch.float32)
+        priors = make_priors(size, self.strides, offset=0.0, device=joined.device, dtype=dtype)
+        return Raw(logits, box_code, None, priors)
+
+    def decode(self, raw: Raw) -> Decoded:
+        """Boxes xyxy in network-input pixels, not clipped, and scores 0..1, in at least float32."""
+        dtype = raw.priors.points.dtype
+        distances = expected_distances(raw.box_code.to(dtype))
+        return Decoded(boxes_at(raw.priors, distances), raw.logits.to(dtype).sigmoid())
+
+    def class_outputs(self) -> dict[str, slice]:
+        """Parameters, by name within the head, of which the rows in the slice belong to classes."""
+        rows = slice(0, self.num_classes)
+        return {
+            f"outputs.{level}.{kind}": rows
+            for level in range(len(self.outputs))
+            for kind in ("weight", "bias")
+        }
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.01)
+        for output in self.outputs:
+            nn.init.zeros_(output.bias)
+            nn.init.constant_(output.bias[: self.num_classes], -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))
+
+
+def expected_distances(box_code: Float[Tensor, "*B P K"]) -> Float[Tensor, "*B P 4"]:
+    """Mean of the distribution over 0..reg_max of each side: left, top, right, bottom, in strides."""
+    bins = box_code.unflatten(-1, (4, -1)).softmax(-1)
+    steps = torch.arange(bins.shape[-1], dtype=bins.dtype, device=bins.device)
+    return (bins * steps).sum(-1)
+
+
+def boxes_at(priors: Priors, distances: Float[Tensor, "*B P 4"]) -> Float[Tensor, "*B P 4"]:
+    """Boxes xyxy in network-input pixels, of distances in strides from the priors' points."""
+    left_top, right_bottom = (distances * priors.strides).chunk(2, dim=-1)
+    return torch.cat((priors.points - left_top, priors.points + right_bottom), dim=-1)
