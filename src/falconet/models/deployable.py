@@ -19,9 +19,7 @@ class Normalize(nn.Module):
         super().__init__()
         self.flip = preprocess.channels == "rgb"
         self.register_buffer("scale", 1.0 / torch.tensor(preprocess.std), persistent=False)
-        self.register_buffer(
-            "shift", -torch.tensor(preprocess.mean) / torch.tensor(preprocess.std), persistent=False
-        )
+        self.register_buffer("shift", -torch.tensor(preprocess.mean) / torch.tensor(preprocess.std), persistent=False)
 
     def forward(self, pixels: UInt8[Tensor, "B H W 3"]) -> Float[Tensor, "B 3 H W"]:
         if self.flip:

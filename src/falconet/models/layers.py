@@ -31,9 +31,7 @@ class DepthwiseConv2d(nn.Conv2d):
     """
 
     def __init__(self, channels: int, kernel_size: int, *, stride: int = 1, bias: bool = False) -> None:
-        super().__init__(
-            channels, channels, kernel_size, stride, padding=kernel_size // 2, groups=channels, bias=bias
-        )
+        super().__init__(channels, channels, kernel_size, stride, padding=kernel_size // 2, groups=channels, bias=bias)
 
 
 class ConvNormAct(nn.Module):
@@ -62,9 +60,7 @@ class ConvNormAct(nn.Module):
             assert in_channels == out_channels, "a depthwise convolution keeps the number of channels"
             self.conv: nn.Conv2d = DepthwiseConv2d(in_channels, kernel_size, stride=stride)
         else:
-            self.conv = nn.Conv2d(
-                in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False
-            )
+            self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False)
         self.norm = nn.BatchNorm2d(out_channels)
         self.act = ACTIVATIONS[activation]()
 

@@ -1,9 +1,9 @@
 """NanoDet-Plus: RangiLyu/nanodet, version 1.0.0-alpha (https://github.com/RangiLyu/nanodet, Apache-2.0).
 
-Backbone, then GhostPAN (a path aggregation network, arXiv:1803.01534, of ghost modules, arXiv:1911.11907), then a
-head of depthwise-separable convolutions without weight sharing between levels. Boxes are distributions over
-`reg_max` + 1 distances per side, in strides ("Generalized Focal Loss", arXiv:2006.04388, section 3.2), measured
-from the top left corner of a cell: places lie at index * stride, without the half-cell offset.
+Backbone, then GhostPAN (a path aggregation network, arXiv:1803.01534, of ghost modules, arXiv:1911.11907),
+then a head of depthwise-separable convolutions, shared by classes and boxes but not by levels. Boxes are
+distributions over `reg_max` + 1 distances per side, in strides ("Generalized Focal Loss", arXiv:2006.04388,
+section 3.2), measured from the top left corner of a cell: at index * stride, without a half-cell offset.
 
 What trains it (assign-guidance branch, assigner, losses) is in `falconet.train.criteria.nanodet_plus`.
 
@@ -40,9 +40,7 @@ class GhostPANConfig(Config):
 
     channels: int = Field(default=96, ge=8, le=1024, description="of every level; even")
     kernel_size: Literal[3, 5, 7] = Field(default=5, description="of the depthwise convolutions")
-    extra_levels: int = Field(
-        default=1, ge=0, le=3, description="levels coarser than the backbone's coarsest"
-    )
+    extra_levels: int = Field(default=1, ge=0, le=3, description="levels coarser than the backbone's")
     activation: Activation = "leaky-relu"
 
     @field_validator("channels")
@@ -57,9 +55,7 @@ class NanoDetPlusHeadConfig(Config):
     """The head of NanoDet-Plus."""
 
     channels: int = Field(default=96, ge=8, le=1024, description="of the stacked convolutions")
-    stacked_convs: int = Field(
-        default=2, ge=1, le=8, description="depthwise-separable convolutions per level"
-    )
+    stacked_convs: int = Field(default=2, ge=1, le=8, description="separable convolutions per level")
     kernel_size: Literal[3, 5, 7] = 5
     reg_max: int = Field(default=7, ge=1, le=64, description="largest distance of a side, in strides")
     activation: Activation = "leaky-relu"
@@ -115,9 +111,7 @@ class GhostModule(nn.Module):
 class GhostBlock(nn.Module):
     """Two ghost modules and a shortcut of a depthwise and a pointwise convolution."""
 
-    def __init__(
-        self, in_channels: int, out_channels: int, *, kernel_size: int, activation: Activation
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, kernel_size: int, activation: Activation) -> None:
         super().__init__()
         self.ghosts = nn.Sequential(
             GhostModule(in_channels, out_channels, activation=activation),
@@ -167,9 +161,7 @@ class GhostPAN(nn.Module):
         def merge() -> GhostBlock:
             return GhostBlock(2 * channels, channels, kernel_size=kernel_size, activation=activation)
 
-        self.reduce = nn.ModuleList(
-            ConvNormAct(count, channels, activation=activation) for count in in_channels
-        )
+        self.reduce = nn.ModuleList(ConvNormAct(count, channels, activation=activation) for count in in_channels)
         # Both lists in the order of use: top_down starts at the coarsest level, bottom_up at the finest.
         self.top_down = nn.ModuleList(merge() for _ in range(steps))
         self.downsample = nn.ModuleList(halve() for _ in range(steps))
@@ -230,17 +222,13 @@ class NanoDetPlusHead(nn.Module):
         self.convs = nn.ModuleList(
             nn.Sequential(
                 *(
-                    SeparableConv(
-                        channels if index else in_channels, channels, kernel_size, activation=activation
-                    )
+                    SeparableConv(channels if index else in_channels, channels, kernel_size, activation=activation)
                     for index in range(stacked_convs)
                 )
             )
             for _ in self.strides
         )
-        self.outputs = nn.ModuleList(
-            nn.Conv2d(channels, num_classes + 4 * (reg_max + 1), 1) for _ in self.strides
-        )
+        self.outputs = nn.ModuleList(nn.Conv2d(channels, num_classes + 4 * (reg_max + 1), 1) for _ in self.strides)
         self._initialise()
 
     def forward(self, features: Features, size: tuple[int, int]) -> Raw:
@@ -267,11 +255,7 @@ class NanoDetPlusHead(nn.Module):
     def class_outputs(self) -> dict[str, slice]:
         """Parameters, by name within the head, of which the rows in the slice belong to classes."""
         rows = slice(0, self.num_classes)
-        return {
-            f"outputs.{level}.{kind}": rows
-            for level in range(len(self.outputs))
-            for kind in ("weight", "bias")
-        }
+        return {f"outputs.{level}.{kind}": rows for level in range(len(self.outputs)) for kind in ("weight", "bias")}
 
     def _initialise(self) -> None:
         for module in self.modules():

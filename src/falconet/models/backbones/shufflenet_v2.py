@@ -1,10 +1,10 @@
 """ShuffleNetV2: Ma, Zhang, Zheng, Sun, "ShuffleNet V2: Practical Guidelines for Efficient CNN Architecture
 Design", ECCV 2018 (arXiv:1807.11164), table 5 and figure 3 (c), (d).
 
-A unit sends half of its channels through a bottleneck of pointwise, depthwise and pointwise convolution, lets the
-other half pass, and interleaves both ("channel shuffle"). Here the two halves stay two tensors: the next unit
-takes the interleaved first and second halves directly from them, so that no tensor is joined only to be split.
-The numbers are those of the original.
+A unit sends half of its channels through a bottleneck of pointwise, depthwise and pointwise convolution,
+lets the other half pass, and interleaves both ("channel shuffle"). Here the two halves stay two tensors: the
+next unit takes the interleaved first and second halves directly from them, so that no tensor is joined only
+to be split. The numbers are those of the original.
 
 Own differences: `with_last_conv` and `activation` follow RangiLyu/nanodet. Initialisation as there.
 """
@@ -14,7 +14,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from falconet.core.config import Config
@@ -42,7 +42,7 @@ class ShuffleNetV2Config(Config):
     )
     activation: Activation = "leaky-relu"
     with_last_conv: bool = Field(
-        default=False, description="stage 4 ends with the classifier's 1x1 convolution"
+        default=False, description="a 1x1 convolution to 1024 (width 2: 2048) channels after stage 4"
     )
 
     @field_validator("out_stages")
@@ -51,6 +51,12 @@ class ShuffleNetV2Config(Config):
         if list(stages) != sorted(set(stages)):
             raise ValueError("stages must ascend, each at most once, as in [2, 3, 4]")
         return stages
+
+    @model_validator(mode="after")
+    def _last_conv_has_its_stage(self) -> "ShuffleNetV2Config":
+        if self.with_last_conv and 4 not in self.out_stages:
+            raise ValueError("with_last_conv needs stage 4 among out_stages")
+        return self
 
     def build(self) -> "ShuffleNetV2":
         """The backbone, with fresh weights."""
@@ -62,9 +68,7 @@ class ShuffleNetV2Config(Config):
         )
 
 
-def interleave(
-    first: Float[Tensor, "B C H W"], second: Float[Tensor, "B C H W"]
-) -> Float[Tensor, "B 2*C H W"]:
+def interleave(first: Float[Tensor, "B C H W"], second: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 2*C H W"]:
     """Channels of both in turn: first 0, second 0, first 1, ...; in channels-last memory format."""
     pair = torch.stack((first.permute(0, 2, 3, 1), second.permute(0, 2, 3, 1)), dim=-1)
     return pair.flatten(3).permute(0, 3, 1, 2)
@@ -132,9 +136,9 @@ class ShuffleNetV2(nn.Module):
 
     Args:
         width: a key of `STAGE_CHANNELS`.
-        out_stages: stages whose output is returned, ascending.
+        out_stages: stages whose output is returned, ascending; those after the last of them are left out.
         activation: of all convolutions but the depthwise ones, which have none.
-        with_last_conv: stage 4 ends with the 1x1 convolution to 1024 (width 2: 2048) channels.
+        with_last_conv: stage 4 is followed by a 1x1 convolution to `LAST_CHANNELS`.
 
     Attributes:
         channels, strides: of what is returned.
@@ -149,22 +153,22 @@ class ShuffleNetV2(nn.Module):
         with_last_conv: bool = False,
     ) -> None:
         super().__init__()
-        widths = STAGE_CHANNELS[width]
         self.out_stages = tuple(out_stages)
+        assert 4 in self.out_stages or not with_last_conv, "the last convolution belongs to stage 4"
+        widths = STAGE_CHANNELS[width][: self.out_stages[-1] - 1]
         self.stem = ConvNormAct(3, STEM_CHANNELS, 3, stride=2, activation=activation)
         self.pool = nn.MaxPool2d(3, stride=2, padding=1)
         self.stages = nn.ModuleList(
             ShuffleStage(in_channels, out_channels, units, activation=activation)
             for in_channels, out_channels, units in zip(
-                (STEM_CHANNELS, *widths[:-1]), widths, STAGE_UNITS, strict=True
+                (STEM_CHANNELS, *widths[:-1]), widths, STAGE_UNITS[: len(widths)], strict=True
             )
         )
-        self.last_conv = nn.Identity()
-        returned = dict(zip((2, 3, 4), widths, strict=True))
+        self.channels = tuple(widths[stage - 2] for stage in self.out_stages)
+        self.last_conv: nn.Module = nn.Identity()
         if with_last_conv:
-            returned[4] = LAST_CHANNELS[width]
-            self.last_conv = ConvNormAct(widths[-1], returned[4], activation=activation)
-        self.channels = tuple(returned[stage] for stage in self.out_stages)
+            self.last_conv = ConvNormAct(widths[-1], LAST_CHANNELS[width], activation=activation)
+            self.channels = (*self.channels[:-1], LAST_CHANNELS[width])
         self.strides = tuple(2 ** (stage + 1) for stage in self.out_stages)
         self._initialise()
 
@@ -173,10 +177,9 @@ class ShuffleNetV2(nn.Module):
         outputs = []
         for number, stage in enumerate(self.stages, start=2):
             features = stage(features)
-            if number == 4:
-                features = self.last_conv(features)
             if number in self.out_stages:
                 outputs.append(features)
+        outputs[-1] = self.last_conv(outputs[-1])
         return outputs
 
     def _initialise(self) -> None:
