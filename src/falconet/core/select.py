@@ -3,10 +3,13 @@
 NMS is ONNX Runtime's `NonMaxSuppression` in a session of one node (`nms.onnx` beside this file): exact within
 each class and tens of times faster than a loop in NumPy. The trick of shifting each class by an offset is
 avoided: in float32 it changes which boxes are kept.
+
+Equal scores are decided by position: the lower row first, then the lower class. So the same scores give the
+same detections, in the same order, everywhere.
 """
 
 from functools import lru_cache
-from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -20,18 +23,25 @@ def _nms_session() -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
-    model = files("falconet.core").joinpath("nms.onnx").read_bytes()
+    model = Path(__file__).with_name("nms.onnx").read_bytes()
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def best_pairs(scores: Floats, *, threshold: float, limit: int) -> tuple[Ints, Ints]:
-    """The (row, class) pairs of scores [P, C] above `threshold`, at most the `limit` best, in no order."""
-    rows, classes = np.nonzero(scores > threshold)
-    if len(rows) > limit:
-        # Equal scores at the border are decided by position, so that every platform keeps the same ones.
-        best = np.argsort(-scores[rows, classes], kind="stable")[:limit]
-        rows, classes = rows[best], classes[best]
-    return rows.astype(np.int64), classes.astype(np.int64)
+    """The (row, class) pairs of scores [P, C] above `threshold`, at most the `limit` best, by position."""
+    flat = scores.ravel()
+    # On a flat array NumPy finds the few True values about ten times faster than on [P, C].
+    pairs = np.flatnonzero(flat > threshold)
+    if len(pairs) > limit:
+        values = flat[pairs]
+        border = np.partition(values, len(values) - limit)[len(values) - limit]
+        better = values > border
+        # Pairs that score exactly the border's value fill the places left, by position.
+        at_border = np.flatnonzero(values == border)[: limit - int(better.sum())]
+        better[at_border] = True
+        pairs = pairs[better]
+    rows, classes = np.divmod(pairs, max(1, scores.shape[1]))
+    return rows, classes
 
 
 def class_nms(boxes: Floats, scores: Floats, labels: Ints, *, iou_threshold: float) -> Ints:
@@ -43,11 +53,14 @@ def class_nms(boxes: Floats, scores: Floats, labels: Ints, *, iou_threshold: flo
         labels: [N] class indices.
         iou_threshold: a box is dropped when its IoU with a better one of its class is greater than this.
     """
-    if len(boxes) == 0:
+    count = len(boxes)
+    if count == 0:
         return np.zeros(0, np.int64)
-    present, compact = np.unique(labels, return_inverse=True)
-    table = np.full((1, len(present), len(boxes)), -1.0, np.float32)
-    table[0, compact, np.arange(len(boxes))] = scores
+    # One row of scores per class that occurs, -1 where a box is not of the class.
+    occurs = np.bincount(labels) > 0
+    row = (np.cumsum(occurs) - 1)[labels]
+    table = np.full((1, int(row.max()) + 1, count), -1.0, np.float32)
+    table[0, row, np.arange(count)] = scores
     kept = _nms_session().run(
         None,
         {
@@ -56,7 +69,7 @@ def class_nms(boxes: Floats, scores: Floats, labels: Ints, *, iou_threshold: flo
             "iou_threshold": np.array([iou_threshold], np.float32),
         },
     )[0][:, 2]
-    kept = np.asarray(kept, np.int64)
+    kept = np.sort(np.asarray(kept, np.int64))
     return kept[np.argsort(-scores[kept], kind="stable")]
 
 
@@ -67,6 +80,7 @@ def select(
     selection: Selection,
     *,
     names: tuple[str, ...] = (),
+    classes: Ints | None = None,
 ) -> Detections:
     """The detections of one picture.
 
@@ -76,8 +90,12 @@ def select(
         placement: maps boxes back to the original picture, where they are clipped.
         selection: thresholds and limits.
         names: class names to attach.
+        classes: indices of the only classes to report; None reports all. Others take no place among the best.
     """
-    rows, labels = best_pairs(scores, threshold=selection.score_threshold, limit=selection.max_candidates)
-    candidates, values = boxes[rows], scores[rows, labels]
+    if classes is not None:
+        scores = scores[:, classes]
+    rows, columns = best_pairs(scores, threshold=selection.score_threshold, limit=selection.max_candidates)
+    candidates, values = boxes[rows], scores[rows, columns]
+    labels = columns if classes is None else classes[columns]
     kept = class_nms(candidates, values, labels, iou_threshold=selection.iou_threshold)[: selection.max_detections]
     return Detections(placement.to_original(candidates[kept]), values[kept], labels[kept], names)
