@@ -109,13 +109,9 @@ def test_lists_of_different_length_are_refused():
 
 
 def test_a_label_outside_the_names_is_refused():
-    with pytest.raises(
-        ValueError, match=r"labels of detections must lie in 0\.\.2 for 3 classes, but got 5\.\.5"
-    ):
+    with pytest.raises(ValueError, match=r"labels of detections must lie in 0\.\.2 for 3 classes, but got 5\.\.5"):
         evaluate(NAMES, [record(1, [], [])], [Detections([[0, 0, 1, 1]], [1], [5])])
-    with pytest.raises(
-        ValueError, match=r"labels of records must lie in 0\.\.2 for 3 classes, but got 3\.\.3"
-    ):
+    with pytest.raises(ValueError, match=r"labels of records must lie in 0\.\.2 for 3 classes, but got 3\.\.3"):
         evaluate(NAMES, [record(1, [[0, 0, 1, 1]], [3])], [NOTHING])
 
 
@@ -170,9 +166,7 @@ def oracle(records, detections):
         "annotations": annotations,
     }
     for index, item in enumerate(detections, start=1):
-        for box, score, label in zip(
-            item.boxes.astype(float).tolist(), item.scores, item.labels, strict=True
-        ):
+        for box, score, label in zip(item.boxes.astype(float).tolist(), item.scores, item.labels, strict=True):
             x1, y1, x2, y2 = box
             results.append(
                 {
@@ -189,9 +183,7 @@ def oracle(records, detections):
         evaluator.accumulate()
         evaluator.summarize()
     precision = evaluator.eval["precision"]
-    per_class = [
-        p[p > -1].mean() if (p > -1).any() else -1 for p in precision[:, :, :, 0, 2].transpose(2, 0, 1)
-    ]
+    per_class = [p[p > -1].mean() if (p > -1).any() else -1 for p in precision[:, :, :, 0, 2].transpose(2, 0, 1)]
     return evaluator.stats, per_class
 
 

@@ -70,9 +70,7 @@ def run(names: Sequence[str], records: Sequence[Record], detections: Sequence[De
     annotation and detection ids likewise run through all pictures in order.
     """
     if len(records) != len(detections):
-        raise ValueError(
-            f"expected detections of each of the {len(records)} records, but got {len(detections)}"
-        )
+        raise ValueError(f"expected detections of each of the {len(records)} records, but got {len(detections)}")
     truth = _truth(names, records)
     evaluator = COCOeval(truth, truth.load_res(_results(len(names), detections)), "bbox")
     evaluator.evaluate()
