@@ -1,0 +1,233 @@
+"""Pictures from files and memory: uint8 blue-green-red pixels, upright, whole or not at all.
+
+JPEG goes through libjpeg-turbo (simplejpeg), which is faster than OpenCV, can decode at a reduced scale and is
+told to treat every warning as an error; everything else, and the rare JPEG it does not take (CMYK, unusual
+subsampling), goes through OpenCV. The EXIF orientation is applied here in both cases, so results do not depend
+on the version of OpenCV.
+
+* Grey becomes three equal channels; CMYK becomes colour as OpenCV converts it.
+* Alpha is dropped and the stored colour kept, as OpenCV and thereby most trainers do: a transparent pixel shows
+  whatever colour the file holds for it.
+* 16 bits per channel are scaled to 8 by 255 / 65535, rounded.
+"""
+
+import io
+from pathlib import Path
+from typing import BinaryIO
+
+import cv2
+import numpy as np
+import simplejpeg
+
+from falconet.core.errors import DataError
+from falconet.core.files import replace_file
+from falconet.core.image_header import Header, is_complete, read_header
+from falconet.core.types import Pixels
+
+MAX_PIXELS = 1 << 28
+"""A header that claims more (268 megapixels, 800 MB of memory) is an error."""
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+"""Endings of picture files, in small letters."""
+
+_JPEG_PIXELS_PER_BYTE = 512
+"""A block of 8 x 8 takes at least one bit, so no Huffman-coded JPEG packs more pixels into a byte."""
+
+_LARGE = 1 << 24
+
+
+def read_image(path: Path | str, *, at_least: tuple[int, int] | None = None) -> tuple[Pixels, tuple[int, int]]:
+    """The picture in the file `path`.
+
+    Args:
+        at_least: (height, width) of the picture as displayed. Allows decoding a JPEG at a reduced scale (1/2 at
+            most) as long as both sides stay at least that.
+
+    Returns:
+        uint8 [H, W, 3], channels blue, green, red, EXIF orientation applied, C-contiguous; and (height, width) of
+        the picture at full size.
+
+    Raises:
+        DataError: missing, truncated, damaged, absurdly large or not a picture.
+    """
+    return decode_image(_read_bytes(Path(path)), str(path), at_least=at_least)
+
+
+def decode_image(data: bytes, name: str, *, at_least: tuple[int, int] | None = None) -> tuple[Pixels, tuple[int, int]]:
+    """The picture in the bytes of a file; `name` stands for the file in messages. As `read_image`."""
+    stream = io.BytesIO(data)
+    header = read_header(stream)
+    if header is None:
+        image = _decode_with_opencv(data, name)
+        return image, (image.shape[0], image.shape[1])
+    _check(stream, header, len(data), name)
+    image: Pixels | None = None
+    if header.kind == "jpeg" and header.channels in (1, 3):
+        image = _decode_with_simplejpeg(data, name, _stored_order(at_least, header))
+    if image is None:
+        image = _decode_with_opencv(data, name)
+    image = _upright(image, header.orientation)
+    full = header.displayed if min(header.displayed) > 0 else image.shape[:2]
+    return image, (full[0], full[1])
+
+
+def image_size(path: Path | str) -> tuple[int, int]:
+    """(height, width) of the picture in `path` as displayed, from its header where the format allows it.
+
+    Raises:
+        DataError: missing, or not a picture. A truncated file is not noticed here, see `check_complete`.
+    """
+    with _open(Path(path)) as stream:
+        header = read_header(stream)
+        if header is not None and min(header.displayed) > 0:
+            _check_claim(header, None, str(path))
+            return header.displayed
+        stream.seek(0)
+        return decode_image(stream.read(), str(path))[1]
+
+
+def check_complete(path: Path | str) -> tuple[int, int]:
+    """(height, width) as `image_size`, after a cheap look whether the end of the file is there.
+
+    Raises:
+        DataError: missing, truncated or not a picture. Damage in the middle is only found by `read_image`.
+    """
+    with _open(Path(path)) as stream:
+        header = read_header(stream)
+        if header is not None and min(header.displayed) > 0:
+            _check(stream, header, None, str(path))
+            return header.displayed
+        stream.seek(0)
+        return decode_image(stream.read(), str(path))[1]
+
+
+def encode_image(image: Pixels, suffix: str, *, jpeg_quality: int = 95) -> bytes:
+    """The bytes of a file of the format that belongs to `suffix` (".jpg", ".png", ...).
+
+    Raises:
+        DataError: OpenCV knows no format for `suffix`.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise ValueError(f"image must be uint8 [H, W, 3], but got {image.dtype} {list(image.shape)}")
+    options = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality] if suffix.lower() in (".jpg", ".jpeg", ".jpe") else []
+    try:
+        done, data = cv2.imencode(suffix, image, options)
+    except cv2.error:
+        done = False
+    if not done:
+        raise DataError(f"pictures cannot be written as '{suffix}'; expected one of {_endings()}")
+    return data.tobytes()
+
+
+def write_image(path: Path | str, image: Pixels, *, jpeg_quality: int = 95) -> None:
+    """Write uint8 [H, W, 3] blue-green-red to `path`, in the format of its ending; folders are created.
+
+    Raises:
+        DataError: unknown ending, or the file cannot be written (nothing half-written is left).
+    """
+    path = Path(path)
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        raise DataError(f"{path}: unknown picture format '{path.suffix}'; expected one of {_endings()}")
+    replace_file(path, encode_image(image, path.suffix, jpeg_quality=jpeg_quality))
+
+
+def _endings() -> str:
+    return ", ".join(sorted(IMAGE_SUFFIXES))
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise DataError(_cannot_read(path, error)) from error
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(_cannot_read(path, error)) from error
+
+
+def _cannot_read(path: Path, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"{path}: no such picture file"
+    if path.is_dir():
+        return f"{path}: is a folder; expected a picture file"
+    return f"{path}: cannot be read: {error.strerror or error}"
+
+
+def _check(stream: BinaryIO, header: Header, size: int | None, name: str) -> None:
+    _check_claim(header, size, name)
+    if not is_complete(stream, header):
+        end = {"jpeg": "end-of-image marker", "png": "last chunk (IEND)"}.get(header.kind, "last bytes")
+        raise DataError(
+            f"{name}: the {header.kind.upper()} is truncated, its {end} is missing; copy or download it again"
+        )
+
+
+def _check_claim(header: Header, size: int | None, name: str) -> None:
+    pixels = header.height * header.width
+    if pixels > MAX_PIXELS:
+        raise DataError(
+            f"{name}: claims {header.width} x {header.height} pixels; expected at most {MAX_PIXELS // 10**6} "
+            "megapixels: the file is damaged, or must be cut into tiles"
+        )
+    if size is not None and header.kind == "jpeg" and pixels > max(_LARGE, size * _JPEG_PIXELS_PER_BYTE):
+        raise DataError(
+            f"{name}: claims {header.width} x {header.height} pixels in {size} bytes, which no JPEG can hold; "
+            "the file is damaged"
+        )
+
+
+def _stored_order(at_least: tuple[int, int] | None, header: Header) -> tuple[int, int]:
+    """`at_least` in the axes of the picture as stored; (0, 0) means no reduction wanted."""
+    if at_least is None:
+        return (0, 0)
+    height, width = (max(1, side) for side in at_least)
+    return (width, height) if header.orientation >= 5 else (height, width)
+
+
+def _decode_with_simplejpeg(data: bytes, name: str, at_least: tuple[int, int]) -> Pixels | None:
+    """Pixels as stored; None where libjpeg-turbo's simple interface does not take this kind of JPEG."""
+    height, width = at_least
+    reduce = {"min_height": height, "min_width": width, "min_factor": 2} if height else {}
+    try:
+        image: Pixels = simplejpeg.decode_jpeg(data, "BGR", **reduce)
+    except ValueError as error:
+        message = str(error)
+        if "subsampling" in message or "nsupported" in message:
+            return None
+        raise DataError(f"{name}: the JPEG is damaged ({message.strip()}); copy or download it again") from error
+    return image
+
+
+def _decode_with_opencv(data: bytes, name: str) -> Pixels:
+    if not data:
+        raise DataError(f"{name}: is empty; expected a picture")
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise DataError(f"{name}: cannot be decoded ({error.err})") from error
+    if image is None:
+        raise DataError(f"{name}: is not a picture that can be read, or is damaged; expected one of {_endings()}")
+    if image.dtype == np.uint16:
+        # 257 = 65535 / 255; adding half of it rounds.
+        return np.asarray((image.astype(np.uint32) + 128) // 257, np.uint8)
+    if image.dtype != np.uint8:
+        raise DataError(f"{name}: holds {image.dtype} numbers per channel; expected 8 or 16 bits")
+    return np.asarray(image, np.uint8)
+
+
+def _upright(image: Pixels, orientation: int) -> Pixels:
+    """The picture as displayed: EXIF 1 as it is, 2 mirrored, 3 half turn, ... 8 a quarter turn to the left."""
+    if orientation == 1:
+        return image
+    if orientation in (5, 6, 7, 8):
+        image = np.transpose(image, (1, 0, 2))
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)

@@ -1,0 +1,1 @@
+"""Files to samples: reading, checking, drawing and converting data sets. No torch."""
