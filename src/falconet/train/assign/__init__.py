@@ -1,0 +1,1 @@
+"""Which prediction learns which truth: pure functions, batched over images."""

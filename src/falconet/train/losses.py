@@ -1,0 +1,135 @@
+"""Losses as pure functions on batched tensors: one value per prediction or pair, no reduction, no weights.
+
+Quality focal loss and distribution focal loss: Li et al., "Generalized Focal Loss", 2020
+(https://arxiv.org/abs/2006.04388), sections 3.1 and 3.2. Generalised IoU: Rezatofighi et al., 2019
+(https://arxiv.org/abs/1902.09630), algorithm 1. All are computed in float32, whatever comes in.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+SMALLEST_AREA = 1e-6
+"""Square pixels; areas below it do not divide."""
+
+
+def area(boxes: Float[Tensor, "*N 4"]) -> Float[Tensor, "*N"]:
+    """Areas of xyxy boxes; no clamping, so a box with one negative side has a negative area."""
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def overlap_area(boxes: Float[Tensor, "*N 4"], others: Float[Tensor, "*M 4"]) -> Float[Tensor, "*NM"]:
+    """Area that xyxy boxes share; leading dimensions broadcast, so `boxes[:, None], others` gives all pairs."""
+    # Side by side instead of [..., 2] at once: pairwise, the temporaries stay as small as the result.
+    width = torch.minimum(boxes[..., 2], others[..., 2]) - torch.maximum(boxes[..., 0], others[..., 0])
+    height = torch.minimum(boxes[..., 3], others[..., 3]) - torch.maximum(boxes[..., 1], others[..., 1])
+    return width.clamp(min=0) * height.clamp(min=0)
+
+
+def iou(boxes: Float[Tensor, "*N 4"], others: Float[Tensor, "*M 4"]) -> Float[Tensor, "*NM"]:
+    """Intersection over union, 0..1; broadcasts as `overlap_area`. 0 where both boxes have no area."""
+    overlap = overlap_area(boxes, others)
+    union = area(boxes) + area(others) - overlap
+    return overlap / union.clamp(min=SMALLEST_AREA)
+
+
+def generalized_iou(boxes: Float[Tensor, "*N 4"], others: Float[Tensor, "*M 4"]) -> Float[Tensor, "*NM"]:
+    """IoU minus the share of the enclosing box that neither box covers, -1..1; broadcasts as `overlap_area`."""
+    overlap = overlap_area(boxes, others)
+    union = (area(boxes) + area(others) - overlap).clamp(min=SMALLEST_AREA)
+    width = torch.maximum(boxes[..., 2], others[..., 2]) - torch.minimum(boxes[..., 0], others[..., 0])
+    height = torch.maximum(boxes[..., 3], others[..., 3]) - torch.minimum(boxes[..., 1], others[..., 1])
+    enclosing = (width.clamp(min=0) * height.clamp(min=0)).clamp(min=SMALLEST_AREA)
+    return overlap / union - (enclosing - union) / enclosing
+
+
+def generalized_iou_loss(boxes: Float[Tensor, "*N 4"], targets: Float[Tensor, "*N 4"]) -> Float[Tensor, "*N"]:
+    """1 - GIoU of each box with its target, 0..2."""
+    return 1 - generalized_iou(boxes.float(), targets.float())
+
+
+def distribution_focal_loss(logits: Float[Tensor, "*N bins"], distances: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+    """Cross entropy of a distribution over the whole numbers 0..bins - 1 with the two around a distance.
+
+    Args:
+        logits: one distribution per side of a box.
+        distances: the true distance in cells, 0 <= distance < bins - 1.
+    """
+    log_probabilities = F.log_softmax(logits.float(), dim=-1)
+    below = distances.floor()
+    share_above = (distances - below).unsqueeze(-1)
+    index = below.long().unsqueeze(-1)
+    loss_below = log_probabilities.gather(-1, index) * (share_above - 1)
+    loss_above = log_probabilities.gather(-1, index + 1) * share_above
+    return (loss_below - loss_above).squeeze(-1)
+
+
+class _BackgroundFocal(torch.autograd.Function):
+    """sum over classes of softplus(x) * sigmoid(x)^2, with its slope formed on the way forward.
+
+    Written out because this is the one loss that touches every class of every prediction: autograd would keep
+    four tensors of that size and pass over them twice as often.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor) -> Tensor:
+        values = logits.float()
+        probability = values.sigmoid()
+        entropy = F.softplus(values)
+        square = probability.square()
+        if ctx.needs_input_grad[0]:
+            # d/dx = p^2 (p + 2 softplus (1 - p)), as d softplus/dx = p and d p/dx = p (1 - p).
+            slope = torch.addcmul(entropy, entropy, probability, value=-1).mul_(2).add_(probability)
+            ctx.save_for_backward(slope.mul_(square))
+            ctx.dtype = logits.dtype
+        return entropy.mul_(square).sum(-1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (slope,) = ctx.saved_tensors
+        return (slope * gradient.unsqueeze(-1)).to(ctx.dtype)
+
+
+def background_focal_loss(logits: Float[Tensor, "*N C"]) -> Float[Tensor, "*N"]:
+    """Quality focal loss of predictions that should find nothing, summed over classes."""
+    loss: Tensor = _BackgroundFocal.apply(logits)
+    return loss
+
+
+def own_class_focal_loss(logits: Float[Tensor, "*N"], quality: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+    """What the class of a truth adds to the loss of a prediction when its target is `quality` and not 0.
+
+    Args:
+        logits: of the truth's class.
+        quality: target score, 0..1, the IoU of the prediction with the truth.
+    """
+    logits = logits.float()
+    probability = logits.sigmoid()
+    entropy = F.softplus(logits)
+    found = (entropy - logits * quality) * (quality - probability).square()
+    return found - entropy * probability.square()
+
+
+def quality_focal_loss(
+    logits: Float[Tensor, "*N C"], labels: Int[Tensor, "*N"], quality: Float[Tensor, "*N"]
+) -> Float[Tensor, "*N"]:
+    """Quality focal loss (beta 2) of each prediction, summed over classes.
+
+    Binary cross entropy of each class with its target score, times the square of the distance between target
+    and probability. The target is `quality` for the class `labels` and 0 for all others.
+
+    Args:
+        logits: class logits.
+        labels: class index, or C (any value outside 0..C - 1) for background.
+        quality: target score, 0..1; ignored for background.
+    """
+    num_classes = logits.shape[-1]
+    found = (labels >= 0) & (labels < num_classes)
+    own = logits.gather(-1, labels.clamp(0, num_classes - 1).unsqueeze(-1)).squeeze(-1)
+    extra = own_class_focal_loss(own, quality)
+    return background_focal_loss(logits) + torch.where(found, extra, 0.0)
