@@ -1,0 +1,205 @@
+"""Augmentation: all geometry in one affine matrix and one warp onto the network input, then one colour matrix.
+
+The ranges are those NanoDet trains with (https://github.com/RangiLyu/nanodet, Apache-2.0, `warp.py` and `color.py`).
+Differences: there, each step builds a picture or a float copy of it; here the picture is read once, from the
+decoded pixels, and stays uint8. Boxes go through the same matrix as the pixels.
+"""
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+
+from falconet.core import boxes as box_ops
+from falconet.core.config import Config
+from falconet.core.manifest import Preprocess
+from falconet.core.types import Floats, Ints, Pixels, Sample
+
+Matrix = NDArray[np.float64]
+Range = tuple[float, float]
+
+_GREY = np.array([0.114, 0.587, 0.299])
+"""Weights of blue, green and red in brightness (ITU-R BT.601)."""
+
+
+class Augment(Config):
+    """How strongly training pictures are varied; ranges are drawn uniformly."""
+
+    strength: float = Field(default=1.0, ge=0, le=2, description="factor on every range below; 0 turns all off")
+    scale: Range = Field(default=(0.6, 1.4), description="zoom")
+    stretch: Range = Field(default=(0.8, 1.2), description="further zoom of width and height, each on its own")
+    translate: float = Field(default=0.2, ge=0, le=0.5, description="largest shift, share of the input's sides")
+    rotate: float = Field(default=0.0, ge=0, le=180, description="largest turn, degrees")
+    shear: float = Field(default=0.0, ge=0, le=60, description="largest shear, degrees")
+    flip: float = Field(default=0.5, ge=0, le=1, description="probability of a left-right flip")
+    brightness: float = Field(default=0.2, ge=0, le=1, description="largest shift, share of the full range")
+    contrast: Range = Field(default=(0.6, 1.4), description="factor")
+    saturation: Range = Field(default=(0.5, 1.2), description="factor")
+    min_visible: float = Field(default=0.1, ge=0, le=1, description="boxes that keep less of their area are dropped")
+    min_side: float = Field(default=2.0, ge=0, description="boxes with a shorter side are dropped, input pixels")
+    mosaic: float = Field(default=0.0, ge=0, le=1, description="probability of joining four pictures into one")
+    mosaic_close: float = Field(default=0.1, ge=0, le=1, description="share of the epochs, at the end, without mosaic")
+
+    @field_validator("scale", "stretch", "contrast", "saturation")
+    @classmethod
+    def _ordered(cls, value: Range) -> Range:
+        if not 0 < value[0] <= value[1]:
+            raise ValueError("expected [smallest, largest] with 0 < smallest <= largest")
+        return value
+
+    def range(self, value: Range) -> Range:
+        """`value` drawn towards 1 (or away from it) by the strength; never below 0.05."""
+        return max(0.05, 1 + (value[0] - 1) * self.strength), 1 + (value[1] - 1) * self.strength
+
+    def largest_zoom(self) -> float:
+        """The most any picture is enlarged over the plain fit."""
+        return max(1.0, self.range(self.scale)[1] * self.range(self.stretch)[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """One draw of the geometric ranges, about the picture's centre.
+
+    Attributes:
+        zoom: (x, y) factors over the plain fit.
+        shift: (x, y) shares of the input's sides.
+        flip: left-right.
+        angle: radians, clockwise as displayed.
+        shear: (x, y) radians.
+    """
+
+    zoom: tuple[float, float] = (1.0, 1.0)
+    shift: tuple[float, float] = (0.0, 0.0)
+    flip: bool = False
+    angle: float = 0.0
+    shear: tuple[float, float] = (0.0, 0.0)
+
+
+def draw_geometry(config: Augment, rng: np.random.Generator) -> Geometry:
+    """One geometry of `config`'s ranges. The number of draws does not depend on the configuration."""
+    scale = rng.uniform(*config.range(config.scale))
+    zoom_x, zoom_y = scale * rng.uniform(*config.range(config.stretch), size=2)
+    shift_x, shift_y = rng.uniform(-1, 1, size=2) * config.translate * config.strength
+    flip = bool(rng.uniform() < config.flip * min(1.0, config.strength))
+    angle = math.radians(rng.uniform(-1, 1) * config.rotate * config.strength)
+    shear_x, shear_y = np.radians(rng.uniform(-1, 1, size=2) * min(60.0, config.shear * config.strength))
+    return Geometry(
+        (float(zoom_x), float(zoom_y)),
+        (float(shift_x), float(shift_y)),
+        flip,
+        angle,
+        (float(shear_x), float(shear_y)),
+    )
+
+
+def geometry_matrix(
+    geometry: Geometry, *, source: tuple[int, int], target: tuple[int, int], keep_ratio: bool
+) -> Matrix:
+    """The matrix [2, 3] from pixels of the picture to pixels of the input, in continuous coordinates.
+
+    Args:
+        geometry: what is done about the centre.
+        source: (height, width) of the picture.
+        target: (height, width) of the network input.
+        keep_ratio: the plain fit keeps the aspect ratio (letterbox) instead of filling the input (stretch).
+    """
+    fit_x, fit_y = target[1] / source[1], target[0] / source[0]
+    if keep_ratio:
+        fit_x = fit_y = min(fit_x, fit_y)
+    scale_x = fit_x * geometry.zoom[0] * (-1 if geometry.flip else 1)
+    scale_y = fit_y * geometry.zoom[1]
+    cos, sin = math.cos(geometry.angle), math.sin(geometry.angle)
+    rotation = np.array([[cos, -sin], [sin, cos]])
+    shear = np.array([[1.0, math.tan(geometry.shear[0])], [math.tan(geometry.shear[1]), 1.0]])
+    linear = rotation @ shear @ np.diag([scale_x, scale_y])
+    centre = np.array([target[1] * (0.5 + geometry.shift[0]), target[0] * (0.5 + geometry.shift[1])])
+    offset = centre - linear @ np.array([source[1] / 2, source[0] / 2])
+    return np.column_stack([linear, offset])
+
+
+def warp_boxes(boxes: Floats, matrix: Matrix) -> Floats:
+    """The upright boxes [N, 4] around the warped corners of boxes [N, 4]; not clipped."""
+    if len(boxes) == 0:
+        return np.zeros((0, 4), np.float32)
+    corners = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2).astype(np.float64)
+    moved = corners @ matrix[:, :2].T + matrix[:, 2]
+    return np.concatenate([moved.min(1), moved.max(1)], axis=1).astype(np.float32)
+
+
+def warp_pixels(image: Pixels, matrix: Matrix, *, height: int, width: int, pad_value: int) -> Pixels:
+    """`image` warped by `matrix` (continuous coordinates) onto height x width, bilinear.
+
+    A picture that shrinks by two or more is first averaged over whole blocks, as reduced JPEG decoding does.
+    """
+    shrink = int(1 / max(np.sqrt(abs(np.linalg.det(matrix[:, :2]))), 1e-6) + 1e-6)
+    shrink = min(shrink, *image.shape[:2])
+    if shrink >= 2:
+        rows, columns = image.shape[0] // shrink, image.shape[1] // shrink
+        factor = np.array([image.shape[1] / columns, image.shape[0] / rows])
+        image = np.asarray(cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
+        matrix = np.column_stack([matrix[:, :2] * factor, matrix[:, 2]])
+    # OpenCV counts from the middle of a pixel, boxes from its corner.
+    centred = matrix.copy()
+    centred[:, 2] += matrix[:, :2] @ np.array([0.5, 0.5]) - 0.5
+    warped = cv2.warpAffine(
+        image,
+        centred,
+        (width, height),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(pad_value,) * 3,
+    )
+    return np.asarray(warped, np.uint8)
+
+
+def keep_visible(boxes: Floats, labels: Ints, config: Augment, *, height: int, width: int) -> tuple[Floats, Ints]:
+    """Boxes [N, 4] clipped to the input, and their labels, without those that became too small or left it."""
+    clipped = box_ops.clip(boxes, height=height, width=width)
+    share = box_ops.area(clipped) / np.maximum(box_ops.area(boxes), 1e-6)
+    sides = clipped[:, 2:] - clipped[:, :2]
+    keep = (share >= config.min_visible) & (sides.min(1, initial=np.inf) >= max(config.min_side, 1e-3))
+    return clipped[keep], labels[keep]
+
+
+def colour_matrix(config: Augment, rng: np.random.Generator) -> Matrix:
+    """The matrix [3, 4] of one draw of brightness, contrast and saturation, for pixels 0..255."""
+    brightness = rng.uniform(-1, 1) * config.brightness * config.strength * 255
+    contrast = rng.uniform(*config.range(config.contrast))
+    saturation = rng.uniform(*config.range(config.saturation))
+    mix = contrast * (saturation * np.eye(3) + (1 - saturation) * np.tile(_GREY, (3, 1)))
+    return np.column_stack([mix, np.full(3, contrast * brightness)])
+
+
+def augment(sample: Sample, config: Augment, preprocess: Preprocess, rng: np.random.Generator) -> Sample:
+    """`sample` varied and placed onto the network input.
+
+    Args:
+        sample: the picture as decoded, boxes in its pixels.
+        config: ranges.
+        preprocess: size of the input and whether the fit keeps the aspect ratio.
+        rng: the only source of chance.
+
+    Returns:
+        uint8 [height, width, 3] of the input; boxes in input pixels, clipped.
+    """
+    height, width = preprocess.height, preprocess.width
+    matrix = geometry_matrix(
+        draw_geometry(config, rng),
+        source=(sample.image.shape[0], sample.image.shape[1]),
+        target=(height, width),
+        keep_ratio=preprocess.resize == "letterbox",
+    )
+    colours = colour_matrix(config, rng)
+    image = warp_pixels(sample.image, matrix, height=height, width=width, pad_value=preprocess.pad_value)
+    boxes, labels = keep_visible(warp_boxes(sample.boxes, matrix), sample.labels, config, height=height, width=width)
+    return Sample(recolour(image, colours), boxes, labels)
+
+
+def recolour(image: Pixels, matrix: Matrix) -> Pixels:
+    """`image` through a colour matrix [3, 4]; rounded and limited to 0..255."""
+    if np.array_equal(matrix, np.eye(3, 4)):
+        return image
+    return np.asarray(cv2.transform(image, matrix), np.uint8)

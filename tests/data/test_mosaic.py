@@ -1,0 +1,49 @@
+"""Mosaic: each quarter shows its own picture, boxes stay within it and follow the pixels."""
+
+import numpy as np
+import pytest
+
+from falconet.core.manifest import Preprocess
+from falconet.core.types import Sample
+from falconet.data.augment import Augment
+from falconet.data.mosaic import mosaic
+
+INPUT = Preprocess(height=128, width=160)
+
+
+def picture(level: int, label: int) -> Sample:
+    image = np.full((80, 100, 3), 20, np.uint8)
+    image[20:60, 30:70] = level
+    return Sample(image, np.array([[30, 20, 70, 60]]), np.array([label]))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_boxes_follow_the_pixels(seed: int) -> None:
+    samples = [picture(level, label) for label, level in enumerate((80, 130, 180, 230))]
+    joined = mosaic(samples, Augment(strength=0), INPUT, np.random.default_rng(seed))
+    assert joined.image.shape == (128, 160, 3)
+    assert sorted(joined.labels) == [0, 1, 2, 3]
+    for box, label in zip(joined.boxes, joined.labels, strict=True):
+        rows, columns = np.nonzero(np.abs(joined.image[:, :, 0].astype(int) - (80 + 50 * label)) < 8)
+        found = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+        np.testing.assert_allclose(found, box, atol=1.5)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_boxes_stay_in_the_input_and_keep_an_area(seed: int) -> None:
+    joined = mosaic([picture(200, i) for i in range(4)], Augment(rotate=20), INPUT, np.random.default_rng(seed))
+    assert (joined.boxes[:, :2] >= 0).all()
+    assert (joined.boxes[:, 2:] <= [160, 128]).all()
+    assert ((joined.boxes[:, 2:] - joined.boxes[:, :2]) >= 2).all()
+
+
+def test_pictures_without_boxes() -> None:
+    empty = Sample(np.zeros((30, 30, 3), np.uint8), np.zeros((0, 4)), np.zeros(0))
+    joined = mosaic([empty] * 4, Augment(), INPUT, np.random.default_rng(0))
+    assert joined.boxes.shape == (0, 4)
+    assert joined.labels.shape == (0,)
+
+
+def test_four_are_needed() -> None:
+    with pytest.raises(ValueError, match="joins 4 samples, but got 3"):
+        mosaic([picture(9, 0)] * 3, Augment(), INPUT, np.random.default_rng(0))
