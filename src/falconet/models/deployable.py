@@ -1,5 +1,7 @@
 """Everything between the pixels of a picture and its boxes, as one module that exports as it stands."""
 
+import copy
+
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
@@ -27,6 +29,21 @@ class Normalize(nn.Module):
         return torch.addcmul(self.shift, pixels.to(self.scale.dtype), self.scale).permute(0, 3, 1, 2)
 
 
+class Center(nn.Module):
+    """uint8 pixels, blue-green-red, rows x columns x channels, minus the mean; what `fold_input` leaves.
+
+    Args:
+        mean: [3] blue, green, red, 0..255.
+    """
+
+    def __init__(self, mean: Float[Tensor, " 3"]) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean[:, None, None].clone(), persistent=False)
+
+    def forward(self, pixels: UInt8[Tensor, "B H W 3"]) -> Float[Tensor, "B 3 H W"]:
+        return pixels.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean
+
+
 class Deployable(nn.Module):
     """uint8 pixels in, clipped boxes and scores out; the same for every architecture.
 
@@ -41,7 +58,7 @@ class Deployable(nn.Module):
 
     def __init__(self, detector: Detector, preprocess: Preprocess, *, max_points: int = 1000) -> None:
         super().__init__()
-        self.normalize = Normalize(preprocess)
+        self.normalize: nn.Module = Normalize(preprocess)
         self.detector = detector
         self.max_points = max_points
 
@@ -57,3 +74,25 @@ class Deployable(nn.Module):
         height, width = pixels.shape[1:3]
         limit = boxes.new_tensor([width, height, width, height])
         return Decoded(torch.minimum(boxes.clamp(min=0), limit), scores)
+
+
+def fold_input(deployable: Deployable) -> Deployable:
+    """A copy whose first convolution sees centred blue-green-red pixels: it does the scaling and the channel order.
+
+    The mean stays a subtraction: the convolution pads with zeros after the normalisation, and a mean folded into its
+    bias would be wrong along the border.
+
+    The first convolution is the only one with three input channels.
+    """
+    folded = copy.deepcopy(deployable)
+    normalize = folded.normalize
+    assert isinstance(normalize, Normalize), "the input is already folded"
+    convs = [m for m in folded.detector.modules() if isinstance(m, nn.Conv2d) and m.in_channels == 3]
+    assert len(convs) == 1, f"expected one convolution of three channels, found {len(convs)}"
+    mean = -normalize.shift / normalize.scale
+    weight = convs[0].weight.detach() * normalize.scale[:, None, None]
+    if normalize.flip:
+        mean, weight = mean.flip(0), weight.flip(1)
+    convs[0].weight = nn.Parameter(weight, requires_grad=False)
+    folded.normalize = Center(mean)
+    return folded

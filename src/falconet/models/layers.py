@@ -20,20 +20,6 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 """Activations by the name a run file uses. The slope of "leaky-relu" is 0.1, as in NanoDet and YOLO."""
 
 
-class DepthwiseConv2d(nn.Conv2d):
-    """A convolution that filters every channel by itself: [B, C, H, W] to [B, C, ceil(H / stride), ...].
-
-    Args:
-        channels: in and out.
-        kernel_size: odd; the input is padded by half of it.
-        stride: step of the filter.
-        bias: add one number per channel.
-    """
-
-    def __init__(self, channels: int, kernel_size: int, *, stride: int = 1, bias: bool = False) -> None:
-        super().__init__(channels, channels, kernel_size, stride, padding=kernel_size // 2, groups=channels, bias=bias)
-
-
 class ConvNormAct(nn.Module):
     """Convolution without bias, batch norm, activation: the block nearly everything is made of.
 
@@ -56,11 +42,16 @@ class ConvNormAct(nn.Module):
         activation: Activation = "relu",
     ) -> None:
         super().__init__()
-        if depthwise:
-            assert in_channels == out_channels, "a depthwise convolution keeps the number of channels"
-            self.conv: nn.Conv2d = DepthwiseConv2d(in_channels, kernel_size, stride=stride)
-        else:
-            self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False)
+        assert not depthwise or in_channels == out_channels, "a depthwise convolution keeps its channels"
+        self.conv = nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding=kernel_size // 2,
+            groups=in_channels if depthwise else 1,
+            bias=False,
+        )
         self.norm = nn.BatchNorm2d(out_channels)
         self.act = ACTIVATIONS[activation]()
 
