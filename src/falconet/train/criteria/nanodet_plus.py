@@ -61,8 +61,7 @@ class _ConvGroupNormAct(nn.Module):
         self.act = ACTIVATIONS[activation]()
 
     def forward(self, features: Float[Tensor, "B I H W"]) -> Float[Tensor, "B I H W"]:
-        features = self.act(self.norm(self.conv(features)))
-        return features
+        return self.act(self.norm(self.conv(features)))
 
 
 class AuxiliaryHead(nn.Module):
