@@ -11,16 +11,18 @@ from falconet.train.depthwise import FastDepthwiseConv2d, use_fast_depthwise
 
 @pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (5, 5), (7, 7), (3, 5), (5, 3), (9, 1), (1, 9)])
 @pytest.mark.parametrize("size", [(1, 1), (2, 7), (9, 8)])
-@pytest.mark.parametrize("bias", [False, True])
-def test_gradients_equal_those_of_conv2d(kernel: tuple[int, int], size: tuple[int, int], bias: bool) -> None:
+@pytest.mark.parametrize(("stride", "bias"), [(1, False), (1, True), (2, False), (3, True)])
+def test_gradients_equal_those_of_conv2d(
+    kernel: tuple[int, int], size: tuple[int, int], stride: int, bias: bool
+) -> None:
     generator = torch.Generator().manual_seed(0)
     padding = (kernel[0] // 2, kernel[1] // 2)
-    plain = nn.Sequential(nn.Conv2d(6, 6, kernel, padding=padding, groups=6, bias=bias)).double()
+    plain = nn.Sequential(nn.Conv2d(6, 6, kernel, stride, padding=padding, groups=6, bias=bias)).double()
     fast = copy.deepcopy(plain)
     assert use_fast_depthwise(fast) == 1
     assert isinstance(fast[0], FastDepthwiseConv2d)
     images = torch.randn(3, 6, *size, generator=generator, dtype=torch.float64)
-    weight_of_output = torch.randn(3, 6, *size, generator=generator, dtype=torch.float64)
+    weight_of_output = torch.randn(plain(images).shape, generator=generator, dtype=torch.float64)
     results = []
     for model in (plain, fast):
         inputs = images.clone().requires_grad_()
@@ -34,7 +36,7 @@ def test_gradients_equal_those_of_conv2d(kernel: tuple[int, int], size: tuple[in
 def test_only_what_qualifies_is_replaced_and_names_stay() -> None:
     model = nn.Sequential(
         nn.Conv2d(4, 4, 5, padding=2, groups=4),
-        nn.Conv2d(4, 4, 3, padding=1, stride=2, groups=4),
+        nn.Conv2d(4, 4, 3, padding=1, stride=(1, 2), groups=4),
         nn.Conv2d(4, 8, 3, padding=1, groups=4),
         nn.Conv2d(8, 8, 3, padding=1),
         nn.Conv2d(8, 8, 3, groups=8),

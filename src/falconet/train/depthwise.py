@@ -1,10 +1,12 @@
 """Depthwise convolutions whose backward pass is fast on CPUs.
 
-oneDNN computes the weight gradient of a depthwise convolution with vector code only up to three columns;
-a 5x5 kernel falls back to a path that costs 9 times (float32) to 50 times (bfloat16) the forward pass.
-The gradient of a wide kernel is the side-by-side gradient of narrow ones over shifted inputs, so it is
-computed here three columns at a time. The input gradient is the convolution with the flipped kernel,
-which takes half the time of the generic backward call in bfloat16. `benchmarks/depthwise.py` measures both.
+oneDNN computes the weight gradient of a depthwise convolution with vector code only for strides of 1 and up
+to three columns; everything else falls back to a path that costs 9 times (float32) to 50 times (bfloat16)
+the forward pass. Both cases lead back to the fast one: the gradient of a wide kernel is the side-by-side
+gradient of narrow ones over shifted inputs; a strided convolution is one of stride 1 of whose output every
+second value is kept, so its gradient is that of stride 1 with zeros in between. The input gradient is the
+convolution with the flipped kernel, which in bfloat16 takes half the time of the generic backward call.
+`benchmarks/training.py` measures the whole.
 
 The values are the same as those of `torch.nn.Conv2d`, up to the order of additions.
 """
@@ -21,29 +23,34 @@ COLUMNS = 3
 
 
 class _DepthwiseConv(torch.autograd.Function):
-    """Depthwise convolution of stride 1 that keeps height and width (odd kernel, padding of half of it)."""
+    """Depthwise convolution with an odd kernel, padded by half of it."""
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, stride: int) -> Tensor:
         ctx.save_for_backward(inputs, weight)
-        return _same_convolution(inputs, weight)
+        ctx.stride = stride
+        return _same_convolution(inputs, weight, stride)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         inputs, weight = ctx.saved_tensors
-        grad = grad.contiguous(memory_format=torch.channels_last)
+        if ctx.stride == 1:
+            grad = grad.contiguous(memory_format=torch.channels_last)
+        else:
+            spread = torch.zeros_like(inputs, memory_format=torch.channels_last)
+            spread[..., :: ctx.stride, :: ctx.stride] = grad
+            grad = spread
         grad_inputs = grad_weight = None
         if ctx.needs_input_grad[0]:
             grad_inputs = _same_convolution(grad, weight.flip(2, 3))
         if ctx.needs_input_grad[1]:
             grad_weight = _weight_gradient(inputs, grad, weight)
-        return grad_inputs, grad_weight
+        return grad_inputs, grad_weight, None
 
 
-def _same_convolution(inputs: Tensor, weight: Tensor) -> Tensor:
-    return F.conv2d(
-        inputs, weight, padding=(weight.shape[2] // 2, weight.shape[3] // 2), groups=weight.shape[0]
-    )
+def _same_convolution(inputs: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
+    rows, columns = weight.shape[2:]
+    return F.conv2d(inputs, weight, stride=stride, padding=(rows // 2, columns // 2), groups=weight.shape[0])
 
 
 def _weight_gradient(
@@ -86,24 +93,25 @@ def _narrow_weight_gradient(inputs: Tensor, grad: Tensor, weight: Tensor, paddin
 
 
 class FastDepthwiseConv2d(nn.Conv2d):
-    """A depthwise `nn.Conv2d` of stride 1 with the backward pass of this file; the output is the same."""
+    """A depthwise `nn.Conv2d` with the backward pass of this file; the output is the same."""
 
-    def forward(self, inputs: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+    def forward(self, inputs: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
         """The convolution, in the autocast type where autocast is on."""
         weight = self.weight
         kind = inputs.device.type
         if torch.is_autocast_enabled(kind):
             dtype = torch.get_autocast_dtype(kind)
             inputs, weight = inputs.to(dtype), weight.to(dtype)
-        output: Tensor = _DepthwiseConv.apply(inputs, weight)
+        output: Tensor = _DepthwiseConv.apply(inputs, weight, self.stride[0])
         return output if self.bias is None else output + self.bias.to(output.dtype)[:, None, None]
 
 
 def _is_eligible(module: nn.Module) -> bool:
     return (
-        type(module) is nn.Conv2d
+        isinstance(module, nn.Conv2d)
+        and type(module).forward is nn.Conv2d.forward
         and module.groups == module.in_channels == module.out_channels
-        and module.stride == (1, 1)
+        and module.stride[0] == module.stride[1]
         and module.dilation == (1, 1)
         and module.padding_mode == "zeros"
         and all(size % 2 == 1 for size in module.kernel_size)
@@ -125,6 +133,7 @@ def use_fast_depthwise(model: nn.Module) -> int:
                 child.in_channels,
                 child.out_channels,
                 child.kernel_size,
+                stride=child.stride,
                 padding=child.padding,
                 groups=child.groups,
                 bias=child.bias is not None,
