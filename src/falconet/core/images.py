@@ -58,8 +58,8 @@ def decode_image(data: bytes, name: str, *, at_least: tuple[int, int] | None = N
     stream = io.BytesIO(data)
     header = read_header(stream)
     if header is None:
-        image = _decode_with_opencv(data, name)
-        return image, (image.shape[0], image.shape[1])
+        pixels = _decode_with_opencv(data, name)
+        return pixels, (pixels.shape[0], pixels.shape[1])
     _check(stream, header, len(data), name)
     image: Pixels | None = None
     if header.kind == "jpeg" and header.channels in (1, 3):

@@ -5,7 +5,7 @@ area between its corners, so its width is x2 - x1 (no "+ 1").
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,8 @@ class Record:
         labels: [G] index into the data set's class names.
         crowd: [G] True where a box marks a crowd: ignored by training, not counted by evaluation.
         areas: [G] object area in square pixels, for the small/medium/large split; None: box areas count.
-        source: "file:line" or "file (id ..)", for messages.
+        source: "file" or "file (image id)", for messages.
+        box_keys: where each box is written in the source: annotation id (COCO) or line; empty where unknown.
     """
 
     image_id: int | str
@@ -57,6 +58,7 @@ class Record:
     crowd: NDArray[np.bool_]
     areas: Floats | None = None
     source: str = ""
+    box_keys: tuple[int | str, ...] = ()
 
     def __post_init__(self) -> None:
         boxes = _boxes(self.boxes, "Record")
@@ -65,6 +67,19 @@ class Record:
         object.__setattr__(self, "crowd", _vector(self.crowd, np.bool_, len(boxes), "Record.crowd"))
         if self.areas is not None:
             object.__setattr__(self, "areas", _vector(self.areas, np.float32, len(boxes), "Record.areas"))
+        if self.box_keys and len(self.box_keys) != len(boxes):
+            raise ValueError(f"Record.box_keys must be empty or have {len(boxes)} entries, one per box")
+
+    def take(self, keep: NDArray[np.bool_]) -> "Record":
+        """The record with only the boxes where `keep` [G] is True."""
+        return replace(
+            self,
+            boxes=self.boxes[keep],
+            labels=self.labels[keep],
+            crowd=self.crowd[keep],
+            areas=None if self.areas is None else self.areas[keep],
+            box_keys=tuple(key for key, kept in zip(self.box_keys, keep, strict=True) if kept) if self.box_keys else (),
+        )
 
 
 @dataclass(frozen=True, slots=True)

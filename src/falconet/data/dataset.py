@@ -1,0 +1,129 @@
+"""A data set in memory: class names and records without pixels, and what is wrong with it."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from falconet.core.errors import DataError
+from falconet.core.types import Record
+
+Format = Literal["coco", "voc", "yolo"]
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong with a data set."""
+
+    where: str
+    """file with line or id."""
+    what: str
+    """what is wrong and what was expected."""
+    kind: str
+    """one of `KINDS`."""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+KINDS = {
+    "bad-annotation": "annotations that cannot be read",
+    "not-finite": "boxes with NaN or infinite corners",
+    "no-area": "boxes of no area",
+    "out-of-image": "boxes outside the picture, wholly or partly",
+    "duplicate-box": "the same box and class twice in a picture",
+    "unknown-image": "annotations of a picture that is not listed",
+    "unknown-class": "annotations of a class that is not listed",
+    "duplicate-image-id": "picture ids used twice",
+    "duplicate-annotation-id": "annotation ids used twice",
+    "duplicate-file": "picture files listed twice",
+    "duplicate-class": "class names used twice",
+    "unused-class": "classes without a box",
+    "wrong-size": "picture sizes that differ from the file",
+    "missing-file": "files that do not exist",
+    "broken-file": "picture files that are truncated, damaged or no pictures",
+    "orphan-label": "label files without a picture",
+    "shared-picture": "pictures in two splits",
+}
+"""Kinds of problems, and how a summary calls them."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """A data set, or one split of it.
+
+    Attributes:
+        names: class names; a label indexes them.
+        records: one per picture; pictures without boxes are part of it.
+        source: the annotation file or folder, for messages.
+        format: how `source` is written; None for one that was made in memory.
+        problems: what the reader had to leave out, each with its place.
+    """
+
+    names: tuple[str, ...]
+    records: tuple[Record, ...]
+    source: str
+    format: Format | None = None
+    problems: tuple[Problem, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def with_records(self, records: list[Record]) -> "DataSet":
+        """The same data set with other records and no problems."""
+        return replace(self, records=tuple(records), problems=())
+
+    def box_source(self, record: Record, index: int) -> str:
+        """Where box `index` of `record` is written: "a.json (annotation 7)", "a.xml:23", "a.txt:2"."""
+        if not record.box_keys:
+            return f"{record.source}, box {index}"
+        key = record.box_keys[index]
+        if self.format == "coco":
+            return f"{self.source} (annotation {key})"
+        return f"{record.source}:{key}"
+
+
+def read_text(path: Path, *, limit: int | None = None) -> str:
+    """The text of an annotation file (UTF-8, a byte-order mark is skipped).
+
+    Raises:
+        DataError: missing, unreadable, not UTF-8 or larger than `limit` bytes.
+    """
+    try:
+        size = path.stat().st_size
+        if limit is not None and size > limit:
+            raise DataError(f"{path}: has {size} bytes; an annotation file of this kind has at most {limit}")
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 text (byte {error.start}); expected an annotation file") from error
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def make_record(
+    image_id: int | str,
+    path: Path,
+    size: tuple[int, int] | None,
+    *,
+    boxes: list[Any],
+    labels: list[int],
+    crowd: list[bool],
+    areas: list[float] | None = None,
+    source: str,
+    box_keys: list[int | str],
+) -> Record:
+    """A record from the lists a reader collects; `size` is (height, width) where known."""
+    return Record(
+        image_id=image_id,
+        path=path,
+        width=None if size is None else size[1],
+        height=None if size is None else size[0],
+        boxes=np.array(boxes, np.float32).reshape(-1, 4),
+        labels=np.array(labels, np.int64),
+        crowd=np.array(crowd, np.bool_),
+        areas=None if areas is None else np.array(areas, np.float32),
+        source=source,
+        box_keys=tuple(box_keys),
+    )

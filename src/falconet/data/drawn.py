@@ -1,0 +1,282 @@
+"""A drawn detection data set: the demonstration and the tests need no pictures from elsewhere.
+
+Plain shapes of six classes on textured backgrounds, rotated, in random colours, filled plainly, with a gradient,
+stripes or noise, partly hiding one another; lines, arcs and slats distract. Sizes run from 5% to 60% of the
+shorter side of the picture. A box covers the whole shape inside the picture, hidden parts included; no shape is
+hidden by more than `MAX_HIDDEN`. Every tenth picture or so has no shape at all.
+
+Every picture depends on (seed, split, index) alone, and only on integer arithmetic of OpenCV, so the same seed
+writes the same bytes, whatever the number of pictures.
+"""
+
+import json
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+
+from falconet.core.errors import DataError
+from falconet.core.files import replace_file
+from falconet.core.images import write_image
+from falconet.core.types import Floats, Ints, Pixels, Sample
+
+NAMES = ("disc", "ring", "square", "triangle", "star", "cross")
+SMALLEST, LARGEST = 0.05, 0.6
+MAX_HIDDEN = 0.6
+_MAX_OUTSIDE = 0.35
+_MAX_SHAPES = 7
+_TRIES = 12
+_SHIFT = 4
+_JPEG_QUALITY = 92
+
+
+def write_drawn_dataset(
+    folder: Path,
+    *,
+    train: int = 600,
+    val: int = 120,
+    seed: int = 0,
+    size: tuple[int, int] = (288, 320),
+) -> None:
+    """Write `train` and `val` pictures of `size` (height, width) as COCO JSON to `folder`.
+
+    The files are `train.json`, `val.json`, and the pictures `train/000000.jpg`, ..., `val/000000.jpg`, ... The
+    annotation files are written last.
+
+    Raises:
+        DataError: a count below 1, sides below 64 pixels, or the folder cannot be written.
+    """
+    if train < 1 or val < 1 or min(size) < 64:
+        raise DataError(
+            f"{folder}: cannot draw {train} + {val} pictures of {size[1]} x {size[0]} pixels; "
+            "expected at least 1 of each and sides of at least 64"
+        )
+    trees = {split: _write_split(folder, split, count, seed, size) for split, count in (("train", train), ("val", val))}
+    for split, tree in trees.items():
+        replace_file(folder / f"{split}.json", json.dumps(tree, indent=1))
+
+
+def draw_sample(seed: int, split: str, index: int, size: tuple[int, int]) -> Sample:
+    """Picture `index` of a split: uint8 [height, width, 3] with boxes in its pixels."""
+    rng = np.random.default_rng([seed, zlib.crc32(split.encode()), index])
+    height, width = size
+    image = _background(rng, height, width)
+    _distract(image, rng, int(rng.integers(0, 7)))
+    shapes = _place_shapes(image, rng)
+    _distract(image, rng, int(rng.integers(0, 2)))
+    image = _lighting(image, rng)
+    boxes = np.array([box for _, box, _ in shapes], np.float32).reshape(-1, 4)
+    return Sample(image, boxes, np.array([label for label, _, _ in shapes], np.int64))
+
+
+def _write_split(folder: Path, split: str, count: int, seed: int, size: tuple[int, int]) -> dict[str, Any]:
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for index in range(count):
+        sample = draw_sample(seed, split, index, size)
+        name = f"{index:06d}.jpg"
+        write_image(folder / split / name, sample.image, jpeg_quality=_JPEG_QUALITY)
+        images.append({"id": index + 1, "file_name": name, "height": size[0], "width": size[1]})
+        annotations.extend(_annotations(sample.boxes, sample.labels, index + 1, len(annotations) + 1))
+    categories = [{"id": index + 1, "name": name} for index, name in enumerate(NAMES)]
+    info = {"description": f"drawn by falconet, seed {seed}, split {split}"}
+    return {"info": info, "images": images, "annotations": annotations, "categories": categories}
+
+
+def _annotations(boxes: Floats, labels: Ints, image_id: int, first_id: int) -> list[dict[str, Any]]:
+    entries = []
+    for offset, ((x1, y1, x2, y2), label) in enumerate(zip(boxes.tolist(), labels.tolist(), strict=True)):
+        width, height = x2 - x1, y2 - y1
+        entries.append(
+            {
+                "id": first_id + offset,
+                "image_id": image_id,
+                "category_id": label + 1,
+                "bbox": [x1, y1, width, height],
+                "area": width * height,
+                "iscrowd": 0,
+            }
+        )
+    return entries
+
+
+def _noise(rng: Generator, height: int, width: int, cell: int) -> Pixels:
+    """Smooth noise [height, width] with features of about `cell` pixels, in bit-exact arithmetic."""
+    small = rng.integers(0, 256, (max(2, height // cell + 2), max(2, width // cell + 2)), np.uint8)
+    return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR_EXACT), np.uint8)
+
+
+def _blend(first: Pixels, second: Pixels, weight: Pixels) -> Pixels:
+    """first * (1 - weight / 255) + second * weight / 255, in whole numbers; weight [H, W]."""
+    part = weight[..., None].astype(np.int32)
+    mixed = first.astype(np.int32) * (255 - part) + second.astype(np.int32) * part
+    return ((mixed + 127) // 255).astype(np.uint8)
+
+
+def _colour(rng: Generator) -> Pixels:
+    return rng.integers(20, 236, 3, np.uint8)
+
+
+def _background(rng: Generator, height: int, width: int) -> Pixels:
+    """Two or three colours mixed by noise of several scales, and grain."""
+    image = np.empty((height, width, 3), np.uint8)
+    image[:] = _colour(rng)
+    for _ in range(int(rng.integers(1, 3))):
+        weight = np.zeros((height, width), np.int32)
+        for cell, share in zip((64, 16, 5), rng.integers(1, 6, 3).tolist(), strict=True):
+            weight += share * _noise(rng, height, width, cell).astype(np.int32)
+        weight = np.clip((weight - weight.min()) * 255 // max(1, int(np.ptp(weight))), 0, 255)
+        other = np.empty_like(image)
+        other[:] = _colour(rng)
+        image = _blend(image, other, weight.astype(np.uint8))
+    grain = rng.integers(-10, 11, (height, width, 1), np.int16) * int(rng.integers(0, 3)) // 2
+    return np.clip(image.astype(np.int16) + grain, 0, 255).astype(np.uint8)
+
+
+def _distract(image: Pixels, rng: Generator, count: int) -> None:
+    """Draw lines, open arcs and slats, none of which is a class, into `image`."""
+    height, width = image.shape[:2]
+    for _ in range(count):
+        colour = tuple(_colour(rng).tolist())
+        start = (int(rng.integers(0, width)), int(rng.integers(0, height)))
+        end = (int(rng.integers(0, width)), int(rng.integers(0, height)))
+        thickness = int(rng.integers(1, 4))
+        match int(rng.integers(0, 3)):
+            case 0:
+                cv2.line(image, start, end, colour, thickness, cv2.LINE_AA)
+            case 1:
+                radius = int(rng.integers(8, height // 4))
+                begin = int(rng.integers(0, 360))
+                cv2.ellipse(image, start, (radius, radius // 2), 0, begin, begin + 120, colour, thickness, cv2.LINE_AA)
+            case _:
+                slat = (start[0] + int(rng.integers(30, 90)), start[1] + int(rng.integers(3, 7)))
+                cv2.rectangle(image, start, slat, colour, cv2.FILLED)
+
+
+def _place_shapes(image: Pixels, rng: Generator) -> list[tuple[int, tuple[int, int, int, int], int]]:
+    """Paint shapes into `image`: (label, box, pixels of the whole shape) of each."""
+    height, width = image.shape[:2]
+    if rng.random() < 0.08:
+        return []
+    owner = np.full((height, width), -1, np.int16)
+    shapes: list[tuple[int, tuple[int, int, int, int], int]] = []
+    for _ in range(int(rng.integers(1, _MAX_SHAPES + 1))):
+        for _ in range(_TRIES):
+            label = int(rng.integers(0, len(NAMES)))
+            mask, whole = _shape(rng, label, height, width)
+            inside = mask >= 128
+            count = int(inside.sum())
+            if count < (1 - _MAX_OUTSIDE) * whole or _hides_too_much(owner, inside, [n for _, _, n in shapes]):
+                continue
+            image[:] = _blend(image, _fill(image, inside, rng), mask)
+            owner[inside] = len(shapes)
+            shapes.append((label, _box(inside), count))
+            break
+    return shapes
+
+
+def _hides_too_much(owner: np.ndarray[Any, Any], inside: np.ndarray[Any, Any], counts: list[int]) -> bool:
+    if not counts:
+        return False
+    left = np.bincount(owner[(owner >= 0) & ~inside], minlength=len(counts))
+    return bool((left < (1 - MAX_HIDDEN) * np.array(counts)).any())
+
+
+def _shape(rng: Generator, label: int, height: int, width: int) -> tuple[Pixels, float]:
+    """A mask [height, width], 0..255, and the pixels the shape has without the picture's edge."""
+    low, high = np.log(SMALLEST), np.log(LARGEST)
+    # The outline fits into a circle of this radius.
+    radius = float(np.exp(rng.uniform(low, high))) * min(height, width) / 2
+    centre = rng.uniform((0, 0), (width, height))
+    turn = float(rng.uniform(0, 2 * np.pi))
+    mask = np.zeros((height, width), np.uint8)
+    outlines = [outline * radius for outline in _OUTLINES[NAMES[label]]()]
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    points = [np.rint((outline @ rotation.T + centre) * (1 << _SHIFT)).astype(np.int32) for outline in outlines]
+    cv2.fillPoly(mask, points[:1], 255, cv2.LINE_AA, _SHIFT)
+    area = float(cv2.contourArea(outlines[0].astype(np.float32)))
+    if len(points) == 2:
+        hole = np.zeros_like(mask)
+        cv2.fillPoly(hole, points[1:], 255, cv2.LINE_AA, _SHIFT)
+        mask = np.minimum(mask, 255 - hole)
+        area -= float(cv2.contourArea(outlines[1].astype(np.float32)))
+    return mask, area
+
+
+def _circle(points: int, radius: float = 1.0, first: float = 0.0) -> Floats:
+    angles = first + np.arange(points) * (2 * np.pi / points)
+    return np.asarray(radius * np.stack([np.cos(angles), np.sin(angles)], axis=1), np.float32)
+
+
+def _star() -> list[Floats]:
+    outline = np.empty((10, 2), np.float32)
+    outline[0::2] = _circle(5)
+    outline[1::2] = _circle(5, 0.42, np.pi / 5)
+    return [outline]
+
+
+def _cross() -> list[Floats]:
+    arm = 0.3
+    quarter = np.array([[0.95, -arm], [0.95, arm], [arm, arm]], np.float32)
+    turn = np.array([[0, -1], [1, 0]], np.float32)
+    parts = [quarter]
+    for _ in range(3):
+        parts.append(parts[-1] @ turn.T)
+    return [np.concatenate(parts)]
+
+
+_OUTLINES: dict[str, Callable[[], list[Floats]]] = {
+    "disc": lambda: [_circle(64)],
+    "ring": lambda: [_circle(64), _circle(64, 0.55)],
+    "square": lambda: [_circle(4)],
+    "triangle": lambda: [_circle(3)],
+    "star": _star,
+    "cross": _cross,
+}
+
+
+def _fill(image: Pixels, inside: np.ndarray[Any, Any], rng: Generator) -> Pixels:
+    """Paint [H, W, 3] for a shape: it stands out from what it covers."""
+    height, width = image.shape[:2]
+    behind = image[inside].mean(axis=0) if inside.any() else np.full(3, 128.0)
+    first = _colour(rng)
+    for _ in range(_TRIES):
+        if np.abs(first - behind).sum() >= 150:
+            break
+        first = _colour(rng)
+    paint = np.empty((height, width, 3), np.uint8)
+    paint[:] = first
+    second = np.clip(first.astype(np.int16) + rng.integers(-70, 71, 3), 0, 255).astype(np.uint8)
+    other = np.empty_like(paint)
+    other[:] = second
+    match int(rng.integers(0, 4)):
+        case 0:
+            return paint
+        case 1:
+            ramp = np.linspace(0, 255, width).astype(np.uint8)[None].repeat(height, 0)
+            return _blend(paint, other, ramp)
+        case 2:
+            period = int(rng.integers(4, 13))
+            rows, columns = np.indices((height, width))
+            stripes = ((rows + columns) // period % 2 * 255).astype(np.uint8)
+            return _blend(paint, other, stripes)
+        case _:
+            return _blend(paint, other, _noise(rng, height, width, int(rng.integers(3, 20))))
+
+
+def _box(inside: np.ndarray[Any, Any]) -> tuple[int, int, int, int]:
+    columns, rows = np.flatnonzero(inside.any(0)), np.flatnonzero(inside.any(1))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def _lighting(image: Pixels, rng: Generator) -> Pixels:
+    """Overall brightness, a shadow over the picture, and sensor noise."""
+    height, width = image.shape[:2]
+    gain = int(rng.integers(180, 300))
+    shade = 256 - _noise(rng, height, width, 160)[..., None].astype(np.int32) * int(rng.integers(0, 80)) // 255
+    noise = rng.integers(-6, 7, image.shape, np.int32)
+    return np.clip(image.astype(np.int32) * gain // 256 * shade // 256 + noise, 0, 255).astype(np.uint8)

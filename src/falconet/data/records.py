@@ -1,0 +1,133 @@
+"""Opening data sets of any format, and choosing what of them can be used."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from falconet.core import boxes as box_math
+from falconet.core.errors import DataError
+from falconet.core.images import check_complete
+from falconet.core.types import Record
+from falconet.data.coco import read_coco
+from falconet.data.dataset import DataSet, Problem
+
+__all__ = ["DataSet", "Problem", "open_dataset", "usable"]
+
+TOLERANCE = 0.5
+"""Pixels a box may stick out of its picture without mention: rounding of the annotation."""
+
+
+def usable(dataset: DataSet) -> tuple[DataSet, list[Problem]]:
+    """What training and evaluation can use of a data set, and everything left out or changed, with why.
+
+    Left out are pictures that are missing, truncated or no pictures (seen from header and end of the file, in a
+    fraction of a millisecond each; damage in the middle shows only when decoding, see `falconet data check`), and
+    boxes that are not finite, have no area or lie wholly outside. Boxes partly outside are cut to the picture. A
+    picture that loses its boxes stays, as a picture without boxes. Sizes in the records are those of the files.
+
+    Raises:
+        DataError: nothing usable is left.
+    """
+    problems = list(dataset.problems)
+    records: list[Record] = []
+    for record, size in zip(dataset.records, sizes_of_files(dataset.records), strict=True):
+        if isinstance(size, DataError):
+            problems.append(Problem(record.source, f"{size} (picture left out)", file_kind(record)))
+            continue
+        problems.extend(size_problems(record, size))
+        sized = replace(record, height=size[0], width=size[1])
+        record_problems, kept = _usable_boxes(dataset, sized)
+        problems.extend(record_problems)
+        records.append(kept)
+    if not records:
+        why = f"; the first problem: {problems[0]}" if problems else ""
+        raise DataError(f"{dataset.source}: no usable picture{why}. 'falconet data check' lists all problems")
+    return dataset.with_records(records), problems
+
+
+def sizes_of_files(records: Sequence[Record]) -> list[tuple[int, int] | DataError]:
+    """(height, width) of each picture as displayed after the cheap check of its file, or what is wrong with it."""
+    with ThreadPoolExecutor(8) as pool:
+        return list(pool.map(_size_of_file, records))
+
+
+def file_kind(record: Record) -> str:
+    """The kind of problem a picture file has that cannot be read."""
+    return "broken-file" if record.path.exists() else "missing-file"
+
+
+def size_problems(record: Record, size: tuple[int, int]) -> list[Problem]:
+    """The difference between the annotated size and the file's (height, width) as displayed, if any."""
+    if record.height is None or record.width is None or (record.height, record.width) == size:
+        return []
+    hint = "boxes may belong to another version of the picture"
+    if (record.width, record.height) == size:
+        hint = "the sides are swapped: boxes may belong to the picture before its EXIF rotation"
+    what = f"{record.path.name} is annotated as {record.width} x {record.height} pixels, the file has "
+    return [Problem(record.source, f"{what}{size[1]} x {size[0]}; {hint}", "wrong-size")]
+
+
+def box_problems(dataset: DataSet, record: Record) -> list[tuple[int, Problem]]:
+    """(index of the box, problem) for boxes that are not finite, of no area or not inside the picture."""
+    found: list[tuple[int, Problem]] = []
+    suspects = _suspects(record)
+    for index in np.flatnonzero(suspects).tolist():
+        kind, what = _what_is_wrong(record, index)
+        found.append((index, Problem(dataset.box_source(record, index), what, kind)))
+    return found
+
+
+def _size_of_file(record: Record) -> tuple[int, int] | DataError:
+    try:
+        return check_complete(record.path)
+    except DataError as error:
+        return error
+
+
+def _suspects(record: Record) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    boxes = record.boxes
+    with np.errstate(invalid="ignore"):
+        good = np.isfinite(boxes).all(1) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        good &= (boxes[:, :2] >= -TOLERANCE).all(1)
+        if record.width is not None and record.height is not None:
+            limit = np.array([record.width, record.height], np.float32) + TOLERANCE
+            good &= (boxes[:, 2:] <= limit).all(1) & (boxes[:, :2] < limit - TOLERANCE).all(1)
+        good &= (boxes[:, 2:] > 0).all(1)
+    return np.logical_not(good)
+
+
+def _what_is_wrong(record: Record, index: int) -> tuple[str, str]:
+    x1, y1, x2, y2 = record.boxes[index].tolist()
+    text = f"image {record.path.name} has box [{x1:g}, {y1:g}, {x2:g}, {y2:g}]"
+    if not np.isfinite(record.boxes[index]).all():
+        return "not-finite", f"{text}; expected finite numbers"
+    if not (x1 < x2 and y1 < y2):
+        return "no-area", f"{text} of no area; expected x1 < x2 and y1 < y2"
+    size = "" if record.width is None else f" of {record.width} x {record.height} pixels"
+    inside = record.width is None or record.height is None or (x1 < record.width and y1 < record.height)
+    if inside and x2 > 0 and y2 > 0:
+        return "out-of-image", f"{text} partly outside the picture{size}"
+    return "out-of-image", f"{text} wholly outside the picture{size}"
+
+
+def _usable_boxes(dataset: DataSet, record: Record) -> tuple[list[Problem], Record]:
+    problems: list[Problem] = []
+    keep = np.ones(len(record.boxes), np.bool_)
+    for index, problem in box_problems(dataset, record):
+        cut = " partly " in problem.what
+        keep[index] = cut
+        what = f"{problem.what} ({'cut to it' if cut else 'box left out'})"
+        problems.append(problem._replace(what=what))
+    if not keep.all():
+        record = record.take(keep)
+    assert record.height is not None
+    assert record.width is not None
+    return problems, replace(record, boxes=box_math.clip(record.boxes, height=record.height, width=record.width))
+
+
+def open_dataset(annotations: Path, images: Path | None = None, *, split: str | None = None) -> DataSet:
+    """The data set that `annotations` describes, in whatever format it has."""
+    return read_coco(Path(annotations), images)
