@@ -1,9 +1,10 @@
 """A drawn detection data set: the demonstration and the tests need no pictures from elsewhere.
 
 Plain shapes of six classes on textured backgrounds, rotated, in random colours, filled plainly, with a gradient,
-stripes or noise, partly hiding one another; lines, arcs and slats distract. Sizes run from 5% to 60% of the
-shorter side of the picture. A box covers the whole shape inside the picture, hidden parts included; no shape is
-hidden by more than `MAX_HIDDEN`. Every tenth picture or so has no shape at all.
+stripes or noise, partly hiding one another; lines, arcs and slats distract. The longer side of a shape is 5% to
+60% of the shorter side of the picture. A box covers the whole shape inside the picture, hidden parts included; no
+shape is hidden by more than `MAX_HIDDEN` of its pixels, or lies outside the picture by more than `MAX_OUTSIDE` of
+them. About one picture in twelve has no shape at all.
 
 Every picture depends on (seed, split, index) alone, and only on integer arithmetic of OpenCV, so the same seed
 writes the same bytes, whatever the number of pictures.
@@ -11,13 +12,13 @@ writes the same bytes, whatever the number of pictures.
 
 import json
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 
 from falconet.core.errors import DataError
 from falconet.core.files import replace_file
@@ -26,8 +27,9 @@ from falconet.core.types import Floats, Ints, Pixels, Sample
 
 NAMES = ("disc", "ring", "square", "triangle", "star", "cross")
 SMALLEST, LARGEST = 0.05, 0.6
-MAX_HIDDEN = 0.6
-_MAX_OUTSIDE = 0.35
+MAX_HIDDEN = 0.5
+MAX_OUTSIDE = 0.3
+_EMPTY = 0.08
 _MAX_SHAPES = 7
 _TRIES = 12
 _SHIFT = 4
@@ -66,11 +68,9 @@ def draw_sample(seed: int, split: str, index: int, size: tuple[int, int]) -> Sam
     height, width = size
     image = _background(rng, height, width)
     _distract(image, rng, int(rng.integers(0, 7)))
-    shapes = _place_shapes(image, rng)
+    boxes, labels = _place_shapes(image, rng)
     _distract(image, rng, int(rng.integers(0, 2)))
-    image = _lighting(image, rng)
-    boxes = np.array([box for _, box, _ in shapes], np.float32).reshape(-1, 4)
-    return Sample(image, boxes, np.array([label for label, _, _ in shapes], np.int64))
+    return Sample(_lighting(image, rng), boxes, labels)
 
 
 def _write_split(folder: Path, split: str, count: int, seed: int, size: tuple[int, int]) -> dict[str, Any]:
@@ -112,9 +112,11 @@ def _noise(rng: Generator, height: int, width: int, cell: int) -> Pixels:
 
 def _blend(first: Pixels, second: Pixels, weight: Pixels) -> Pixels:
     """first * (1 - weight / 255) + second * weight / 255, in whole numbers; weight [H, W]."""
-    part = weight[..., None].astype(np.int32)
-    mixed = first.astype(np.int32) * (255 - part) + second.astype(np.int32) * part
-    return ((mixed + 127) // 255).astype(np.uint8)
+    part = weight[..., None].astype(np.uint16)
+    mixed = first * (255 - part) + second * part
+    # (v + 128 + (v + 128) / 256) / 256 is v / 255, rounded, for every v up to 255 * 255.
+    mixed += 128
+    return np.asarray(mixed + (mixed >> 8) >> 8, np.uint8)
 
 
 def _colour(rng: Generator) -> Pixels:
@@ -126,15 +128,17 @@ def _background(rng: Generator, height: int, width: int) -> Pixels:
     image = np.empty((height, width, 3), np.uint8)
     image[:] = _colour(rng)
     for _ in range(int(rng.integers(1, 3))):
-        weight = np.zeros((height, width), np.int32)
-        for cell, share in zip((64, 16, 5), rng.integers(1, 6, 3).tolist(), strict=True):
-            weight += share * _noise(rng, height, width, cell).astype(np.int32)
-        weight = np.clip((weight - weight.min()) * 255 // max(1, int(np.ptp(weight))), 0, 255)
+        weight = np.zeros((height, width), np.uint16)
+        shares = rng.integers(1, 6, 3).tolist()
+        for cell, share in zip((64, 16, 5), shares, strict=True):
+            weight += _noise(rng, height, width, cell) * np.uint16(share)
+        weight //= sum(shares)
+        weight = np.clip(weight.astype(np.int16) * 2 - 128, 0, 255)
         other = np.empty_like(image)
         other[:] = _colour(rng)
         image = _blend(image, other, weight.astype(np.uint8))
     grain = rng.integers(-10, 11, (height, width, 1), np.int16) * int(rng.integers(0, 3)) // 2
-    return np.clip(image.astype(np.int16) + grain, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(image.astype(np.int16) + grain, 0, 255), np.uint8)
 
 
 def _distract(image: Pixels, rng: Generator, count: int) -> None:
@@ -157,54 +161,57 @@ def _distract(image: Pixels, rng: Generator, count: int) -> None:
                 cv2.rectangle(image, start, slat, colour, cv2.FILLED)
 
 
-def _place_shapes(image: Pixels, rng: Generator) -> list[tuple[int, tuple[int, int, int, int], int]]:
-    """Paint shapes into `image`: (label, box, pixels of the whole shape) of each."""
+def _place_shapes(image: Pixels, rng: Generator) -> tuple[Floats, Ints]:
+    """Paint shapes into `image`; their boxes [G, 4] and labels [G]."""
     height, width = image.shape[:2]
-    if rng.random() < 0.08:
-        return []
     owner = np.full((height, width), -1, np.int16)
-    shapes: list[tuple[int, tuple[int, int, int, int], int]] = []
-    for _ in range(int(rng.integers(1, _MAX_SHAPES + 1))):
+    boxes: list[tuple[int, int, int, int]] = []
+    labels: list[int] = []
+    counts: list[int] = []
+    visible = np.zeros(0, np.int64)
+    for _ in range(0 if rng.random() < _EMPTY else int(rng.integers(1, _MAX_SHAPES + 1))):
         for _ in range(_TRIES):
             label = int(rng.integers(0, len(NAMES)))
-            mask, whole = _shape(rng, label, height, width)
+            mask, left, top, whole = _shape(rng, label, height, width)
             inside = mask >= 128
-            count = int(inside.sum())
-            if count < (1 - _MAX_OUTSIDE) * whole or _hides_too_much(owner, inside, [n for _, _, n in shapes]):
+            window = slice(top, top + mask.shape[0]), slice(left, left + mask.shape[1])
+            covered = owner[window][inside]
+            count = len(covered)
+            hidden = np.bincount(covered[covered >= 0], minlength=len(counts))
+            if count < (1 - MAX_OUTSIDE) * whole or (visible - hidden < (1 - MAX_HIDDEN) * np.array(counts)).any():
                 continue
-            image[:] = _blend(image, _fill(image, inside, rng), mask)
-            owner[inside] = len(shapes)
-            shapes.append((label, _box(inside), count))
+            image[window] = _blend(image[window], _fill(image[window], inside, rng), mask)
+            owner[window][inside] = len(labels)
+            visible = np.append(visible - hidden, count)
+            boxes.append(_box(inside, left, top))
+            labels.append(label)
+            counts.append(count)
             break
-    return shapes
+    return np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64)
 
 
-def _hides_too_much(owner: np.ndarray[Any, Any], inside: np.ndarray[Any, Any], counts: list[int]) -> bool:
-    if not counts:
-        return False
-    left = np.bincount(owner[(owner >= 0) & ~inside], minlength=len(counts))
-    return bool((left < (1 - MAX_HIDDEN) * np.array(counts)).any())
-
-
-def _shape(rng: Generator, label: int, height: int, width: int) -> tuple[Pixels, float]:
-    """A mask [height, width], 0..255, and the pixels the shape has without the picture's edge."""
-    low, high = np.log(SMALLEST), np.log(LARGEST)
-    # The outline fits into a circle of this radius.
-    radius = float(np.exp(rng.uniform(low, high))) * min(height, width) / 2
+def _shape(rng: Generator, label: int, height: int, width: int) -> tuple[Pixels, int, int, float]:
+    """A mask, 0..255, of a shape inside the picture, its left and top, and the pixels of the whole shape."""
+    # The longer side of its box; all sizes are as likely on a logarithmic scale.
+    extent = float(np.exp(rng.uniform(np.log(SMALLEST), np.log(LARGEST)))) * min(height, width)
     centre = rng.uniform((0, 0), (width, height))
     turn = float(rng.uniform(0, 2 * np.pi))
-    mask = np.zeros((height, width), np.uint8)
-    outlines = [outline * radius for outline in _OUTLINES[NAMES[label]]()]
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    points = [np.rint((outline @ rotation.T + centre) * (1 << _SHIFT)).astype(np.int32) for outline in outlines]
-    cv2.fillPoly(mask, points[:1], 255, cv2.LINE_AA, _SHIFT)
-    area = float(cv2.contourArea(outlines[0].astype(np.float32)))
-    if len(points) == 2:
-        hole = np.zeros_like(mask)
-        cv2.fillPoly(hole, points[1:], 255, cv2.LINE_AA, _SHIFT)
-        mask = np.minimum(mask, 255 - hole)
-        area -= float(cv2.contourArea(outlines[1].astype(np.float32)))
-    return mask, area
+    outlines = [outline @ rotation.T for outline in _OUTLINES[NAMES[label]]]
+    scale = extent / float(np.ptp(outlines[0], axis=0).max())
+    # The outline lies within 0.75 extents of its centre: a triangle's corner is the farthest.
+    left, top = (max(0, int(value - 0.75 * extent)) for value in centre)
+    right, bottom = (
+        min(side, int(value + 0.75 * extent) + 2) for side, value in zip((width, height), centre, strict=True)
+    )
+    outlines = [outline * scale + centre - (left, top) for outline in outlines]
+    mask = np.zeros((bottom - top, right - left), np.uint8)
+    area = 0.0
+    for outline, colour, sign in zip(outlines, (255, 0), (1, -1), strict=False):
+        points = np.rint(outline * (1 << _SHIFT)).astype(np.int32)
+        cv2.fillPoly(mask, [points], colour, cv2.LINE_AA, _SHIFT)
+        area += sign * float(cv2.contourArea(outline.astype(np.float32)))
+    return mask, left, top, area
 
 
 def _circle(points: int, radius: float = 1.0, first: float = 0.0) -> Floats:
@@ -212,35 +219,36 @@ def _circle(points: int, radius: float = 1.0, first: float = 0.0) -> Floats:
     return np.asarray(radius * np.stack([np.cos(angles), np.sin(angles)], axis=1), np.float32)
 
 
-def _star() -> list[Floats]:
+def _star() -> Floats:
     outline = np.empty((10, 2), np.float32)
     outline[0::2] = _circle(5)
     outline[1::2] = _circle(5, 0.42, np.pi / 5)
-    return [outline]
+    return outline
 
 
-def _cross() -> list[Floats]:
+def _cross() -> Floats:
     arm = 0.3
     quarter = np.array([[0.95, -arm], [0.95, arm], [arm, arm]], np.float32)
     turn = np.array([[0, -1], [1, 0]], np.float32)
     parts = [quarter]
     for _ in range(3):
         parts.append(parts[-1] @ turn.T)
-    return [np.concatenate(parts)]
+    return np.concatenate(parts)
 
 
-_OUTLINES: dict[str, Callable[[], list[Floats]]] = {
-    "disc": lambda: [_circle(64)],
-    "ring": lambda: [_circle(64), _circle(64, 0.55)],
-    "square": lambda: [_circle(4)],
-    "triangle": lambda: [_circle(3)],
-    "star": _star,
-    "cross": _cross,
+# Corners of each class within the unit circle; a second outline is a hole.
+_OUTLINES: dict[str, tuple[Floats, ...]] = {
+    "disc": (_circle(64),),
+    "ring": (_circle(64), _circle(64, 0.55)),
+    "square": (_circle(4),),
+    "triangle": (_circle(3),),
+    "star": (_star(),),
+    "cross": (_cross(),),
 }
 
 
-def _fill(image: Pixels, inside: np.ndarray[Any, Any], rng: Generator) -> Pixels:
-    """Paint [H, W, 3] for a shape: it stands out from what it covers."""
+def _fill(image: Pixels, inside: NDArray[np.bool_], rng: Generator) -> Pixels:
+    """Paint for a shape, of the size of `image`: it stands out from what it covers."""
     height, width = image.shape[:2]
     behind = image[inside].mean(axis=0) if inside.any() else np.full(3, 128.0)
     first = _colour(rng)
@@ -261,22 +269,22 @@ def _fill(image: Pixels, inside: np.ndarray[Any, Any], rng: Generator) -> Pixels
             return _blend(paint, other, ramp)
         case 2:
             period = int(rng.integers(4, 13))
-            rows, columns = np.indices((height, width))
-            stripes = ((rows + columns) // period % 2 * 255).astype(np.uint8)
+            stripes = (np.add.outer(np.arange(height), np.arange(width)) // period % 2 * 255).astype(np.uint8)
             return _blend(paint, other, stripes)
         case _:
             return _blend(paint, other, _noise(rng, height, width, int(rng.integers(3, 20))))
 
 
-def _box(inside: np.ndarray[Any, Any]) -> tuple[int, int, int, int]:
-    columns, rows = np.flatnonzero(inside.any(0)), np.flatnonzero(inside.any(1))
+def _box(inside: NDArray[np.bool_], left: int, top: int) -> tuple[int, int, int, int]:
+    columns, rows = np.flatnonzero(inside.any(0)) + left, np.flatnonzero(inside.any(1)) + top
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def _lighting(image: Pixels, rng: Generator) -> Pixels:
     """Overall brightness, a shadow over the picture, and sensor noise."""
     height, width = image.shape[:2]
-    gain = int(rng.integers(180, 300))
-    shade = 256 - _noise(rng, height, width, 160)[..., None].astype(np.int32) * int(rng.integers(0, 80)) // 255
-    noise = rng.integers(-6, 7, image.shape, np.int32)
-    return np.clip(image.astype(np.int32) * gain // 256 * shade // 256 + noise, 0, 255).astype(np.uint8)
+    gain = int(rng.integers(90, 150))
+    shade = 255 - (_noise(rng, height, width, 160).astype(np.uint16) * int(rng.integers(0, 80)) >> 8)
+    lit = image.astype(np.uint16) * (shade * gain >> 8)[..., None].astype(np.uint16) >> 7
+    noise = rng.integers(-6, 7, image.shape, np.int8)
+    return np.asarray(np.clip(lit.astype(np.int16) + noise, 0, 255), np.uint8)
