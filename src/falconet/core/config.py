@@ -60,16 +60,44 @@ def parse_yaml(text: str, name: str) -> CommentedMap:
     return tree
 
 
-def write_yaml(value: Config | dict[str, Any]) -> str:
-    """YAML text of a configuration, in the order its fields are declared."""
-    tree = value.model_dump(mode="json") if isinstance(value, Config) else value
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = None
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    yaml.width = 100
+def write_yaml(value: Config | dict[str, Any], *, comments: bool = False) -> str:
+    """YAML text of a configuration, in the order its fields are declared; lists stand on one line.
+
+    Args:
+        comments: put each field's description behind its value.
+    """
+    yaml = YAML(typ="rt", pure=True)
+    yaml.width = 4096  # a long list or text stays on its line
+    yaml.representer.add_representer(type(None), _write_null)
     stream = io.StringIO()
-    yaml.dump(tree, stream)
+    yaml.dump(_commented(value, comments=comments), stream)
     return stream.getvalue()
+
+
+def _write_null(representer: Any, value: None) -> Any:
+    return representer.represent_scalar("tag:yaml.org,2002:null", "null")
+
+
+def _commented(value: Any, *, comments: bool) -> Any:
+    """`value` as ruamel's tree."""
+    if isinstance(value, Config):
+        tree = CommentedMap()
+        plain_values = value.model_dump(mode="json")
+        for key, field in type(value).model_fields.items():
+            content = getattr(value, key)
+            nested = isinstance(content, Config)
+            tree[key] = _commented(content if nested else plain_values[key], comments=comments)
+            if comments and field.description and not nested:
+                tree.yaml_add_eol_comment(field.description, key)
+        return tree
+    if isinstance(value, dict):
+        return CommentedMap({key: _commented(item, comments=comments) for key, item in value.items()})
+    if isinstance(value, list | tuple):
+        sequence = CommentedSeq([_commented(item, comments=comments) for item in value])
+        if not any(isinstance(item, dict | list) for item in sequence):
+            sequence.fa.set_flow_style()
+        return sequence
+    return value
 
 
 def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -83,7 +111,9 @@ def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str,
         path, separator, text = override.partition("=")
         keys = path.split(".")
         if not separator or not all(keys):
-            raise ConfigError(f"override '{override}': expected KEY=VALUE with a dotted key, as in train.epochs=50")
+            raise ConfigError(
+                f"override '{override}': expected KEY=VALUE with a dotted key, as in train.epochs=50"
+            )
         try:
             value = YAML(typ="safe", pure=True).load(text) if text.strip() else None
         except YAMLError as error:
@@ -102,7 +132,11 @@ def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str,
 
 
 def validate(
-    kind: type[ConfigType], tree: dict[str, Any], *, name: str = "configuration", overrides: Sequence[str] = ()
+    kind: type[ConfigType],
+    tree: dict[str, Any],
+    *,
+    name: str = "configuration",
+    overrides: Sequence[str] = (),
 ) -> ConfigType:
     """`tree` as a checked value of `kind`.
 
@@ -132,7 +166,7 @@ def plain(tree: Any) -> Any:
 def _describe(kind: type[Config], tree: Any, detail: Any, name: str, overrides: Sequence[str]) -> str:
     location = _location_in_tree(tree, detail["loc"])
     path = ".".join(str(part) for part in location)
-    origin = next((f"override '{o}'" for o in overrides if o.partition("=")[0] == path), None)
+    origin = next((f"override '{o}'" for o in overrides if f"{path}.".startswith(f"{o.partition('=')[0]}.")), None)
     if origin is None:
         line = _line(tree, location)
         origin = name if line is None else f"{name}:{line}"
@@ -150,7 +184,9 @@ def _describe(kind: type[Config], tree: Any, detail: Any, name: str, overrides: 
     value = value if len(value) <= 60 else value[:57] + "..."
     hint = ""
     if detail["type"] == "literal_error" and isinstance(detail["input"], str):
-        choices = [choice.strip(" '") for choice in str(detail["ctx"]["expected"]).replace(" or ", ", ").split(",")]
+        choices = [
+            choice.strip(" '") for choice in str(detail["ctx"]["expected"]).replace(" or ", ", ").split(",")
+        ]
         near = difflib.get_close_matches(detail["input"], choices, n=1, cutoff=0.4)
         hint = f"; did you mean '{near[0]}'?" if near else ""
     return f"{origin}: {path or 'top level'}: {message}, but got {value}{hint}"

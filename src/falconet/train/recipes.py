@@ -1,0 +1,82 @@
+"""Complete runs by preset name, and run files from text: what `falconet train` and `falconet config` start from."""
+
+import difflib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from falconet.core.config import apply_overrides, plain, read_yaml, validate, write_yaml
+from falconet.core.errors import ConfigError
+from falconet.models import PRESETS
+from falconet.train.run_config import RunConfig
+
+PLACEHOLDER = "path/to/annotations"
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "nanodet-plus-demo": {"train": {"epochs": 30}},
+}
+"""Settings of a preset that differ from the defaults of `RunConfig`."""
+
+
+def preset_tree(preset: str) -> dict[str, Any]:
+    """A complete run of a preset as plain values, without the paths of the data.
+
+    Raises:
+        ConfigError: there is no such preset; the nearest name is suggested.
+    """
+    if preset not in PRESETS:
+        near = difflib.get_close_matches(preset, PRESETS, n=1, cutoff=0.4)
+        hint = f"did you mean '{near[0]}'?" if near else ""
+        raise ConfigError(
+            f"'{preset}' is neither a file nor a preset; {hint or 'expected one of: ' + ', '.join(PRESETS)} "
+            "('falconet models' lists the presets)"
+        )
+    tree: dict[str, Any] = {"output": f"runs/{preset}", "model": PRESETS[preset].model_dump(mode="json")}
+    return tree | plain(RECIPES.get(preset, {}))
+
+
+def preset_text(preset: str) -> str:
+    """The complete run file of a preset, with a comment behind each value."""
+    tree = preset_tree(preset) | {"data": {"train": {"annotations": PLACEHOLDER}}}
+    return write_yaml(validate(RunConfig, tree, name=preset), comments=True)
+
+
+def read_run(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """The run that a run file or a preset name describes, with `a.b=c` overrides applied.
+
+    Raises:
+        ConfigError: neither a file nor a preset; every wrong key and value at once.
+    """
+    path = Path(source)
+    if path.is_dir():
+        raise ConfigError(
+            f"{path}: is a folder; expected a run file or a preset name (an interrupted run goes on with "
+            f"'falconet train --resume {path}')"
+        )
+    is_file = path.is_file() or path.suffix in (".yaml", ".yml")
+    tree = read_yaml(path) if is_file else preset_tree(str(source))
+    tree = apply_overrides(tree, [_expand(tree, override) for override in overrides])
+    if not is_file and not tree.get("data"):
+        raise ConfigError(
+            f"preset '{source}': the data is missing; add for example data.train.annotations=train.json "
+            "data.train.images=photos, or write a run file with 'falconet config'"
+        )
+    run = validate(RunConfig, tree, name=str(source), overrides=overrides)
+    if str(run.data.train.annotations) == PLACEHOLDER:
+        raise ConfigError(f"{source}: data.train.annotations still is '{PLACEHOLDER}'; write your own path there")
+    return run
+
+
+def schema_text() -> str:
+    """The JSON schema of run files, for editors."""
+    return json.dumps(RunConfig.model_json_schema(), indent=2) + "\n"
+
+
+def _expand(tree: dict[str, Any], override: str) -> str:
+    """`override`, after a source given as text alone was made a mapping that it can descend into."""
+    data = tree.get("data")
+    for name in ("train", "val"):
+        if override.startswith(f"data.{name}.") and isinstance(data, dict) and isinstance(data.get(name), str):
+            data[name] = {"annotations": data[name]}
+    return override

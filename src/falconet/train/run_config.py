@@ -1,0 +1,118 @@
+"""One training run as a value: what a run file (YAML) holds."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from falconet.core.config import Config
+from falconet.data.augment import Augment
+from falconet.models import ModelConfig
+
+
+class Source(Config):
+    """Where annotated pictures are. In a run file, a text alone stands for `annotations`."""
+
+    annotations: Path = Field(
+        description="COCO .json, VOC folder or ImageSets list, YOLO .yaml or folder; from the working folder"
+    )
+    images: Path | None = Field(default=None, description="folder of the pictures, where it cannot be told")
+    split: str | None = Field(default=None, description="part of the data set: train, val, test ...")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return {"annotations": value} if isinstance(value, str | Path) else value
+
+
+class Data(Config):
+    """The pictures of a run and how they are read."""
+
+    train: Source
+    val: Source | None = Field(default=None, description="null: a part of train is set aside")
+    val_fraction: float = Field(default=0.15, gt=0, lt=1, description="that part, when val is null")
+    classes: tuple[str, ...] | None = Field(default=None, description="null: those of the data; else must equal them")
+    workers: int | Literal["auto"] = Field(default="auto", description="processes that read pictures; 0: none")
+    cache_mb: int = Field(default=1024, ge=0, description="memory for decoded pictures, over all workers; 0: none")
+
+    @field_validator("workers")
+    @classmethod
+    def _not_negative(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 0:
+            raise ValueError("expected 'auto', 0 or more")
+        return value
+
+
+class Train(Config):
+    """How a model learns."""
+
+    epochs: int = Field(default=100, ge=1, description="passes over the training pictures")
+    minutes: float | None = Field(default=None, gt=0, description="fits epochs and schedule into this time instead")
+    batch_size: int = Field(default=16, ge=1, description="pictures per step, over all devices together")
+    learning_rate: float = Field(default=1e-3, gt=0, le=1, description="peak, at a batch of reference_batch")
+    reference_batch: int | None = Field(
+        default=16, ge=1, description="rate * sqrt(batch_size / this); null: rate as it stands"
+    )
+    final_rate: float = Field(default=0.05, ge=0, le=1, description="rate at the end of the cosine, share of the peak")
+    warmup_steps: int | Literal["auto"] = Field(default="auto", description="auto: 500, at most a tenth of all steps")
+    weight_decay: float = Field(default=0.05, ge=0, description="AdamW; none on biases and norms")
+    clip_gradients: float | None = Field(default=35.0, gt=0, description="largest norm of all gradients together")
+    average_decay: float = Field(default=0.9998, ge=0, lt=1, description="of the weights' moving average; 0: none")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="auto: bfloat16 where the processor multiplies it"
+    )
+    accelerator: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: cuda where there is one")
+    devices: int = Field(default=1, ge=1, description="processes (cpu) or GPUs that share each batch")
+    auxiliary: Literal["drop", "keep"] = Field(
+        default="drop", description="what becomes of an auxiliary branch at detach_epoch"
+    )
+    detach_epoch: int | Literal["auto"] = Field(default="auto", description="auto: 10, at most a tenth of the epochs")
+    validate_every: int | Literal["auto"] = Field(default="auto", description="epochs; auto: about 50 times in all")
+    patience: int | None = Field(default=None, ge=1, description="stop after so many epochs without a better AP")
+    weights: Path | None = Field(default=None, description="weights file or run folder to start from; null: scratch")
+    new_classes: bool = Field(default=False, description="weights may know other classes; their outputs start anew")
+
+    @field_validator("warmup_steps", "detach_epoch")
+    @classmethod
+    def _not_negative(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 0:
+            raise ValueError("expected 'auto', 0 or more")
+        return value
+
+    @field_validator("validate_every")
+    @classmethod
+    def _positive(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 1:
+            raise ValueError("expected 'auto', 1 or more")
+        return value
+
+    @model_validator(mode="after")
+    def _batch_fits_devices(self) -> "Train":
+        if self.batch_size % self.devices:
+            raise ValueError(f"batch_size {self.batch_size} cannot be shared equally by {self.devices} devices")
+        return self
+
+
+class RunConfig(Config):
+    """Everything that decides a training run."""
+
+    output: Path = Field(default=Path("runs/train"), description="folder of this run; must not hold another one")
+    seed: int = Field(default=0, ge=0, description="same seed, same weights")
+    model: ModelConfig
+    data: Data
+    augment: Augment = Augment()
+    train: Train = Train()
+
+    def absolute(self) -> "RunConfig":
+        """The same run with absolute paths, so that it can be resumed from any folder."""
+
+        def source(value: Source | None) -> Source | None:
+            if value is None:
+                return None
+            images = None if value.images is None else value.images.absolute()
+            return value.model_copy(update={"annotations": value.annotations.absolute(), "images": images})
+
+        data = self.data.model_copy(update={"train": source(self.data.train), "val": source(self.data.val)})
+        weights = self.train.weights
+        train = self.train.model_copy(update={"weights": None if weights is None else weights.absolute()})
+        return self.model_copy(update={"output": self.output.absolute(), "data": data, "train": train})
