@@ -1,0 +1,173 @@
+"""Engines: what runs an exported model. Pixels in, boxes and scores out, the same for every architecture."""
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
+
+from falconet.core.errors import ModelError
+from falconet.core.manifest import MANIFEST_KEY, Manifest, read_manifest
+from falconet.core.types import Floats, Pixels
+
+MOST_THREADS = 4
+"""Light models gain little from more threads than this, and lose when other work wants the cores."""
+
+# ONNX Runtime's exceptions share no base class but Exception.
+_LOAD_ERRORS = (
+    onnxruntime_errors.EPFail,
+    onnxruntime_errors.Fail,
+    onnxruntime_errors.InvalidArgument,
+    onnxruntime_errors.InvalidGraph,
+    onnxruntime_errors.InvalidProtobuf,
+    onnxruntime_errors.NoModel,
+    onnxruntime_errors.NoSuchFile,
+    onnxruntime_errors.NotImplemented,
+    onnxruntime_errors.RuntimeException,
+)
+
+
+class Engine(Protocol):
+    """Runs one model.
+
+    Attributes:
+        manifest: what the model file says about itself.
+    """
+
+    @property
+    def manifest(self) -> Manifest: ...
+
+    def __call__(self, pixels: Pixels) -> tuple[Floats, Floats]:
+        """Boxes and scores of a batch.
+
+        Args:
+            pixels: uint8 [B, H, W, 3], channels blue, green, red, of the manifest's input size; any B from 1.
+
+        Returns:
+            Boxes [B, N, 4] xyxy in input pixels, clipped to the input, and scores [B, N, C], 0..1.
+        """
+        ...
+
+
+def default_threads() -> int:
+    """Threads for one model: the CPUs this process may use, at most `MOST_THREADS`."""
+    try:
+        usable = len(os.sched_getaffinity(0))
+    except AttributeError:  # Windows and macOS do not restrict a process to CPUs
+        usable = os.cpu_count() or 1
+    return max(1, min(usable, MOST_THREADS))
+
+
+class OnnxEngine:
+    """An exported `.onnx` file in ONNX Runtime, on the CPU.
+
+    Args:
+        path: written by `falconet export --to onnx`.
+        threads: for one picture or batch; None takes `default_threads()`.
+
+    Attributes:
+        manifest: read from the file.
+        batch: pictures per run where the file fixes it, None where any number goes.
+
+    Raises:
+        ModelError: no such file, not an ONNX file (or half of one), one without a Falconet manifest, or one
+            whose inputs and outputs are not those of an exported detector.
+    """
+
+    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
+        if threads is not None and threads < 1:
+            raise ModelError(f"threads must be 1 or more, but got {threads}")
+        path = Path(path)
+        _check_kind(path)
+        self._session = _open_session(path, threads or default_threads())
+        text = self._session.get_modelmeta().custom_metadata_map.get(MANIFEST_KEY)
+        self.manifest = read_manifest(text, str(path))
+        _check_signature(self._session, self.manifest, path)
+        entry = self._session.get_inputs()[0]
+        self.batch: int | None = entry.shape[0] if isinstance(entry.shape[0], int) else None
+        self._input = entry.name
+
+    def __call__(self, pixels: Pixels) -> tuple[Floats, Floats]:
+        """See `Engine`. A file with a fixed batch size runs as often as needed, the last time filled up."""
+        pixels = np.ascontiguousarray(pixels)
+        if self.batch is None or len(pixels) == self.batch:
+            return self._run(pixels)
+        parts = [self._run_filled(pixels[i : i + self.batch]) for i in range(0, len(pixels), self.batch)]
+        return np.concatenate([boxes for boxes, _ in parts]), np.concatenate([scores for _, scores in parts])
+
+    def _run(self, pixels: Pixels) -> tuple[Floats, Floats]:
+        boxes, scores = self._session.run(("boxes", "scores"), {self._input: pixels})
+        return boxes, scores
+
+    def _run_filled(self, pixels: Pixels) -> tuple[Floats, Floats]:
+        count, batch = len(pixels), self.batch or len(pixels)
+        if count < batch:
+            pixels = np.concatenate([pixels, np.zeros((batch - count, *pixels.shape[1:]), np.uint8)])
+        boxes, scores = self._run(pixels)
+        return boxes[:count], scores[:count]
+
+
+def _check_kind(path: Path) -> None:
+    """Raise ModelError for what cannot be an exported model, before anything is opened."""
+    if path.is_dir() or path.suffix == ".safetensors":
+        kind = "a folder" if path.is_dir() else "a weights file"
+        raise ModelError(
+            f"{path}: is {kind}, not an exported model; expected a .onnx file: write one with "
+            f"'falconet export {path} --to onnx --out FOLDER'"
+        )
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file; expected a model written by 'falconet export --to onnx'")
+
+
+def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3
+    # Workers spin between two layers, which keeps latency low, and rest as soon as a run is over, which
+    # leaves the cores to decoding and to other programs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    # Denormal activations cost tens of times more than zeros and mean nothing.
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except _LOAD_ERRORS as error:
+        reason = str(error).rpartition("failed:")[2].strip() or str(error)
+        raise ModelError(
+            f"{path}: is not a complete ONNX model ({reason}); "
+            "expected a file written by 'falconet export --to onnx': copy or export it again"
+        ) from error
+
+
+def _check_signature(session: onnxruntime.InferenceSession, manifest: Manifest, path: Path) -> None:
+    """Raise ModelError unless inputs and outputs are those of an exported detector, as the manifest says."""
+    height, width = manifest.preprocess.height, manifest.preprocess.width
+    inputs, outputs = session.get_inputs(), {output.name: output for output in session.get_outputs()}
+    found = [f"{entry.name}: {entry.type} {entry.shape}" for entry in (*inputs, *outputs.values())]
+    fits = (
+        len(inputs) == 1
+        and inputs[0].type == "tensor(uint8)"
+        and _agrees(inputs[0].shape, (None, height, width, 3))
+        and outputs.keys() >= {"boxes", "scores"}
+        and all(outputs[name].type == "tensor(float)" for name in ("boxes", "scores"))
+        and _agrees(outputs["boxes"].shape, (None, None, 4))
+        and _agrees(outputs["scores"].shape, (None, None, len(manifest.classes)))
+    )
+    if not fits:
+        raise ModelError(
+            f"{path}: its inputs and outputs do not fit its manifest; expected pixels: tensor(uint8) "
+            f"[B, {height}, {width}, 3] -> boxes: tensor(float) [B, N, 4], scores: tensor(float) "
+            f"[B, N, {len(manifest.classes)}], but found {'; '.join(found)}. Export the model again"
+        )
+
+
+def _agrees(shape: list[int | str | None], expected: tuple[int | None, ...]) -> bool:
+    """Whether fixed sizes are the expected ones; free ones (names, None) agree with anything."""
+    return len(shape) == len(expected) and all(
+        not isinstance(size, int) or wanted is None or size == wanted
+        for size, wanted in zip(shape, expected, strict=True)
+    )

@@ -1,0 +1,113 @@
+"""A stream of frames through a predictor: a thread reads and resizes the next while the network runs."""
+
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from time import perf_counter
+from typing import NamedTuple, TypeVar
+
+from falconet.core.errors import ConfigError
+from falconet.core.types import Detections
+from falconet.runtime.predictor import Predictor, Prepared
+from falconet.runtime.stream import Broken, Frame, MediaSource, read_frames
+
+Item = TypeVar("Item")
+
+
+class Milliseconds(NamedTuple):
+    """What a frame took. Of a batch, each frame bears an equal share of the network's time."""
+
+    read: float
+    """Reading, decoding and resizing, in the reader's thread."""
+    network: float
+    select: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """A frame with what was found in it; boxes are in pixels of the picture at full size."""
+
+    frame: Frame
+    detections: Detections
+    milliseconds: Milliseconds
+
+
+class _Ready(NamedTuple):
+    frame: Frame
+    prepared: Prepared
+    read: float
+
+
+def detect_frames(
+    predictor: Predictor, sources: Sequence[MediaSource], *, batch: int = 1, ahead: int | None = None
+) -> Generator[Result | Broken, None, None]:
+    """What is found in each frame of `sources`, in their order; memory does not grow with their number.
+
+    Args:
+        predictor: detects.
+        sources: as `find_sources` gives them.
+        batch: frames that go through the network together.
+        ahead: frames that may be read before they are needed; None takes twice the batch.
+
+    Yields:
+        A `Result` per frame, or `Broken` for a source that cannot be read.
+
+    Raises:
+        ConfigError: a batch below 1.
+    """
+    if batch < 1:
+        raise ConfigError(f"batch must be 1 or more, but got {batch}")
+    waiting: list[_Ready] = []
+    for item in prefetch(_prepare(predictor, sources), ahead=2 * batch if ahead is None else ahead):
+        if isinstance(item, _Ready):
+            waiting.append(item)
+        if waiting and (len(waiting) == batch or isinstance(item, Broken)):
+            yield from _detect(predictor, waiting)
+            waiting = []
+        if isinstance(item, Broken):
+            yield item
+    if waiting:
+        yield from _detect(predictor, waiting)
+
+
+def prefetch(items: Iterator[Item], *, ahead: int) -> Generator[Item, None, None]:
+    """The same items, of which up to `ahead` (at least 1) are drawn in another thread before they are needed.
+
+    An error of `items` is raised here, after the items before it.
+    """
+    end = object()
+    with ThreadPoolExecutor(1, thread_name_prefix="falconet-reader") as reader:
+        waiting = deque(reader.submit(next, items, end) for _ in range(max(1, ahead)))
+        try:
+            while (item := waiting.popleft().result()) is not end:
+                waiting.append(reader.submit(next, items, end))
+                yield item  # type: ignore[misc]  # the sentinel is no Item, and never gets here
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _prepare(predictor: Predictor, sources: Sequence[MediaSource]) -> Iterator[_Ready | Broken]:
+    frames = read_frames(sources, at_least=predictor.input_size)
+    while True:
+        start = perf_counter()
+        frame = next(frames, None)
+        if frame is None:
+            return
+        if isinstance(frame, Broken):
+            yield frame
+        else:
+            prepared = predictor.fit(frame.image, frame.original)
+            yield _Ready(frame, prepared, (perf_counter() - start) * 1e3)
+
+
+def _detect(predictor: Predictor, ready: Sequence[_Ready]) -> Iterator[Result]:
+    start = perf_counter()
+    boxes, scores = predictor.run([one.prepared for one in ready])
+    network = (perf_counter() - start) * 1e3 / len(ready)
+    for index, one in enumerate(ready):
+        start = perf_counter()
+        found = predictor.select(boxes[index], scores[index], one.prepared.placement)
+        took = (perf_counter() - start) * 1e3
+        yield Result(one.frame, found, Milliseconds(one.read, network, took))

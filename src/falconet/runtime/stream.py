@@ -1,0 +1,229 @@
+"""Where pictures come from: files, folders, globs, videos, cameras; read lazily, one after the other."""
+
+import glob
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from falconet.core.errors import DataError
+from falconet.core.images import IMAGE_SUFFIXES, read_image
+from falconet.core.types import Pixels
+
+VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv"})
+"""Endings of video files, in small letters."""
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFile:
+    """A picture; `name` is unique among the sources of a run: its path below the folder given, no ending."""
+
+    path: Path
+    name: str
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFile:
+    """A video; `name` as in `PictureFile`."""
+
+    path: Path
+    name: str
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """A camera by its number in the operating system, 0 for the first."""
+
+    number: int
+    name: str
+
+    def __str__(self) -> str:
+        return f"camera {self.number}"
+
+
+MediaSource = PictureFile | VideoFile | Camera
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """A picture, or one picture of a video or camera.
+
+    Attributes:
+        source: where it comes from.
+        index: number within a video or camera, from 0; None for a picture file.
+        image: uint8 [H, W, 3], blue, green, red; of a picture file possibly at a reduced scale.
+        original: (height, width) at full size.
+        rate: frames per second of the video, None where unknown.
+    """
+
+    source: MediaSource
+    index: int | None
+    image: Pixels
+    original: tuple[int, int]
+    rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A source that could not be read, with the error that says why."""
+
+    source: MediaSource
+    error: DataError
+
+
+def find_sources(arguments: Sequence[str | Path], *, recursive: bool = False) -> list[MediaSource]:
+    """The pictures, videos and cameras that `arguments` stand for, each once, in order.
+
+    Args:
+        arguments: each a file, a folder (its pictures and videos, by name; hidden files are left out), a glob
+            (`photos/*.jpg`, `**` for any depth) or the number of a camera. A file that is named is taken
+            whatever its ending; if that is not a video's, it counts as a picture.
+        recursive: also look into the folders of folders.
+
+    Raises:
+        DataError: nothing given, no such file, a folder or glob without pictures or videos.
+    """
+    if not arguments:
+        raise DataError("nothing to detect in; expected files, folders, globs or the number of a camera")
+    sources: list[MediaSource] = []
+    names: set[str] = set()
+    seen: set[str] = set()
+    for argument in map(str, arguments):
+        if argument.isascii() and argument.isdigit() and not Path(argument).exists():
+            key = f"camera {int(argument)}"
+            if key not in seen:
+                sources.append(Camera(int(argument), _unique(key.replace(" ", "_"), names)))
+            seen.add(key)
+            continue
+        for path, name in _files(argument, recursive=recursive):
+            key = os.path.normcase(os.path.normpath(path.absolute()))
+            if key not in seen:
+                kind = VideoFile if path.suffix.lower() in VIDEO_SUFFIXES else PictureFile
+                sources.append(kind(path, _unique(name, names)))
+            seen.add(key)
+    return sources
+
+
+def read_frames(sources: Sequence[MediaSource], *, at_least: tuple[int, int] | None = None) -> Iterator[Frame | Broken]:
+    """Every frame of `sources`, read when asked for. What cannot be read comes as `Broken`, and reading goes on.
+
+    Args:
+        at_least: (height, width) down to which a JPEG may be decoded at a reduced scale.
+    """
+    for source in sources:
+        try:
+            if isinstance(source, PictureFile):
+                image, original = read_image(source.path, at_least=at_least)
+                yield Frame(source, None, image, original)
+            else:
+                yield from _read_video(source)
+        except DataError as error:
+            yield Broken(source, error)
+
+
+def count_frames(sources: Sequence[MediaSource]) -> int | None:
+    """How many frames `sources` have, as far as their headers say; None with a camera, which never ends."""
+    total = 0
+    for source in sources:
+        if isinstance(source, Camera):
+            return None
+        total += 1 if isinstance(source, PictureFile) else _claimed_frames(source)
+    return total
+
+
+def _read_video(source: VideoFile | Camera) -> Iterator[Frame]:
+    capture = cv2.VideoCapture(str(source.path) if isinstance(source, VideoFile) else source.number)
+    try:
+        if not capture.isOpened():
+            raise DataError(_cannot_open(source))
+        rate = float(capture.get(cv2.CAP_PROP_FPS))
+        known_rate = rate if math.isfinite(rate) and 0 < rate <= 1000 else None
+        index = 0
+        while True:
+            there, image = capture.read()
+            if not there:
+                break
+            pixels = np.asarray(image, np.uint8)
+            yield Frame(source, index, pixels, (pixels.shape[0], pixels.shape[1]), known_rate)
+            index += 1
+        if index == 0:
+            raise DataError(f"{source}: no frame can be read; the file is damaged, or not a video")
+        if isinstance(source, Camera):
+            raise DataError(f"{source}: gives no more pictures after {index}; is it still connected?")
+    finally:
+        capture.release()
+
+
+def _cannot_open(source: VideoFile | Camera) -> str:
+    if isinstance(source, Camera):
+        return f"{source}: cannot be opened; expected the number of a connected camera that no other program uses"
+    if not source.path.is_file():
+        return f"{source}: no such video file"
+    return f"{source}: cannot be opened as a video; the file is damaged, or in a format OpenCV does not know"
+
+
+def _claimed_frames(source: VideoFile) -> int:
+    capture = cv2.VideoCapture(str(source.path))
+    try:
+        return max(1, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))) if capture.isOpened() else 1
+    finally:
+        capture.release()
+
+
+def _files(argument: str, *, recursive: bool) -> list[tuple[Path, str]]:
+    """(path, name without ending) of the files `argument` stands for."""
+    path = Path(argument)
+    if path.is_dir():
+        found = sorted(_media_below(path, recursive=recursive))
+        if not found:
+            hint = "" if recursive else "; look into its folders too with --recursive"
+            raise DataError(f"{argument}: has no pictures or videos; expected files ending in {_endings()}{hint}")
+        return [(file, file.relative_to(path).with_suffix("").as_posix()) for file in found]
+    if path.is_file():
+        return [(path, path.stem)]
+    if not glob.has_magic(argument):
+        raise DataError(f"{argument}: no such file or folder; expected a picture, a video, a folder or a glob")
+    # pathlib's own glob takes no absolute patterns.
+    matches = glob.iglob(argument, recursive=True)  # noqa: PTH207
+    found = sorted(path for path in map(Path, matches) if _is_media(path))
+    if not found:
+        raise DataError(f"{argument}: matches no pictures or videos; expected files ending in {_endings()}")
+    common = Path(os.path.commonpath([file.parent for file in found]))
+    return [(file, file.relative_to(common).with_suffix("").as_posix()) for file in found]
+
+
+def _media_below(folder: Path, *, recursive: bool) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
+        for name in files:
+            path = Path(parent, name)
+            if not name.startswith(".") and _is_media(path):
+                yield path
+
+
+def _is_media(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES and path.is_file()
+
+
+def _endings() -> str:
+    return ", ".join(sorted(IMAGE_SUFFIXES)) + " or a video's, such as .mp4"
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    """`name`, or `name_2`, `name_3`, ... where it is taken; case does not tell names apart on every system."""
+    candidate, number = name, 1
+    while candidate.casefold() in taken:
+        number += 1
+        candidate = f"{name}_{number}"
+    taken.add(candidate.casefold())
+    return candidate

@@ -1,0 +1,403 @@
+"""Results into files: JSON, CSV, COCO JSON, YOLO txt, annotated pictures and videos.
+
+Files that list everything are written beside their name while the run lasts and moved into place when it ends,
+also when it is interrupted: a file that is there is whole. Nothing is kept in memory. Names of results come
+from the names of the sources, which are unique within a run, and lie in folders and files of their own, so that
+neither pictures nor annotations of the user are in the way.
+"""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Protocol, Self
+
+import cv2
+
+from falconet.core.boxes import xyxy_to_cxcywh, xyxy_to_xywh
+from falconet.core.draw import draw_boxes
+from falconet.core.errors import ConfigError, DataError
+from falconet.core.files import replace_file
+from falconet.core.images import read_image, write_image
+from falconet.core.manifest import Manifest
+from falconet.core.types import Pixels
+from falconet.runtime.pipeline import Result
+from falconet.runtime.stream import Broken, Frame, MediaSource, PictureFile, VideoFile
+
+
+class Writer(Protocol):
+    """Takes results one by one. As a context: leaving completes its files, an exception discards them."""
+
+    def add(self, item: Result | Broken) -> None:
+        """Write one result. Raises DataError where that fails (no permission, full disk)."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class JsonWriter:
+    """One JSON document: model, classes and, for each picture or frame, its detections.
+
+    `{"model", "classes", "pictures": [{"file", "frame"?, "width", "height", "detections": [{"class", "label",
+    "score", "box": [x1, y1, x2, y2]}]}]}`; boxes in pixels of the full picture; a picture that cannot be read
+    has "error" instead.
+
+    Args:
+        target: the file, or an open text stream such as standard output.
+        manifest: of the model.
+    """
+
+    def __init__(self, target: Path | IO[str], manifest: Manifest) -> None:
+        self._part: _Part | None = None
+        self._write: Callable[[str], object]
+        if isinstance(target, Path):
+            self._part = _Part(target)
+            self._write = self._part.write
+        else:
+            self._write = target.write
+        self._separator = "\n"
+        head = {"model": manifest.model, "classes": manifest.classes}
+        self._write(json.dumps(head, ensure_ascii=False)[:-1] + ', "pictures": [')
+
+    def add(self, item: Result | Broken) -> None:
+        if isinstance(item, Broken):
+            entry: dict[str, Any] = {"file": str(item.source), "error": str(item.error)}
+        else:
+            entry = _describe(item)
+        self._write(self._separator + json.dumps(entry, ensure_ascii=False))
+        self._separator = ",\n"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._write("\n]}\n")
+        if self._part:
+            self._part.close(keep=kind is None)
+
+
+class CsvWriter:
+    """One line per detection: file, frame (empty for a picture), class, score, x1, y1, x2, y2."""
+
+    def __init__(self, path: Path) -> None:
+        self._part = _Part(path)
+        self._rows = csv.writer(self._part.stream, lineterminator="\n")
+        with self._part.writing():
+            self._rows.writerow(("file", "frame", "class", "score", "x1", "y1", "x2", "y2"))
+
+    def add(self, item: Result | Broken) -> None:
+        if isinstance(item, Broken):
+            return
+        frame = "" if item.frame.index is None else item.frame.index
+        with self._part.writing():
+            for name, score, box in item.detections:
+                corners = (round(value, 3) for value in box)
+                self._rows.writerow((str(item.frame.source), frame, name, round(score, 6), *corners))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._part.close(keep=kind is None)
+
+
+class CocoWriter:
+    """COCO JSON, twice: a data set with scores, and the plain list of results COCO's evaluation reads.
+
+    `path` holds "images", "categories" (ids from 1, in the model's order) and "annotations" with "score", as a
+    start for labelling; `path` with `_results` before its ending holds `[{"image_id", "category_id", "bbox",
+    "score"}]` with the same ids. Where all pictures have different whole numbers for names, as COCO's own, those
+    are the image ids; else they count from 1.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, sources: Sequence[MediaSource]) -> None:
+        self._names = manifest.classes
+        self._numbered = _all_numbered(sources)
+        self._path = path
+        self._images = _JsonList(_Part(path.with_suffix(".images.json")))
+        self._annotations = _JsonList(_Part(path))
+        self._results = _JsonList(_Part(path.with_stem(f"{path.stem}_results")))
+        self._count = 0
+        categories = [{"id": index + 1, "name": name} for index, name in enumerate(self._names)]
+        head = {"info": {"description": f"detections of {manifest.model}"}, "categories": categories}
+        self._annotations.part.write(json.dumps(head, ensure_ascii=False)[:-1] + ', "annotations": ')
+        self._annotations.begin()
+        self._results.begin()
+        self._images.begin()
+
+    def add(self, item: Result | Broken) -> None:
+        if isinstance(item, Broken):
+            return
+        frame = item.frame
+        self._count += 1
+        image_id = int(Path(frame.source.name).name) if self._numbered else self._count
+        height, width = frame.original
+        name = str(frame.source) if frame.index is None else f"{frame.source}#{frame.index}"
+        self._images.add({"id": image_id, "file_name": name, "width": width, "height": height})
+        found = item.detections
+        for box, score, label in zip(xyxy_to_xywh(found.boxes), found.scores, found.labels, strict=True):
+            result = {
+                "image_id": image_id,
+                "category_id": int(label) + 1,
+                "bbox": [round(float(value), 3) for value in box],
+                "score": round(float(score), 6),
+            }
+            self._results.add(result)
+            extra = {"id": self._results.count, "area": round(float(box[2] * box[3]), 3), "iscrowd": 0}
+            self._annotations.add(result | extra)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        keep = kind is None
+        if keep:
+            for part in (self._images, self._annotations, self._results):
+                part.end()
+            self._annotations.part.write(', "images": ')
+            self._annotations.part.append(self._images.part)
+            self._annotations.part.write("}\n")
+        self._images.part.close(keep=False)
+        self._annotations.part.close(keep=keep)
+        self._results.part.close(keep=keep)
+
+
+class YoloWriter:
+    """One text file per picture or frame in `folder`: class index, centre x, y, width, height as fractions.
+
+    A picture without detections gets an empty file. Frames of a video lie in a folder of its name.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def add(self, item: Result | Broken) -> None:
+        if isinstance(item, Broken):
+            return
+        height, width = item.frame.original
+        found = item.detections
+        centred = xyxy_to_cxcywh(found.boxes) / (width, height, width, height)
+        rows = zip(found.labels.tolist(), centred.tolist(), strict=True)
+        lines = [f"{label} " + " ".join(f"{value:.6f}" for value in box) + "\n" for label, box in rows]
+        replace_file(self._folder / f"{_frame_name(item.frame)}.txt", "".join(lines))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Every file is complete already."""
+
+
+class AnnotatedWriter:
+    """Pictures with their boxes drawn in, as JPEG; videos and cameras as MP4."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._video: _Video | None = None
+
+    def add(self, item: Result | Broken) -> None:
+        if isinstance(item, Broken):
+            return
+        frame, found = item.frame, item.detections
+        if isinstance(frame.source, PictureFile):
+            drawn = draw_boxes(_full_image(frame), found.boxes, found.labels, found.names, found.scores)
+            write_image(self._folder / f"{frame.source.name}.jpg", drawn, jpeg_quality=90)
+            return
+        if self._video is None or self._video.source is not frame.source:
+            self._close(keep=True)
+            self._video = _Video(self._folder / f"{frame.source.name}.mp4", frame)
+        self._video.add(draw_boxes(frame.image, found.boxes, found.labels, found.names, found.scores))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close(keep=kind is None)
+
+    def _close(self, *, keep: bool) -> None:
+        video, self._video = self._video, None
+        if video is not None:
+            video.close(keep=keep)
+
+
+KINDS = ("images", "json", "csv", "coco", "yolo")
+"""What can be saved."""
+
+ANNOTATED, YOLO_LABELS = "annotated", "yolo_labels"
+"""Folders of results. Their names keep them from being taken for a data set's pictures and labels."""
+
+
+@contextmanager
+def open_writers(
+    kinds: Sequence[str], folder: Path, manifest: Manifest, sources: Sequence[MediaSource]
+) -> Iterator[list[Writer]]:
+    """A writer into `folder` for each of `kinds`; leaving the context completes the files.
+
+    Raises:
+        ConfigError: an unknown kind.
+        DataError: the folder cannot be written, or an annotated picture would replace a source.
+    """
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown:
+        raise ConfigError(f"cannot save '{unknown[0]}'; expected some of: {', '.join(KINDS)}")
+    if "images" in kinds:
+        _check_targets(folder / ANNOTATED, sources)
+    makers: dict[str, Callable[[], Writer]] = {
+        "images": lambda: AnnotatedWriter(folder / ANNOTATED),
+        "json": lambda: JsonWriter(folder / "detections.json", manifest),
+        "csv": lambda: CsvWriter(folder / "detections.csv"),
+        "coco": lambda: CocoWriter(folder / "detections_coco.json", manifest, sources),
+        "yolo": lambda: YoloWriter(folder / YOLO_LABELS),
+    }
+    with ExitStack() as stack:
+        yield [stack.enter_context(makers[kind]()) for kind in dict.fromkeys(kinds)]
+
+
+def _check_targets(folder: Path, sources: Sequence[MediaSource]) -> None:
+    inside = folder.resolve()
+    for source in sources:
+        if isinstance(source, PictureFile | VideoFile) and inside in source.path.resolve().parents:
+            raise DataError(
+                f"{source}: lies in {folder}, where annotated pictures are written, and could be overwritten; "
+                "choose another --out folder"
+            )
+
+
+def _describe(item: Result) -> dict[str, Any]:
+    height, width = item.frame.original
+    entry: dict[str, Any] = {"file": str(item.frame.source)}
+    if item.frame.index is not None:
+        entry["frame"] = item.frame.index
+    labels = item.detections.labels.tolist()
+    entry |= {"width": width, "height": height, "detections": []}
+    for label, (name, score, box) in zip(labels, item.detections, strict=True):
+        corners = [round(value, 3) for value in box]
+        entry["detections"].append({"class": name, "label": label, "score": round(score, 6), "box": corners})
+    return entry
+
+
+def _frame_name(frame: Frame) -> str:
+    if frame.index is None:
+        return frame.source.name
+    ending = frame.source.path.suffix if isinstance(frame.source, VideoFile) else ""
+    return f"{frame.source.name}{ending}/{frame.index:06d}"
+
+
+def _full_image(frame: Frame) -> Pixels:
+    """The picture at full size, read again where the network saw it at a reduced scale."""
+    if isinstance(frame.source, PictureFile) and frame.image.shape[:2] != frame.original:
+        return read_image(frame.source.path)[0]
+    return frame.image
+
+
+def _all_numbered(sources: Sequence[MediaSource]) -> bool:
+    stems = [Path(source.name).name for source in sources if isinstance(source, PictureFile)]
+    numbers = {int(stem) for stem in stems if stem.isascii() and stem.isdigit()}
+    return len(numbers) == len(sources)
+
+
+class _Part:
+    """A text file that is written beside `path` and moved into place when closed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._beside = path.with_name(f".{path.name}.part")
+        with self.writing():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.stream = self._beside.open("w+", encoding="utf-8", newline="")
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot be written: {error.strerror or error}") from error
+
+    def write(self, text: str) -> None:
+        with self.writing():
+            self.stream.write(text)
+
+    def append(self, other: "_Part") -> None:
+        """Everything `other` holds."""
+        with self.writing():
+            other.stream.seek(0)
+            shutil.copyfileobj(other.stream, self.stream)
+
+    def close(self, *, keep: bool) -> None:
+        try:
+            with self.writing():
+                self.stream.close()
+                if keep:
+                    self._beside.replace(self.path)
+        finally:
+            self._beside.unlink(missing_ok=True)
+
+
+class _JsonList:
+    """A JSON list, written entry by entry."""
+
+    def __init__(self, part: _Part) -> None:
+        self.part = part
+        self.count = 0
+
+    def begin(self) -> None:
+        self.part.write("[")
+
+    def add(self, entry: dict[str, Any]) -> None:
+        self.part.write((",\n" if self.count else "\n") + json.dumps(entry, ensure_ascii=False))
+        self.count += 1
+
+    def end(self) -> None:
+        self.part.write("\n]")
+
+
+class _Video:
+    """An MP4 that is written beside `path` and moved into place when closed; its size is the first frame's."""
+
+    def __init__(self, path: Path, first: Frame) -> None:
+        self.source = first.source
+        self._path = path
+        self._beside = path.with_name(f".{path.stem}.part{path.suffix}")
+        self._size = (first.image.shape[1], first.image.shape[0])
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
+        code = cv2.VideoWriter.fourcc(*"mp4v")
+        # Cameras do not tell their rate reliably; 25 frames per second plays at about the speed of life.
+        self._writer = cv2.VideoWriter(str(self._beside), code, first.rate or 25.0, self._size)
+        if not self._writer.isOpened():
+            raise DataError(f"{path}: the video cannot be written; is the folder writable, and not full?")
+
+    def add(self, image: Pixels) -> None:
+        if (image.shape[1], image.shape[0]) != self._size:
+            image = cv2.resize(image, self._size).astype(image.dtype)
+        self._writer.write(image)
+
+    def close(self, *, keep: bool) -> None:
+        self._writer.release()
+        try:
+            if keep:
+                self._beside.replace(self._path)
+        except OSError as error:
+            raise DataError(f"{self._path}: cannot be written: {error.strerror or error}") from error
+        finally:
+            self._beside.unlink(missing_ok=True)

@@ -1,0 +1,156 @@
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from falconet.core.errors import ModelError
+from falconet.runtime import engines
+from falconet.runtime.engines import OnnxEngine
+from tests.runtime import tiny_model
+from tests.runtime.tiny_model import CELLS, NAMES, SIDE
+
+
+def some_pixels(count: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE, 3), np.uint8)
+
+
+def expected_scores(pixels: np.ndarray) -> np.ndarray:
+    cells = pixels.reshape(len(pixels), CELLS, 16, CELLS, 16, 3).mean((2, 4))
+    return cells.reshape(len(pixels), -1, 3) / 255
+
+
+def test_runs_any_number_of_pictures(model):
+    engine = OnnxEngine(model)
+    assert engine.manifest.classes == NAMES
+    assert engine.batch is None
+    for count in (1, 3):
+        pixels = some_pixels(count)
+        boxes, scores = engine(pixels)
+        np.testing.assert_array_equal(boxes, np.stack([tiny_model.cell_boxes()] * count))
+        np.testing.assert_allclose(scores, expected_scores(pixels), atol=1e-6)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_a_fixed_batch_runs_as_often_as_needed(tmp_path, batch, count):
+    engine = OnnxEngine(tiny_model.write(tmp_path / "fixed.onnx", batch=batch))
+    assert engine.batch == batch
+    pixels = some_pixels(count)
+    boxes, scores = engine(pixels)
+    assert boxes.shape == (count, CELLS * CELLS, 4)
+    np.testing.assert_allclose(scores, expected_scores(pixels), atol=1e-6)
+
+
+def test_results_are_not_overwritten_by_the_next_run(model):
+    engine = OnnxEngine(model)
+    pixels = some_pixels(1)
+    _, scores = engine(pixels)
+    before = scores.copy()
+    engine(255 - pixels)
+    np.testing.assert_array_equal(scores, before)
+
+
+def test_pixels_need_not_be_contiguous(model):
+    pixels = some_pixels(2)
+    _, scores = OnnxEngine(model)(pixels[:, :, ::-1])
+    np.testing.assert_allclose(scores, expected_scores(pixels[:, :, ::-1]), atol=1e-6)
+
+
+def test_threads_reach_the_session(model):
+    assert OnnxEngine(model, threads=3)._session.get_session_options().intra_op_num_threads == 3
+    usual = OnnxEngine(model)._session.get_session_options().intra_op_num_threads
+    assert usual == engines.default_threads()
+
+
+def test_default_threads_follow_the_cpus_of_the_process(monkeypatch):
+    monkeypatch.setattr(engines.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    assert engines.default_threads() == 2
+    monkeypatch.setattr(engines.os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    assert engines.default_threads() == engines.MOST_THREADS
+    monkeypatch.delattr(engines.os, "sched_getaffinity")
+    monkeypatch.setattr(engines.os, "cpu_count", lambda: None)
+    assert engines.default_threads() == 1
+
+
+def error_of(path, **options) -> str:
+    with pytest.raises(ModelError) as caught:
+        OnnxEngine(path, **options)
+    return str(caught.value)
+
+
+def test_missing_file(tmp_path):
+    path = tmp_path / "none.onnx"
+    assert error_of(path) == f"{path}: no such file; expected a model written by 'falconet export --to onnx'"
+
+
+def test_folder_and_weights_are_told_to_be_exported(tmp_path):
+    assert error_of(tmp_path) == (
+        f"{tmp_path}: is a folder, not an exported model; expected a .onnx file: write one with "
+        f"'falconet export {tmp_path} --to onnx --out FOLDER'"
+    )
+    assert "is a weights file, not an exported model" in error_of(tmp_path / "best.safetensors")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model at all", b"\xff\xd8\xff\xe0" + bytes(100)])
+def test_a_file_that_is_no_model(tmp_path, content):
+    path = tmp_path / "x.onnx"
+    path.write_bytes(content)
+    message = error_of(path)
+    assert message.startswith(f"{path}: is not a complete ONNX model (")
+    assert message.endswith("expected a file written by 'falconet export --to onnx': copy or export it again")
+
+
+def test_half_a_model(tmp_path, model):
+    data = model.read_bytes()
+    for length in range(0, len(data), 97):
+        path = tmp_path / "half.onnx"
+        path.write_bytes(data[:length])
+        assert str(path) in error_of(path)
+
+
+def test_a_foreign_model(tmp_path):
+    path = tiny_model.write(tmp_path / "foreign.onnx", text="")
+    assert error_of(path) == (
+        f"{path}: carries no Falconet manifest, so its input size, classes and resize rule are unknown; "
+        "expected a file written by 'falconet export'"
+    )
+
+
+def test_a_manifest_of_another_version(tmp_path):
+    path = tiny_model.write(tmp_path / "later.onnx", text='{"format": 2}')
+    assert "its manifest cannot be read (format: " in error_of(path)
+
+
+def test_outputs_of_other_names(tmp_path):
+    path = tiny_model.write(tmp_path / "names.onnx", outputs=("a", "b"))
+    assert error_of(path) == (
+        f"{path}: its inputs and outputs do not fit its manifest; expected pixels: tensor(uint8) [B, 64, 64, 3] "
+        "-> boxes: tensor(float) [B, N, 4], scores: tensor(float) [B, N, 3], but found "
+        "pixels: tensor(uint8) ['B', 64, 64, 3]; a: tensor(float) ['B', 16, 4]; b: tensor(float) ['B', 16, 3]. "
+        "Export the model again"
+    )
+
+
+def test_float_pixels_and_other_sizes_and_class_counts(tmp_path):
+    assert "do not fit" in error_of(
+        tiny_model.write(tmp_path / "float.onnx", input_type=TensorProto.FLOAT)
+    )
+    two = tiny_model.manifest(classes=("a", "b")).model_dump_json()
+    assert "scores: tensor(float) [B, N, 2]" in error_of(tiny_model.write(tmp_path / "two.onnx", text=two))
+    other = tiny_model.manifest(preprocess={"height": 64, "width": 96}).model_dump_json()
+    assert "[B, 64, 96, 3]" in error_of(tiny_model.write(tmp_path / "size.onnx", text=other))
+
+
+def test_threads_below_one(model):
+    assert error_of(model, threads=0) == "threads must be 1 or more, but got 0"
+
+
+def test_input_may_have_another_name(tmp_path):
+    made = tiny_model.graph()
+    made.graph.input[0].name = "image"
+    for node in made.graph.node:
+        node.input[:] = ["image" if name == "pixels" else name for name in node.input]
+    helper.set_model_props(made, {"falconet": tiny_model.manifest().model_dump_json()})
+    onnx.save(made, tmp_path / "named.onnx")
+    boxes, _ = OnnxEngine(tmp_path / "named.onnx")(some_pixels(1))
+    assert boxes.shape == (1, 16, 4)
