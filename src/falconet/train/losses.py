@@ -2,7 +2,7 @@
 
 Quality focal loss and distribution focal loss: Li et al., "Generalized Focal Loss", 2020
 (https://arxiv.org/abs/2006.04388), sections 3.1 and 3.2. Generalised IoU: Rezatofighi et al., 2019
-(https://arxiv.org/abs/1902.09630), algorithm 1. All are computed in float32, whatever comes in.
+(https://arxiv.org/abs/1902.09630), algorithm 1. The losses are computed in at least float32, whatever comes in.
 """
 
 from typing import Any
@@ -15,6 +15,11 @@ from torch.autograd.function import once_differentiable
 
 SMALLEST_AREA = 1e-6
 """Square pixels; areas below it do not divide."""
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """`values`, in float32 if they come in half precision."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def area(boxes: Float[Tensor, "*N 4"]) -> Float[Tensor, "*N"]:
@@ -49,7 +54,7 @@ def generalized_iou(boxes: Float[Tensor, "*N 4"], others: Float[Tensor, "*M 4"])
 
 def generalized_iou_loss(boxes: Float[Tensor, "*N 4"], targets: Float[Tensor, "*N 4"]) -> Float[Tensor, "*N"]:
     """1 - GIoU of each box with its target, 0..2."""
-    return 1 - generalized_iou(boxes.float(), targets.float())
+    return 1 - generalized_iou(at_least_float32(boxes), at_least_float32(targets))
 
 
 def distribution_focal_loss(logits: Float[Tensor, "*N bins"], distances: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
@@ -59,7 +64,7 @@ def distribution_focal_loss(logits: Float[Tensor, "*N bins"], distances: Float[T
         logits: one distribution per side of a box.
         distances: the true distance in cells, 0 <= distance < bins - 1.
     """
-    log_probabilities = F.log_softmax(logits.float(), dim=-1)
+    log_probabilities = F.log_softmax(at_least_float32(logits), dim=-1)
     below = distances.floor()
     share_above = (distances - below).unsqueeze(-1)
     index = below.long().unsqueeze(-1)
@@ -77,7 +82,7 @@ class _BackgroundFocal(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor) -> Tensor:
-        values = logits.float()
+        values = at_least_float32(logits)
         probability = values.sigmoid()
         entropy = F.softplus(values)
         square = probability.square()
@@ -108,7 +113,7 @@ def own_class_focal_loss(logits: Float[Tensor, "*N"], quality: Float[Tensor, "*N
         logits: of the truth's class.
         quality: target score, 0..1, the IoU of the prediction with the truth.
     """
-    logits = logits.float()
+    logits = at_least_float32(logits)
     probability = logits.sigmoid()
     entropy = F.softplus(logits)
     found = (entropy - logits * quality) * (quality - probability).square()

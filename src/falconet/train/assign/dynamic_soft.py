@@ -16,7 +16,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from falconet.train.batch import Targets
-from falconet.train.losses import SMALLEST_AREA, area, background_focal_loss, overlap_area, own_class_focal_loss
+from falconet.train.losses import (
+    SMALLEST_AREA,
+    area,
+    at_least_float32,
+    background_focal_loss,
+    overlap_area,
+    own_class_focal_loss,
+)
 
 
 class Assignment(NamedTuple):
@@ -61,9 +68,9 @@ def dynamic_soft_assign(
     B, P = logits.shape[:2]
     G = targets.mask.shape[1]
     if G == 0 or P == 0:
-        return Assignment(targets.labels.new_full((B, P), -1), logits.new_zeros(B, P, dtype=torch.float32))
+        return Assignment(targets.labels.new_full((B, P), -1), at_least_float32(logits.new_zeros(B, P)))
     competes = _inside_any(points, targets)
-    overlaps = _pairwise_iou(targets.boxes, boxes.float())
+    overlaps = _pairwise_iou(targets.boxes, at_least_float32(boxes))
     cost = _cost(logits, targets.labels, overlaps, background, iou_weight=iou_weight)
     cost.masked_fill_(~(targets.mask[:, :, None] & competes[:, None, :]), torch.inf)
 

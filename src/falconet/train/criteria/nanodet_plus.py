@@ -192,7 +192,7 @@ def nanodet_plus_terms(found: dict[str, Raw], targets: Targets, *, reg_max: int)
     judge, raw = list(found.items())[-1]
     matches = _match(raw, background[judge], targets, reg_max=reg_max)
 
-    logits = {name: raw.logits.flatten(0, 1)[matches.rows].float() for name, raw in found.items()}
+    logits = {name: losses.at_least_float32(raw.logits.flatten(0, 1)[matches.rows]) for name, raw in found.items()}
     weights = {name: values.detach().amax(-1).sigmoid() for name, values in logits.items()}
     count = background[judge].new_tensor(float(len(matches.rows)))
     divisors = torch.stack([count, *(weight.sum() for weight in weights.values())])
@@ -202,7 +202,7 @@ def nanodet_plus_terms(found: dict[str, Raw], targets: Targets, *, reg_max: int)
     for index, (name, raw) in enumerate(found.items()):
         own = logits[name].gather(1, matches.labels.unsqueeze(1)).squeeze(1)
         quality = background[name].sum() + losses.own_class_focal_loss(own, matches.quality).sum()
-        code = raw.box_code.flatten(0, 1)[matches.rows].float()
+        code = losses.at_least_float32(raw.box_code.flatten(0, 1)[matches.rows])
         boxes = boxes_at(matches.priors, expected_distances(code))
         box = losses.generalized_iou_loss(boxes, matches.boxes)
         sides = losses.distribution_focal_loss(code.unflatten(1, (4, -1)), matches.distances).mean(1)
@@ -214,7 +214,7 @@ def nanodet_plus_terms(found: dict[str, Raw], targets: Targets, *, reg_max: int)
 
 @torch.no_grad()
 def _match(raw: Raw, background: Float[Tensor, "B P"], targets: Targets, *, reg_max: int) -> _Matches:
-    boxes = boxes_at(raw.priors, expected_distances(raw.box_code.float()))
+    boxes = boxes_at(raw.priors, expected_distances(losses.at_least_float32(raw.box_code)))
     truth, quality = dynamic_soft_assign(raw.logits, boxes, raw.priors.points, targets, background=background)
     image, place = (truth >= 0).nonzero(as_tuple=True)
     chosen = truth[image, place]
