@@ -132,9 +132,7 @@ def test_outputs_of_other_names(tmp_path):
 
 
 def test_float_pixels_and_other_sizes_and_class_counts(tmp_path):
-    assert "do not fit" in error_of(
-        tiny_model.write(tmp_path / "float.onnx", input_type=TensorProto.FLOAT)
-    )
+    assert "do not fit" in error_of(tiny_model.write(tmp_path / "float.onnx", input_type=TensorProto.FLOAT))
     two = tiny_model.manifest(classes=("a", "b")).model_dump_json()
     assert "scores: tensor(float) [B, N, 2]" in error_of(tiny_model.write(tmp_path / "two.onnx", text=two))
     other = tiny_model.manifest(preprocess={"height": 64, "width": 96}).model_dump_json()

@@ -34,15 +34,15 @@ def cell_boxes() -> np.ndarray:
     return np.array([(x, y, x + CELL, y + CELL) for x, y in corners], np.float32)
 
 
-def graph(*, batch: int | str = "B", input_type: int = TensorProto.UINT8, outputs: tuple[str, str] = ("boxes", "scores")):
+def graph(
+    *, batch: int | str = "B", input_type: int = TensorProto.UINT8, outputs: tuple[str, str] = ("boxes", "scores")
+):
     """The tiny model as an ONNX model, without a manifest."""
     boxes, scores = outputs
     nodes = [
         helper.make_node("Cast", ["pixels"], ["real"], to=TensorProto.FLOAT),
         helper.make_node("Transpose", ["real"], ["planes"], perm=[0, 3, 1, 2]),
-        helper.make_node(
-            "AveragePool", ["planes"], ["means"], kernel_shape=[CELL, CELL], strides=[CELL, CELL]
-        ),
+        helper.make_node("AveragePool", ["planes"], ["means"], kernel_shape=[CELL, CELL], strides=[CELL, CELL]),
         helper.make_node("Reshape", ["means", "flat"], ["columns"]),
         helper.make_node("Transpose", ["columns"], ["rows"], perm=[0, 2, 1]),
         helper.make_node("Div", ["rows", "most"], [scores]),

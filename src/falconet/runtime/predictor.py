@@ -75,10 +75,8 @@ class Predictor:
             DataError: a file that is missing, broken or no picture; an array of another type or shape, with
                 the conversion that helps.
         """
-        if isinstance(source, str | Path | np.ndarray):
+        if isinstance(source, str | Path) or not isinstance(source, Sequence):
             return self.detect([self.prepare(source)])[0]
-        if not isinstance(source, Sequence):
-            raise DataError(f"a picture must be {_EXPECTED}, or a list of these, but got {_describe(source)}")
         if batch < 1:
             raise ConfigError(f"batch must be 1 or more, but got {batch}")
         found: list[Detections] = []

@@ -182,6 +182,8 @@ def _claimed_frames(source: VideoFile) -> int:
 
 def _files(argument: str, *, recursive: bool) -> list[tuple[Path, str]]:
     """(path, name without ending) of the files `argument` stands for."""
+    if not argument:
+        raise DataError("an empty name was given; expected a file, a folder, a glob or the number of a camera")
     path = Path(argument)
     if path.is_dir():
         found = sorted(_media_below(path, recursive=recursive))

@@ -1,0 +1,163 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import falconet
+from falconet.core.errors import ConfigError, DataError, ModelError
+from falconet.core.manifest import Selection
+from falconet.core.types import Detections
+from falconet.runtime.predictor import Predictor
+from tests.runtime import tiny_model
+from tests.runtime.tiny_model import SIDE, picture, save
+
+
+class Recorder:
+    """The tiny model in NumPy, which notes the batches it gets."""
+
+    def __init__(self) -> None:
+        self.manifest = tiny_model.manifest()
+        self.batches: list[int] = []
+
+    def __call__(self, pixels):
+        self.batches.append(len(pixels))
+        cells = pixels.reshape(len(pixels), 4, 16, 4, 16, 3).mean((2, 4), dtype=np.float32)
+        return np.stack([tiny_model.cell_boxes()] * len(pixels)), cells.reshape(len(pixels), -1, 3) / 255
+
+
+def test_array_path_and_list_agree(model, tmp_path):
+    predictor = falconet.load(model)
+    image = picture((0, 1, "red"), (3, 2, "green"))
+    path = save(tmp_path / "a.png", image)
+    expected = [("green", 1.0, (64, 96, 96, 128)), ("red", 1.0, (32, 0, 64, 32))]
+    for source in (image, path, str(path)):
+        found = predictor.predict(source)
+        assert isinstance(found, Detections)
+        assert sorted(found) == expected
+    found = predictor.predict([image, path, str(path), np.zeros_like(image)])
+    assert [len(one) for one in found] == [2, 2, 2, 0]
+    assert sorted(found[1]) == expected
+    assert predictor.predict([]) == []
+    assert [len(one) for one in predictor.predict((image,))] == [2]
+
+
+def test_boxes_are_in_pixels_of_the_picture(model):
+    image = np.zeros((100, 300, 3), np.uint8)
+    image[25:50, 225:300, 0] = 255
+    ((name, _, box),) = falconet.load(model).predict(image)
+    assert name == "blue"
+    assert box == pytest.approx((225, 25, 300, 50), abs=1e-3)
+
+
+def test_letterbox(tmp_path):
+    letterbox = tiny_model.manifest(preprocess={"height": SIDE, "width": SIDE, "resize": "letterbox", "pad_value": 0})
+    path = tiny_model.write(tmp_path / "box.onnx", text=letterbox.model_dump_json())
+    image = np.zeros((64, 128, 3), np.uint8)  # half size: 32 x 64, between 16 rows of padding
+    image[0:32, 96:128, 2] = 255
+    assert list(falconet.load(path).predict(image)) == [("red", 1.0, (96, 0, 128, 32))]
+
+
+def test_a_jpeg_at_reduced_scale_has_boxes_at_full_size(model, tmp_path):
+    path = save(tmp_path / "large.jpg", picture((1, 2, "green"), scale=10))
+    predictor = falconet.load(model)
+    ((name, score, box),) = predictor.predict(path)
+    assert (name, box) == ("green", (320, 160, 480, 320))
+    assert score > 0.9
+    prepared = predictor.prepare(path)
+    assert prepared.placement.original == (640, 640)
+    assert prepared.pixels.shape == (SIDE, SIDE, 3)
+
+
+def test_selection_from_the_file_or_from_the_caller(tmp_path):
+    strict = tiny_model.manifest(selection={"score_threshold": 0.9}).model_dump_json()
+    path = tiny_model.write(tmp_path / "strict.onnx", text=strict)
+    half = picture((0, 0, "red"), value=128)
+    assert len(falconet.load(path).predict(half)) == 0
+    assert len(falconet.load(path, selection=Selection(score_threshold=0.5)).predict(half)) == 1
+
+
+def test_only_some_classes(model):
+    image = picture((0, 0, "red"), (1, 1, "green"), (2, 2, "blue"))
+    found = falconet.load(model, classes=["red", "blue"]).predict(image)
+    assert sorted(name for name, _, _ in found) == ["blue", "red"]
+    assert found.names == ("blue", "green", "red")
+    one_best = Selection(max_detections=1, max_candidates=1)
+    found = falconet.load(model, classes=["red"], selection=one_best).predict(image)
+    assert [name for name, _, _ in found] == ["red"]
+    with pytest.raises(ConfigError) as caught:
+        falconet.load(model, classes=["rde", "red"])
+    assert str(caught.value) == "classes: the model does not know 'rde'; its classes are: blue, green, red"
+    with pytest.raises(ConfigError, match="the model got no class"):
+        falconet.load(model, classes=[])
+
+
+def test_lists_go_through_the_network_in_batches():
+    engine = Recorder()
+    images = [picture((0, 0, "red"))] * 5
+    found = Predictor(engine).predict(images, batch=2)
+    assert engine.batches == [2, 2, 1]
+    assert [len(one) for one in found] == [1] * 5
+    with pytest.raises(ConfigError, match="batch must be 1 or more, but got 0"):
+        Predictor(engine).predict(images, batch=0)
+
+
+def test_views_and_read_only_arrays(model):
+    predictor = falconet.load(model)
+    rgb = np.ascontiguousarray(picture((0, 0, "red"))[..., ::-1])
+    rgb.flags.writeable = False
+    assert [name for name, _, _ in predictor.predict(rgb[..., ::-1])] == ["red"]
+    exact = picture((0, 0, "red"), scale=1)
+    exact.flags.writeable = False
+    assert [name for name, _, _ in predictor.predict(exact)] == ["red"]
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (np.zeros((4, 5), np.uint8), "an array uint8 [4, 5]: convert a grey picture with cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)"),
+        (np.zeros((4, 5, 1), np.uint8), "an array uint8 [4, 5, 1]: convert a grey picture with cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)"),
+        (np.zeros((4, 5, 4), np.uint8), "an array uint8 [4, 5, 4]: drop the alpha channel with image[..., :3]"),
+        (np.zeros((4, 5, 3)), "an array float64 [4, 5, 3]: convert values of 0..1 with (image * 255).astype(numpy.uint8)"),
+        (np.zeros((2, 4, 5, 3), np.uint8), "an array uint8 [2, 4, 5, 3]: pass a batch as a list of pictures, list(batch)"),
+        (np.zeros((3, 4, 5), np.uint8), "an array uint8 [3, 4, 5]: move the channels to the end with image.transpose(1, 2, 0)"),
+        (np.zeros(7, np.uint8), "an array uint8 [7]"),
+    ],
+)  # fmt: skip
+def test_arrays_that_are_not_guessed_at(model, source, message):
+    predictor = falconet.load(model)
+    for given in (source, [source]):
+        with pytest.raises(DataError) as caught:
+            predictor.predict(given)
+        assert str(caught.value) == (
+            "a picture must be a path or an array uint8 [height, width, 3] in blue, green, red order, but got "
+            + message
+        )
+
+
+def test_a_picture_without_pixels(model):
+    with pytest.raises(DataError, match=r"the picture has no pixels: its shape is \[0, 5, 3\]"):
+        falconet.load(model).predict(np.zeros((0, 5, 3), np.uint8))
+
+
+def test_other_things(model):
+    class Image:
+        def convert(self, mode):
+            raise AssertionError(mode)
+
+    predictor = falconet.load(model)
+    with pytest.raises(DataError, match=r"but got a builtins\.int$"):
+        predictor.predict(3)
+    for given in (Image(), [Image()]):
+        with pytest.raises(DataError, match=r'with numpy.asarray\(image.convert\("RGB"\)\)\[..., ::-1\]$'):
+            predictor.predict(given)
+    with pytest.raises(DataError, match="no such picture file"):
+        predictor.predict(Path("nowhere.jpg"))
+
+
+def test_unknown_engine(model):
+    with pytest.raises(ModelError, match="engine 'tensorrt' is not known; expected 'onnxruntime'"):
+        falconet.load(model, engine="tensorrt")
+
+
+def test_nothing_prepared(model):
+    assert falconet.load(model).detect([]) == []
