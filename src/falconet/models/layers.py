@@ -7,12 +7,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-Activation = Literal["relu", "relu6", "leaky-relu", "silu", "hard-swish", "none"]
+Activation = Literal["relu", "relu6", "leaky-relu", "leaky-relu-0.01", "silu", "hard-swish", "none"]
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": lambda: nn.ReLU(inplace=True),
     "relu6": lambda: nn.ReLU6(inplace=True),
     "leaky-relu": lambda: nn.LeakyReLU(0.1, inplace=True),
+    "leaky-relu-0.01": lambda: nn.LeakyReLU(0.01, inplace=True),
     "silu": lambda: nn.SiLU(inplace=True),
     "hard-swish": lambda: nn.Hardswish(inplace=True),
     "none": nn.Identity,
@@ -27,8 +28,9 @@ class ConvNormAct(nn.Module):
         in_channels, out_channels: of the convolution.
         kernel_size: odd; the input is padded by half of it, so the output's side is ceil(side / stride).
         stride: step of the filter.
-        depthwise: filter every channel by itself; in_channels and out_channels must be equal.
+        depthwise: filter every channel by itself; out_channels must be in_channels or a multiple of it.
         activation: a key of `ACTIVATIONS`; "none" leaves the norm's output.
+        eps: of the norm; what was added to the variance when foreign weights were trained.
     """
 
     def __init__(
@@ -40,9 +42,10 @@ class ConvNormAct(nn.Module):
         stride: int = 1,
         depthwise: bool = False,
         activation: Activation = "relu",
+        eps: float = 1e-5,
     ) -> None:
         super().__init__()
-        assert not depthwise or in_channels == out_channels, "a depthwise convolution keeps its channels"
+        assert not depthwise or out_channels % in_channels == 0, "each channel gets the same number of filters"
         self.conv = nn.Conv2d(
             in_channels,
             out_channels,
@@ -52,7 +55,7 @@ class ConvNormAct(nn.Module):
             groups=in_channels if depthwise else 1,
             bias=False,
         )
-        self.norm = nn.BatchNorm2d(out_channels)
+        self.norm = nn.BatchNorm2d(out_channels, eps=eps)
         self.act = ACTIVATIONS[activation]()
 
     def forward(self, features: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O h w"]:
@@ -71,6 +74,8 @@ class SeparableConv(nn.Module):
         in_channels, out_channels: of the pair.
         kernel_size, stride: of the depthwise convolution.
         activation: a key of `ACTIVATIONS`, used after both.
+        middle_activation: after the depthwise convolution instead of `activation`.
+        squeeze_excite: between the two, in_channels wide.
     """
 
     def __init__(
@@ -81,15 +86,23 @@ class SeparableConv(nn.Module):
         *,
         stride: int = 1,
         activation: Activation = "relu",
+        middle_activation: Activation | None = None,
+        squeeze_excite: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.depthwise = ConvNormAct(
-            in_channels, in_channels, kernel_size, stride=stride, depthwise=True, activation=activation
+            in_channels,
+            in_channels,
+            kernel_size,
+            stride=stride,
+            depthwise=True,
+            activation=activation if middle_activation is None else middle_activation,
         )
+        self.squeeze_excite = nn.Identity() if squeeze_excite is None else squeeze_excite
         self.pointwise = ConvNormAct(in_channels, out_channels, activation=activation)
 
     def forward(self, features: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O h w"]:
-        return self.pointwise(self.depthwise(features))
+        return self.pointwise(self.squeeze_excite(self.depthwise(features)))
 
 
 def kaiming_init(module: nn.Module) -> None:

@@ -42,14 +42,22 @@ class Raw:
     def take(self, index: Int[Tensor, "B N"]) -> "Raw":
         """The predictions at `index` of each image."""
 
-        def pick(values: Tensor) -> Tensor:
-            return torch.gather(values, 1, index[..., None].expand(-1, -1, values.shape[-1]))
+        # Whole rows of the flattened batch: a gather along P would need the index expanded to every column.
+        count = self.logits.shape[1]
+        images = torch.arange(index.shape[0], device=index.device)[:, None]
+        rows = (index + images * count).flatten()
+
+        def pick(values: Float[Tensor, "B P X"]) -> Float[Tensor, "B N X"]:
+            return values.flatten(0, 1).index_select(0, rows).unflatten(0, index.shape)
+
+        def pick_shared(values: Float[Tensor, "P X"]) -> Float[Tensor, "B N X"]:
+            return values.index_select(0, index.flatten()).unflatten(0, index.shape)
 
         return Raw(
             logits=pick(self.logits),
             box_code=pick(self.box_code),
             objectness=None if self.objectness is None else pick(self.objectness),
-            priors=Priors(self.priors.points[index], self.priors.strides[index]),
+            priors=Priors(pick_shared(self.priors.points), pick_shared(self.priors.strides)),
         )
 
 

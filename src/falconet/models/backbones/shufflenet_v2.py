@@ -68,10 +68,41 @@ class ShuffleNetV2Config(Config):
         )
 
 
-def interleave(first: Float[Tensor, "B C H W"], second: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 2*C H W"]:
-    """Channels of both in turn: first 0, second 0, first 1, ...; in channels-last memory format."""
-    pair = torch.stack((first.permute(0, 2, 3, 1), second.permute(0, 2, 3, 1)), dim=-1)
-    return pair.flatten(3).permute(0, 3, 1, 2)
+class Interleave(nn.Module):
+    """Channels of two tensors in turn: first 0, second 0, first 1, ...; in channels-last memory format.
+
+    [B, C, H, W] twice to [B, 2 * C, H, W].
+    """
+
+    def forward(self, first: Float[Tensor, "B C H W"], second: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D H W"]:
+        pair = torch.stack((first.permute(0, 2, 3, 1), second.permute(0, 2, 3, 1)), dim=-1)
+        return pair.flatten(3).permute(0, 3, 1, 2)
+
+    def fused(self) -> nn.Module:
+        """The form for engines that keep channels first: one concatenation of whole planes."""
+        return InterleavePlanes()
+
+
+class InterleavePlanes(nn.Module):
+    """`Interleave` for tensors in contiguous memory format: same result, other order of work."""
+
+    def forward(self, first: Float[Tensor, "B C H W"], second: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D H W"]:
+        return torch.stack((first, second), dim=2).flatten(1, 2)
+
+
+class Exchange(nn.Module):
+    """The channel shuffle: two halves to the first and the second half of their interleaved channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.interleave = Interleave()
+
+    def forward(
+        self, first: Float[Tensor, "B C H W"], second: Float[Tensor, "B C H W"]
+    ) -> tuple[Float[Tensor, "B C H W"], Float[Tensor, "B C H W"]]:
+        first_low, first_high = first.chunk(2, dim=1)
+        second_low, second_high = second.chunk(2, dim=1)
+        return self.interleave(first_low, second_low), self.interleave(first_high, second_high)
 
 
 class Bottleneck(nn.Sequential):
@@ -105,14 +136,14 @@ class Unit(nn.Module):
 
     def __init__(self, channels: int, *, activation: Activation) -> None:
         super().__init__()
+        self.exchange = Exchange()
         self.branch = Bottleneck(channels, channels, stride=1, activation=activation)
 
     def forward(
         self, first: Float[Tensor, "B C H W"], second: Float[Tensor, "B C H W"]
     ) -> tuple[Float[Tensor, "B C H W"], Float[Tensor, "B C H W"]]:
-        first_low, first_high = first.chunk(2, dim=1)
-        second_low, second_high = second.chunk(2, dim=1)
-        return interleave(first_low, second_low), self.branch(interleave(first_high, second_high))
+        passed, taken = self.exchange(first, second)
+        return passed, self.branch(taken)
 
 
 class ShuffleStage(nn.Module):
@@ -123,12 +154,13 @@ class ShuffleStage(nn.Module):
         half = out_channels // 2
         self.down = DownUnit(in_channels, half, activation=activation)
         self.units = nn.ModuleList(Unit(half, activation=activation) for _ in range(units - 1))
+        self.interleave = Interleave()
 
     def forward(self, features: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O h w"]:
         first, second = self.down(features)
         for unit in self.units:
             first, second = unit(first, second)
-        return interleave(first, second)
+        return self.interleave(first, second)
 
 
 class ShuffleNetV2(nn.Module):
