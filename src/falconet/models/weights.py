@@ -1,0 +1,251 @@
+"""Weights files: safetensors whose metadata rebuilds the model. Nothing is ever unpickled.
+
+A file holds the detector's tensors under their own names, tensors that only training needs (the criterion's
+auxiliary branch) under `EXTRA`, and a `Card` as JSON in the metadata.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from pydantic import Field, ValidationError, field_validator
+from torch import Tensor
+
+import falconet
+from falconet.core.config import Config
+from falconet.core.errors import ModelError
+from falconet.core.manifest import Selection
+from falconet.models import ModelConfig, build
+from falconet.models.detector import Detector
+
+CARD_KEY = "falconet"
+EXTRA = "extra."
+BEST, LAST = "best.safetensors", "last.safetensors"
+
+
+class Card(Config):
+    """What a weights file says about itself."""
+
+    model: ModelConfig = Field(description="the architecture, with the input it was trained for")
+    classes: tuple[str, ...] = Field(min_length=1)
+    selection: Selection = Selection()
+    source: str = Field(default="", description="where the weights come from")
+    licence: str = Field(default="", description="licence of the weights")
+    falconet_version: str = falconet.__version__
+    metrics: dict[str, float] = Field(default={}, description="measured on the validation set; fractions")
+
+    @field_validator("classes")
+    @classmethod
+    def _distinct(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(classes)) < len(classes):
+            raise ValueError("class names must differ")
+        return classes
+
+
+def save_weights(path: Path, detector: Detector, card: Card, *, extra: Mapping[str, Tensor] | None = None) -> None:
+    """Write `detector` and `card` to `path`, or leave what was there: beside first, then renamed.
+
+    Args:
+        extra: tensors only training needs, by name.
+
+    Raises:
+        ModelError: the disk is full or the folder cannot be written; or the detector is not the one that the card
+            describes (it was fused, or has another number of classes).
+    """
+    state = detector.state_dict()
+    if problem := _difference(card, {name: tuple(tensor.shape) for name, tensor in state.items()}):
+        raise ModelError(f"{path}: not written: the detector is not the one its card describes: {problem}")
+    tensors = dict(state) | {EXTRA + name: tensor for name, tensor in (extra or {}).items()}
+    data = safetensors.torch.save(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+        metadata={CARD_KEY: card.model_dump_json()},
+    )
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise ModelError(
+            f"{path}: cannot be written ({error.strerror or error}); a file that was there before is unchanged"
+        ) from error
+
+
+def load_weights(path: Path) -> tuple[Detector, Card]:
+    """The detector in the file `path`, in eval mode, and its card. Leaves torch's random generator alone.
+
+    Raises:
+        ModelError: missing, truncated or foreign file; tensors that do not fit the card.
+    """
+    card = read_card(path)
+    with _opened(path) as file:
+        state = {name: file.get_tensor(name) for name in file.keys() if not name.startswith(EXTRA)}  # noqa: SIM118
+    if problem := _difference(card, {name: tuple(tensor.shape) for name, tensor in state.items()}):
+        raise ModelError(f"{path}: its tensors do not fit its own description: {problem}; the file is damaged")
+    with torch.random.fork_rng(devices=[]):
+        detector = build(card.model, len(card.classes))
+    detector.load_state_dict(state)
+    return detector.eval(), card
+
+
+def read_card(path: Path) -> Card:
+    """The card of the file `path`, without its tensors.
+
+    Raises:
+        ModelError: missing, truncated or foreign file.
+    """
+    with _opened(path) as file:
+        text = (file.metadata() or {}).get(CARD_KEY)
+    if text is None:
+        raise ModelError(
+            f"{path}: is a safetensors file without a Falconet description, so the model it belongs to is unknown; "
+            "expected a file written by 'falconet train'"
+        )
+    try:
+        return Card.model_validate_json(text)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"]) or "JSON"
+        raise ModelError(
+            f"{path}: its description cannot be read ({where}: {problem['msg']}); "
+            "the file may come from another version of Falconet"
+        ) from error
+
+
+def load_extra(path: Path) -> dict[str, Tensor]:
+    """The tensors in the file `path` that only training needs, by name; may be none. Raises like `read_card`."""
+    with _opened(path) as file:
+        names = [name for name in file.keys() if name.startswith(EXTRA)]  # noqa: SIM118 (not a dict)
+        return {name.removeprefix(EXTRA): file.get_tensor(name) for name in names}
+
+
+def find_weights(path: Path) -> Path:
+    """The weights file that `path` means: itself, or the best (else the last) one of a run folder.
+
+    Raises:
+        ModelError: nothing there, or a folder without weights.
+    """
+    if path.is_dir():
+        for name in (BEST, LAST):
+            if (path / name).is_file():
+                return path / name
+        raise ModelError(f"{path}: holds no weights; expected a run folder with {BEST} or {LAST}")
+    if not path.is_file():
+        raise ModelError(f"{path}: does not exist; expected a weights file (.safetensors) or a run folder")
+    return path
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """What `transfer` did, by name of parameter or buffer.
+
+    Attributes:
+        loaded: taken over whole.
+        classes: taken over but for the class outputs, which stay as the detector drew them.
+        fresh: of the detector, not in the state or of another shape there.
+        unused: of the state, not in the detector.
+    """
+
+    loaded: tuple[str, ...]
+    classes: tuple[str, ...]
+    fresh: tuple[str, ...]
+    unused: tuple[str, ...]
+
+    def __str__(self) -> str:
+        parts = [f"{len(self.loaded)} tensors taken over"]
+        if self.classes:
+            parts.append(f"new class outputs in {len(self.classes)} ({_some(self.classes)})")
+        if self.fresh:
+            parts.append(f"{len(self.fresh)} left as they were ({_some(self.fresh)})")
+        if self.unused:
+            parts.append(f"{len(self.unused)} of the source unused ({_some(self.unused)})")
+        return "; ".join(parts)
+
+
+def transfer(detector: Detector, state: Mapping[str, Tensor]) -> Transfer:
+    """Load into a freshly built `detector`, in place, all of `state` that fits.
+
+    With another number of classes only the class rows of the last convolutions stay fresh; box rows are taken.
+
+    Args:
+        state: of a detector with the same names, as `Detector.state_dict()`; the number of classes, or whole
+            parts, may differ.
+
+    Raises:
+        ModelError: not one tensor fits.
+    """
+    own = detector.state_dict()
+    class_rows = {f"head.{name}": rows for name, rows in detector.head.class_outputs().items()}
+    loaded, classes, fresh = [], [], []
+    with torch.no_grad():
+        for name, target in own.items():
+            source = state.get(name)
+            if source is not None and source.shape == target.shape:
+                target.copy_(source)
+                loaded.append(name)
+            elif source is not None and name in class_rows and source.shape[1:] == target.shape[1:]:
+                _copy_other_rows(target, source, class_rows[name])
+                classes.append(name)
+            else:
+                fresh.append(name)
+    if not loaded:
+        raise ModelError(
+            "no tensor of the source fits the model; expected weights of the same architecture: "
+            f"the source has {_some(tuple(state))}, the model {_some(tuple(own))}"
+        )
+    return Transfer(tuple(loaded), tuple(classes), tuple(fresh), tuple(n for n in state if n not in own))
+
+
+def _copy_other_rows(target: Tensor, source: Tensor, class_rows: slice) -> None:
+    """Rows before and after the class rows, which may be of another number in the source."""
+    before, after = class_rows.start, target.shape[0] - class_rows.stop
+    if source.shape[0] < before + after:
+        return
+    target[:before] = source[:before]
+    target[target.shape[0] - after :] = source[source.shape[0] - after :]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    if not path.is_file():
+        raise ModelError(f"{path}: does not exist; expected a weights file (.safetensors)")
+    try:
+        with safetensors.safe_open(path, framework="pt", device="cpu") as file:
+            yield file
+    except safetensors.SafetensorError as error:
+        raise ModelError(
+            f"{path}: is damaged or no weights file ({error}); expected a .safetensors file written by "
+            "'falconet train': copy it again, or use last.safetensors of the same run"
+        ) from error
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _difference(card: Card, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """How `shapes` differ from those of the model `card` describes; empty when they do not."""
+    with torch.device("meta"):
+        expected = build(card.model, len(card.classes)).state_dict()
+    missing = [name for name in expected if name not in shapes]
+    surplus = [name for name in shapes if name not in expected]
+    wrong = [
+        f"{name} has shape {list(shapes[name])}, expected {list(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in shapes and shapes[name] != tuple(tensor.shape)
+    ]
+    parts = [f"{len(missing)} missing ({_some(tuple(missing))})"] if missing else []
+    parts += [f"{len(surplus)} unexpected ({_some(tuple(surplus))})"] if surplus else []
+    parts += wrong[:1]
+    return ", ".join(parts)
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:2]) + (", ..." if len(names) > 2 else "")
