@@ -111,26 +111,30 @@ def test_views_and_read_only_arrays(model):
     assert [name for name, _, _ in predictor.predict(exact)] == ["red"]
 
 
+GREY = ": convert a grey picture with cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)"
+
+
 @pytest.mark.parametrize(
-    ("source", "message"),
+    ("shape", "dtype", "remedy"),
     [
-        (np.zeros((4, 5), np.uint8), "an array uint8 [4, 5]: convert a grey picture with cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)"),
-        (np.zeros((4, 5, 1), np.uint8), "an array uint8 [4, 5, 1]: convert a grey picture with cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)"),
-        (np.zeros((4, 5, 4), np.uint8), "an array uint8 [4, 5, 4]: drop the alpha channel with image[..., :3]"),
-        (np.zeros((4, 5, 3)), "an array float64 [4, 5, 3]: convert values of 0..1 with (image * 255).astype(numpy.uint8)"),
-        (np.zeros((2, 4, 5, 3), np.uint8), "an array uint8 [2, 4, 5, 3]: pass a batch as a list of pictures, list(batch)"),
-        (np.zeros((3, 4, 5), np.uint8), "an array uint8 [3, 4, 5]: move the channels to the end with image.transpose(1, 2, 0)"),
-        (np.zeros(7, np.uint8), "an array uint8 [7]"),
+        ([4, 5], "uint8", GREY),
+        ([4, 5, 1], "uint8", GREY),
+        ([4, 5, 4], "uint8", ": drop the alpha channel with image[..., :3]"),
+        ([4, 5, 3], "float64", ": convert values of 0..1 with (image * 255).astype(numpy.uint8)"),
+        ([2, 4, 5, 3], "uint8", ": pass a batch as a list of pictures, list(batch)"),
+        ([3, 4, 5], "uint8", ": move the channels to the end with image.transpose(1, 2, 0)"),
+        ([7], "uint8", ""),
     ],
-)  # fmt: skip
-def test_arrays_that_are_not_guessed_at(model, source, message):
+)
+def test_arrays_that_are_not_guessed_at(model, shape, dtype, remedy):
     predictor = falconet.load(model)
+    source = np.zeros(shape, dtype)
     for given in (source, [source]):
         with pytest.raises(DataError) as caught:
             predictor.predict(given)
         assert str(caught.value) == (
             "a picture must be a path or an array uint8 [height, width, 3] in blue, green, red order, but got "
-            + message
+            f"an array {dtype} {shape}{remedy}"
         )
 
 

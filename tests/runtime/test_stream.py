@@ -22,11 +22,11 @@ ENDINGS = ".bmp, .jpe, .jpeg, .jpg, .png, .tif, .tiff, .webp or a video's, such 
 
 
 def write_video(path: Path, frames: int = 5, side: int = 64) -> Path:
-    """A video whose frame i has grey level 20 * i."""
+    """A video whose frame i has grey level 20 * i (modulo 256)."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10.0, (side, side))
     assert writer.isOpened()
     for index in range(frames):
-        writer.write(np.full((side, side, 3), 20 * index, np.uint8))
+        writer.write(np.full((side, side, 3), 20 * index % 256, np.uint8))
     writer.release()
     return path
 
