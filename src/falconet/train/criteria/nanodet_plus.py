@@ -154,17 +154,17 @@ class NanoDetPlusCriterion(nn.Module):
         Every parameter of detector and criterion that is in use gets a gradient, also from a batch without boxes.
         """
         detached = epoch >= self.detach_epoch
-        terms: dict[str, Tensor] = {}
-        if detached and self.auxiliary == "drop":
-            found = {"": trace.raw}
-            if _several_processes():
-                # Processes agree on gradients of all parameters; those of the dropped branch are zero.
-                terms["auxiliary_dropped"] = _zero_from(self.parameters())
-        else:
-            found = {"": trace.raw, "auxiliary_": self.guide(trace, detached=detached)}
+        guided = not (detached and self.auxiliary == "drop")
+        found = {"": trace.raw}
+        if guided:
+            found["auxiliary_"] = self.guide(trace, detached=detached)
         # Half precision is for convolutions: differences of losses and of box sides need float32.
         with torch.autocast(trace.raw.logits.device.type, enabled=False):
-            return terms | nanodet_plus_terms(found, targets, reg_max=self.auxiliary_head.reg_max)
+            terms = nanodet_plus_terms(found, targets, reg_max=self.auxiliary_head.reg_max)
+        if not guided and _several_processes():
+            # Processes wait for each other's gradients of all parameters; the dropped branch's are zero.
+            terms["class"] = terms["class"] + _zero_from(self.parameters())
+        return terms
 
     def guide(self, trace: Trace, *, detached: bool = False) -> Raw:
         """What the auxiliary branch predicts.
