@@ -1,1 +1,172 @@
-"""Being written."""
+"""`falconet data ...`: check, draw and convert data sets; write a small drawn one."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from falconet.data.check import Progress
+    from falconet.data.dataset import DataSet, Problem
+
+app = typer.Typer(no_args_is_help=True)
+
+Source = Annotated[
+    Path,
+    typer.Argument(
+        help="COCO .json file or its folder; Pascal VOC root or ImageSets/Main/x.txt; YOLO .yaml or its folder.",
+        metavar="PATH",
+    ),
+]
+Images = Annotated[Path | None, typer.Option(help="Folder of the pictures, where it is not beside the annotations.")]
+Split = Annotated[str | None, typer.Option(help="Only this split, as in train or val.")]
+
+_SHOWN = 10
+
+
+@app.command()
+def check(
+    path: Source,
+    *,
+    images: Images = None,
+    split: Split = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Do not decode the pictures, look at both ends only.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 where there is any problem.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """List every problem of a data set, with file and line or id."""
+    from falconet.data.check import check_splits, open_splits
+
+    splits = open_splits(path, images, split=split)
+    with _progress("decoding") as progress:
+        problems = check_splits(splits, decode=not quick, progress=progress)
+    if as_json:
+        print(json.dumps(_report(path, splits, problems), ensure_ascii=False, indent=2))
+    else:
+        _print_report(splits, problems)
+    if strict and problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def show(
+    path: Source,
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")],
+    images: Images = None,
+    split: Split = None,
+    count: Annotated[int, typer.Option(min=1, help="Pictures to draw, chosen at random.")] = 16,
+    seed: Annotated[int, typer.Option(min=0, help="Of the choice.")] = 0,
+) -> None:
+    """Draw boxes into some pictures, and all of these on one sheet (sheet.jpg)."""
+    from falconet.data.show import show as draw
+
+    written, problems = draw(path, out, images=images, split=split, count=count, seed=seed)
+    for picture in written:
+        print(picture)
+    _print_left_out(problems)
+
+
+@app.command()
+def convert(
+    path: Source,
+    *,
+    to: Annotated[Literal["coco", "voc", "yolo"], typer.Option(help="Format to write.")],
+    out: Annotated[Path, typer.Option(help="New folder.")],
+    images: Images = None,
+    split: Split = None,
+    link: Annotated[bool, typer.Option("--link/--copy", help="Link to the pictures instead of copying them.")] = False,
+) -> None:
+    """Write a data set in another format."""
+    from falconet.data.check import open_splits
+    from falconet.data.convert import convert as write
+
+    splits = open_splits(path, images, split=split)
+    problems = write(splits, to, out, transfer="link" if link else "copy")
+    _print_left_out([problem for found in problems.values() for problem in found])
+    for name, dataset in splits.items():
+        print(f"{name}: {len(dataset)} pictures, {_num_boxes(dataset)} boxes read")
+    print(f"written to {out}")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Argument(help="Folder for train.json, val.json, train/ and val/.", metavar="FOLDER")],
+    *,
+    train: Annotated[int, typer.Option(min=1, help="Pictures to train on.")] = 600,
+    val: Annotated[int, typer.Option(min=1, help="Pictures to evaluate on.")] = 120,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 0,
+    height: Annotated[int, typer.Option(min=64, help="Of a picture, pixels.")] = 288,
+    width: Annotated[int, typer.Option(min=64, help="Of a picture, pixels.")] = 320,
+) -> None:
+    """Draw a small data set (COCO JSON) to try everything on: six classes of shapes on textures."""
+    from falconet.data.drawn import NAMES, write_drawn_dataset
+
+    write_drawn_dataset(out, train=train, val=val, seed=seed, size=(height, width))
+    print(f"{out}: {train} + {val} pictures of {width} x {height} pixels, classes {', '.join(NAMES)}")
+
+
+@contextmanager
+def _progress(what: str) -> Iterator["Progress"]:
+    """A progress bar on standard error, gone when done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _num_boxes(dataset: "DataSet") -> int:
+    return sum(len(record.boxes) for record in dataset.records)
+
+
+def _without_boxes(dataset: "DataSet") -> int:
+    return sum(len(record.boxes) == 0 for record in dataset.records)
+
+
+def _report(path: Path, splits: Mapping[str, "DataSet"], problems: list["Problem"]) -> dict[str, Any]:
+    from falconet.data.check import class_counts, summary
+
+    described = {
+        name: {
+            "images": len(dataset),
+            "images_without_boxes": _without_boxes(dataset),
+            "boxes": _num_boxes(dataset),
+            "classes": class_counts(dataset),
+        }
+        for name, dataset in splits.items()
+    }
+    listed = [problem._asdict() for problem in problems]
+    return {"source": str(path), "splits": described, "summary": summary(problems), "problems": listed}
+
+
+def _print_report(splits: Mapping[str, "DataSet"], problems: list["Problem"]) -> None:
+    from falconet.data.check import class_counts, summary
+    from falconet.data.dataset import KINDS
+
+    for problem in problems:
+        print(problem)
+    if problems:
+        print()
+    for name, dataset in splits.items():
+        counts = ", ".join(f"{label} {count}" for label, count in class_counts(dataset).items())
+        print(
+            f"{name}: {len(dataset)} pictures ({_without_boxes(dataset)} without boxes), "
+            f"{_num_boxes(dataset)} boxes ({counts})"
+        )
+    if not problems:
+        print("no problems")
+    for kind, count in summary(problems).items():
+        print(f"{count:6d}  {kind}: {KINDS[kind]}")
+
+
+def _print_left_out(problems: list["Problem"]) -> None:
+    for problem in problems[:_SHOWN]:
+        print(problem)
+    if len(problems) > _SHOWN:
+        print(f"... and {len(problems) - _SHOWN} more; 'falconet data check' lists all")

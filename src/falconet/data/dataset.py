@@ -39,11 +39,13 @@ KINDS = {
     "duplicate-file": "picture files listed twice",
     "duplicate-class": "class names used twice",
     "unused-class": "classes without a box",
+    "different-classes": "splits with other classes",
     "wrong-size": "picture sizes that differ from the file",
     "missing-file": "files that do not exist",
     "broken-file": "picture files that are truncated, damaged or no pictures",
     "orphan-label": "label files without a picture",
     "shared-picture": "pictures in two splits",
+    "not-expressible": "boxes that the target format cannot express",
 }
 """Kinds of problems, and how a summary calls them."""
 

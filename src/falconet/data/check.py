@@ -1,0 +1,168 @@
+"""Every problem of a data set, with the file and the line or id it has."""
+
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from falconet.core.errors import DataError
+from falconet.core.images import read_image
+from falconet.core.types import Record
+from falconet.data.dataset import DataSet, Problem
+from falconet.data.records import box_problems, file_kind, open_dataset, size_problems, sizes_of_files, splits_of
+
+Progress = Callable[[int, int], None]
+"""Called with (pictures done, pictures in all)."""
+
+
+def open_splits(
+    annotations: Path | str, images: Path | str | None = None, *, split: str | None = None
+) -> dict[str, DataSet]:
+    """All splits of a data set by name, or the one that is named; "all" where it has none.
+
+    Raises:
+        DataError: as `open_dataset`.
+    """
+    names = (split,) if split is not None else splits_of(annotations)
+    if not names:
+        return {"all": open_dataset(annotations, images)}
+    return {name: open_dataset(annotations, images, split=name) for name in names}
+
+
+def check(dataset: DataSet, *, decode: bool = True, progress: Progress | None = None) -> list[Problem]:
+    """All problems of one data set; see `check_splits`."""
+    return check_splits({"all": dataset}, decode=decode, progress=progress)
+
+
+def check_splits(
+    splits: Mapping[str, DataSet], *, decode: bool = True, progress: Progress | None = None
+) -> list[Problem]:
+    """All problems of the splits of a data set, those between splits included; empty where all is well.
+
+    Args:
+        decode: also decode every picture (on all cores), which finds damage in the middle of a file. Without it
+            the header and the end of each file are looked at.
+        progress: told about the decoding.
+    """
+    problems: list[Problem] = []
+    readable: dict[str, list[Record]] = {}
+    for name, dataset in splits.items():
+        problems.extend(dataset.problems)
+        found, readable[name] = _check_records(dataset)
+        problems.extend(found)
+    problems.extend(_class_problems(splits))
+    problems.extend(_same_pictures(readable))
+    if decode:
+        problems.extend(_decode_all([record for records in readable.values() for record in records], progress))
+    return list(dict.fromkeys(problems))
+
+
+def summary(problems: list[Problem]) -> dict[str, int]:
+    """Number of problems by kind, most frequent first."""
+    return dict(Counter(problem.kind for problem in problems).most_common())
+
+
+def class_counts(dataset: DataSet) -> dict[str, int]:
+    """Number of boxes of each class, in the order of the classes."""
+    counts = np.zeros(len(dataset.names), np.int64)
+    for record in dataset.records:
+        counts += np.bincount(record.labels, minlength=len(counts))
+    return dict(zip(dataset.names, counts.tolist(), strict=True))
+
+
+def _check_records(dataset: DataSet) -> tuple[list[Problem], list[Record]]:
+    """Problems of single records, and the records whose picture seems readable."""
+    problems: list[Problem] = []
+    readable: list[Record] = []
+    for record, size in zip(dataset.records, sizes_of_files(dataset.records), strict=True):
+        if isinstance(size, DataError):
+            problems.append(Problem(record.source, str(size), file_kind(record)))
+        else:
+            readable.append(record)
+            problems.extend(size_problems(record, size))
+        problems.extend(problem for _, problem in box_problems(dataset, record))
+        problems.extend(_duplicate_boxes(dataset, record))
+    return problems, readable
+
+
+def _duplicate_boxes(dataset: DataSet, record: Record) -> Iterator[Problem]:
+    first: dict[tuple[float, ...], int] = {}
+    for index, (box, label) in enumerate(zip(record.boxes.tolist(), record.labels.tolist(), strict=True)):
+        original = first.setdefault((label, *box), index)
+        if original != index:
+            name = dataset.names[label]
+            text = ", ".join(f"{value:g}" for value in box)
+            what = f"image {record.path.name} has the box [{text}] of '{name}' twice, first at "
+            yield Problem(
+                dataset.box_source(record, index), what + dataset.box_source(record, original), "duplicate-box"
+            )
+
+
+def _class_problems(splits: Mapping[str, DataSet]) -> Iterator[Problem]:
+    used: Counter[str] = Counter()
+    for dataset in splits.values():
+        used.update(class_counts(dataset))
+    for name, count in used.items():
+        if count == 0:
+            where = ", ".join(dataset.source for dataset in splits.values() if name in dataset.names)
+            yield Problem(where, f"the class '{name}' has no box", "unused-class")
+    first, *others = splits.values()
+    for other in others:
+        if other.names != first.names:
+            what = f"classes are {_list(other.names)}, but {_list(first.names)} in {first.source}"
+            yield Problem(other.source, what, "different-classes")
+
+
+def _list(names: tuple[str, ...]) -> str:
+    return "[" + ", ".join(names) + "]"
+
+
+def _same_pictures(readable: Mapping[str, list[Record]]) -> Iterator[Problem]:
+    """Pictures that occur twice: the same file, or files of the same content."""
+    by_size: defaultdict[int, list[tuple[str, Record]]] = defaultdict(list)
+    for split, records in readable.items():
+        for record in records:
+            by_size[record.path.stat().st_size].append((split, record))
+    for group in by_size.values():
+        if len(group) == 1:
+            continue
+        # Only files of the same size can be equal, so few are read.
+        first: dict[bytes, tuple[str, Record]] = {}
+        for split, record in group:
+            digest = hashlib.sha256(record.path.read_bytes()).digest()
+            original_split, original = first.setdefault(digest, (split, record))
+            if original is record:
+                continue
+            same = "the same file" if _same_file(original.path, record.path) else "the same content"
+            if split == original_split:
+                what = f"{record.path} has {same} as {original.path}"
+                yield Problem(record.source, what, "duplicate-file")
+            else:
+                what = f"{record.path} in split '{split}' has {same} as {original.path} in split '{original_split}'"
+                yield Problem(record.source, what, "shared-picture")
+
+
+def _same_file(first: Path, second: Path) -> bool:
+    return os.path.realpath(first) == os.path.realpath(second)
+
+
+def _decode_all(records: list[Record], progress: Progress | None) -> Iterator[Problem]:
+    unique = list({record.path: record for record in records}.values())
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for done, (record, error) in enumerate(zip(unique, pool.map(_decode, unique), strict=True), start=1):
+            if error is not None:
+                yield Problem(record.source, str(error), "broken-file")
+            if progress is not None:
+                progress(done, len(unique))
+
+
+def _decode(record: Record) -> DataError | None:
+    try:
+        read_image(record.path)
+    except DataError as error:
+        return error
+    return None

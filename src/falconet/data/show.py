@@ -1,0 +1,74 @@
+"""Some pictures of a data set with their boxes drawn in."""
+
+from pathlib import Path
+
+import numpy as np
+
+from falconet.core.draw import draw_boxes, grid
+from falconet.core.errors import DataError
+from falconet.core.images import read_image, write_image
+from falconet.core.types import Pixels, Record
+from falconet.data.check import open_splits
+from falconet.data.dataset import DataSet, Problem
+from falconet.data.records import usable
+
+
+def show(
+    annotations: Path,
+    out: Path,
+    *,
+    images: Path | None = None,
+    split: str | None = None,
+    count: int = 16,
+    seed: int = 0,
+) -> tuple[list[Path], list[Problem]]:
+    """Write `count` pictures, chosen at random, with their boxes to `out`, and all on `out/sheet.jpg`.
+
+    Crowd boxes are marked as such. Each split has its share of the pictures.
+
+    Returns:
+        The files written, and problems of the data set (what is drawn is what training would use).
+
+    Raises:
+        DataError: as `open_dataset`, or no picture can be decoded.
+    """
+    chosen, problems = _choose(open_splits(annotations, images, split=split), count, seed)
+    drawn: list[Pixels] = []
+    written: list[Path] = []
+    for name, dataset, record in chosen:
+        try:
+            image, _ = read_image(record.path)
+        except DataError as error:
+            problems.append(Problem(record.source, str(error), "broken-file"))
+            continue
+        drawn.append(_draw(image, dataset, record))
+        written.append(out / f"{name}_{record.path.stem}.jpg")
+        write_image(written[-1], drawn[-1])
+    if not drawn:
+        raise DataError(f"{annotations}: no picture can be decoded; 'falconet data check' says why")
+    columns = int(np.ceil(np.sqrt(len(drawn))))
+    written.append(out / "sheet.jpg")
+    write_image(written[-1], grid(drawn, columns))
+    return written, problems
+
+
+def _choose(
+    splits: dict[str, DataSet], count: int, seed: int
+) -> tuple[list[tuple[str, DataSet, Record]], list[Problem]]:
+    rng = np.random.default_rng(seed)
+    chosen: list[tuple[str, DataSet, Record]] = []
+    problems: list[Problem] = []
+    for position, (name, dataset) in enumerate(splits.items()):
+        kept, found = usable(dataset)
+        problems.extend(found)
+        share = (count + position) // len(splits)
+        picks = sorted(rng.permutation(len(kept))[:share].tolist())
+        chosen.extend((name, kept, kept.records[pick]) for pick in picks)
+    return chosen, problems
+
+
+def _draw(image: Pixels, dataset: DataSet, record: Record) -> Pixels:
+    """The picture with its boxes; the second half of the names marks crowds."""
+    names = [*dataset.names, *(f"{name} (crowd)" for name in dataset.names)]
+    labels = record.labels + record.crowd * len(dataset.names)
+    return draw_boxes(image, record.boxes, labels, names)
