@@ -59,7 +59,7 @@ def save_weights(path: Path, detector: Detector, card: Card, *, extra: Mapping[s
             describes (it was fused, or has another number of classes).
     """
     state = detector.state_dict()
-    if problem := _difference(card, {name: tuple(tensor.shape) for name, tensor in state.items()}):
+    if problem := _difference(state, _built(card).state_dict()):
         raise ModelError(f"{path}: not written: the detector is not the one its card describes: {problem}")
     tensors = dict(state) | {EXTRA + name: tensor for name, tensor in (extra or {}).items()}
     data = safetensors.torch.save(
@@ -89,10 +89,9 @@ def load_weights(path: Path) -> tuple[Detector, Card]:
     card = read_card(path)
     with _opened(path) as file:
         state = {name: file.get_tensor(name) for name in file.keys() if not name.startswith(EXTRA)}  # noqa: SIM118
-    if problem := _difference(card, {name: tuple(tensor.shape) for name, tensor in state.items()}):
+    detector = _built(card)
+    if problem := _difference(state, detector.state_dict()):
         raise ModelError(f"{path}: its tensors do not fit its own description: {problem}; the file is damaged")
-    with torch.random.fork_rng(devices=[]):
-        detector = build(card.model, len(card.classes))
     detector.load_state_dict(state)
     return detector.eval(), card
 
@@ -230,16 +229,20 @@ def _opened(path: Path) -> Iterator[Any]:
         raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _difference(card: Card, shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """How `shapes` differ from those of the model `card` describes; empty when they do not."""
-    with torch.device("meta"):
-        expected = build(card.model, len(card.classes)).state_dict()
-    missing = [name for name in expected if name not in shapes]
-    surplus = [name for name in shapes if name not in expected]
+def _built(card: Card) -> Detector:
+    """The detector of the card, without a step of torch's random generator."""
+    with torch.random.fork_rng(devices=[]):
+        return build(card.model, len(card.classes))
+
+
+def _difference(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+    """How names and shapes of `state` differ from the expected ones; empty when they do not."""
+    missing = [name for name in expected if name not in state]
+    surplus = [name for name in state if name not in expected]
     wrong = [
-        f"{name} has shape {list(shapes[name])}, expected {list(tensor.shape)}"
+        f"{name} has shape {list(state[name].shape)}, expected {list(tensor.shape)}"
         for name, tensor in expected.items()
-        if name in shapes and shapes[name] != tuple(tensor.shape)
+        if name in state and state[name].shape != tensor.shape
     ]
     parts = [f"{len(missing)} missing ({_some(tuple(missing))})"] if missing else []
     parts += [f"{len(surplus)} unexpected ({_some(tuple(surplus))})"] if surplus else []
