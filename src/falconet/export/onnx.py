@@ -1,0 +1,97 @@
+"""Weights to one ONNX file that describes itself: uint8 pixels in, boxes and scores out."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx
+import torch
+
+from falconet.core.errors import ModelError
+from falconet.core.files import replace_file
+from falconet.core.manifest import MANIFEST_KEY, Manifest
+from falconet.export.rewrite import rewrite
+from falconet.export.torch_engine import deployable, manifest_of, points_to_decode
+from falconet.models.deployable import Deployable
+from falconet.models.weights import find_weights, load_weights
+
+OPSET = 18
+"""Understood by ONNX Runtime from 1.14 on, OpenVINO from 2023.1 on."""
+
+
+def export_onnx(weights: Path, out: Path, *, opset: int = OPSET, batch: int | None = None) -> Path:
+    """Write the model of `weights` to the file `out`. Whoever ships it compares it first, see `verify`.
+
+    Args:
+        weights: weights file, or run folder (its best weights).
+        out: ends in .onnx; appears only when it is complete.
+        opset: version of ONNX's operators.
+        batch: pictures per run, fixed in the file; None: any number.
+
+    Raises:
+        ModelError: no weights there, a file that is not Falconet's, an opset the exporter does not know.
+        DataError: `out` cannot be written.
+    """
+    if batch is not None and batch < 1:
+        raise ModelError(f"the batch size of an exported model must be 1 or more, but got {batch}")
+    if not 18 <= opset <= onnx.defs.onnx_opset_version():
+        newest = onnx.defs.onnx_opset_version()
+        raise ModelError(f"opset {opset} cannot be exported; expected 18..{newest}, as in --opset {OPSET}")
+    detector, card = load_weights(find_weights(weights))
+    manifest = manifest_of(card)
+    module = deployable(detector, card, max_points=points_to_decode(manifest))
+    model = rewrite(trace(module, manifest, opset=opset, batch=batch))
+    describe(model, manifest)
+    onnx.checker.check_model(model, full_check=True)
+    replace_file(out, model.SerializeToString())
+    return out
+
+
+def trace(module: Deployable, manifest: Manifest, *, opset: int, batch: int | None) -> onnx.ModelProto:
+    """`module` as an ONNX model: `pixels` uint8 [B, H, W, 3] in, `boxes` [B, N, 4] and `scores` [B, N, C] out."""
+    height, width = manifest.preprocess.height, manifest.preprocess.width
+    # A dimension of one would be taken for a constant.
+    pixels = torch.zeros(batch or 2, height, width, 3, dtype=torch.uint8)
+    free = None if batch else ({0: torch.export.Dim("batch", min=1)},)
+    with quiet_exporter(), torch.no_grad():
+        program = torch.onnx.export(
+            module,
+            (pixels,),
+            dynamo=True,
+            input_names=["pixels"],
+            output_names=["boxes", "scores"],
+            dynamic_shapes=free,
+            opset_version=opset,
+            verbose=False,
+        )
+    assert program is not None
+    return program.model_proto
+
+
+def describe(model: onnx.ModelProto, manifest: Manifest) -> None:
+    """Put the manifest into the model and take out what the exporter notes about the machine and its source files."""
+    graph = model.graph
+    for owner in (model, graph, *graph.node, *graph.value_info, *graph.initializer, *graph.input, *graph.output):
+        del owner.metadata_props[:]
+    for node in graph.node:
+        node.doc_string = ""
+    model.producer_name, model.producer_version = "falconet", manifest.falconet_version
+    graph.name = manifest.model
+    onnx.helper.set_model_props(model, {MANIFEST_KEY: manifest.model_dump_json()})
+
+
+@contextmanager
+def quiet_exporter() -> Iterator[None]:
+    """Without the exporter's remarks that no user can act on."""
+    registration = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = registration.level
+    registration.setLevel(logging.ERROR)  # "torchvision is not installed", once per operator of it
+    try:
+        with warnings.catch_warnings():
+            # torch's own use of a name that torch is about to retire.
+            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+            yield
+    finally:
+        registration.setLevel(level)

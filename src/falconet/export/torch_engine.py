@@ -1,0 +1,74 @@
+"""A weights file as an engine: torch does what an exported file does, on equal pixels."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import falconet
+from falconet.core.manifest import Manifest
+from falconet.core.types import Floats, Pixels
+from falconet.models.deployable import Deployable, fold_input
+from falconet.models.detector import Detector
+from falconet.models.reparam import fuse
+from falconet.models.weights import Card, find_weights, load_weights
+
+ALL_POINTS = sys.maxsize
+"""`max_points` that decodes every point of the network."""
+
+
+def manifest_of(card: Card) -> Manifest:
+    """What an exported file says about itself, from the description in its weights file."""
+    return Manifest(
+        model=card.model.name,
+        classes=card.classes,
+        preprocess=card.model.input,
+        selection=card.selection,
+        falconet_version=falconet.__version__,
+        source=card.source,
+        licence=card.licence,
+    )
+
+
+def deployable(detector: Detector, card: Card, *, max_points: int) -> Deployable:
+    """The fused network with everything around it, pixels to boxes, in eval mode.
+
+    Args:
+        max_points: decoded per picture, see `Deployable`.
+    """
+    return fold_input(Deployable(fuse(detector), card.model.input, max_points=max_points)).eval()
+
+
+class TorchEngine:
+    """Runs a weights file with torch, in float32 on the CPU.
+
+    Args:
+        path: weights file, or run folder (its best weights).
+        max_points: decoded per picture; None takes as many as an exported file does.
+
+    Attributes:
+        manifest: as in an exported file.
+        path: the weights file.
+
+    Raises:
+        ModelError: no weights there, or a file that is not Falconet's.
+    """
+
+    def __init__(self, path: str | Path, *, max_points: int | None = None) -> None:
+        self.path = find_weights(Path(path))
+        detector, card = load_weights(self.path)
+        self.manifest = manifest_of(card)
+        points = points_to_decode(self.manifest) if max_points is None else max_points
+        self._module = deployable(detector, card, max_points=points)
+
+    def __call__(self, pixels: Pixels) -> tuple[Floats, Floats]:
+        """Boxes [B, N, 4] xyxy in input pixels, clipped to the input, and scores [B, N, C] of pixels [B, H, W, 3]."""
+        with torch.inference_mode():
+            boxes, scores = self._module(torch.from_numpy(np.ascontiguousarray(pixels)))
+        return boxes.numpy(), scores.numpy()
+
+
+def points_to_decode(manifest: Manifest) -> int:
+    """As many points as (box, class) pairs may enter NMS, so that none is lost; 1,000 at least."""
+    return max(1000, manifest.selection.max_candidates)

@@ -1,0 +1,200 @@
+"""Compare an exported file, run as devices run it, with torch: on the same pictures, in float32, on equal pixels."""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+
+from falconet.core.boxes import pairwise_iou
+from falconet.core.errors import DataError, ModelError
+from falconet.core.manifest import EVALUATION
+from falconet.core.types import Detections, Floats, Record
+from falconet.eval.classes import ClassMatch
+from falconet.eval.coco_ap import evaluate
+from falconet.eval.latency import machine, measure
+from falconet.export.receipt import SAME_BOX, Receipt, Side, Tolerance, find_problems
+from falconet.export.torch_engine import ALL_POINTS, TorchEngine
+from falconet.runtime.engines import Engine, OnnxEngine, default_threads
+from falconet.runtime.predictor import Predictor, Prepared
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What adds up over the pictures."""
+
+    records: list[Record] = field(default_factory=list)
+    torch: list[Detections] = field(default_factory=list)
+    exported: list[Detections] = field(default_factory=list)
+    other_shapes: int = 0
+    raw_pictures: int = 0
+    box: float = 0.0
+    score: float = 0.0
+    matched: int = 0
+    first: Prepared | None = None
+
+
+def verify(
+    weights: Path,
+    model: Path,
+    records: Sequence[Record],
+    *,
+    match: ClassMatch | None = None,
+    raw_pictures: int = 32,
+    tolerance: Tolerance | None = None,
+    name: str | None = None,
+    threads: int | None = None,
+    progress: Callable[[Sequence[Record]], Iterable[Record]] = iter,
+) -> Receipt:
+    """The receipt of an exported file.
+
+    Args:
+        weights: weights file or run folder it was exported from.
+        model: the exported file.
+        records: pictures; one that cannot be read is reported and left out. Their truth counts when `match`
+            is given.
+        match: translates classes of the model to those of the truth; None: no AP.
+        raw_pictures: so many pictures are compared before selection, too.
+        tolerance: what is allowed; None takes the defaults.
+        name: what to call the model, when its file still has a temporary name.
+        threads: of both sides; None takes what the runtime takes by itself.
+        progress: wraps the records, to show how far the loop is.
+
+    Returns:
+        The receipt; it is a drift when it has `problems`.
+
+    Raises:
+        ModelError: no picture to compare with, or a file that cannot be read.
+    """
+    left = Predictor(TorchEngine(weights), selection=EVALUATION)
+    right = Predictor(OnnxEngine(model, threads=threads), selection=EVALUATION)
+    everything = TorchEngine(weights, max_points=ALL_POINTS)
+    tally = _Tally()
+    for record in progress(records):
+        try:
+            prepared = left.prepare(record.path)
+        except DataError as error:
+            _log.warning("left out: %s", error)
+            continue
+        _compare(tally, left, right, record, prepared)
+        if tally.raw_pictures < raw_pictures:
+            _compare_raw(tally, everything, right.engine, prepared)
+    if tally.first is None:
+        raise ModelError(f"{model}: an export is compared with torch on pictures, but there are none")
+    used = threads or default_threads()
+    times = _milliseconds(left.engine, right.engine, tally.first, used)
+    sides = _sides(tally, match, times, used)
+    content = model.read_bytes()
+    receipt = Receipt(
+        model=name or model.name,
+        weights=weights.name,
+        sha256=hashlib.sha256(content).hexdigest(),
+        size=len(content),
+        pictures=len(tally.records),
+        other_shapes=tally.other_shapes,
+        raw_pictures=tally.raw_pictures,
+        score_threshold=EVALUATION.score_threshold,
+        largest_box_difference=tally.box,
+        largest_score_difference=tally.score,
+        matched=tally.matched,
+        torch=sides[0],
+        exported=sides[1],
+        tolerance=tolerance or Tolerance(),
+        machine=machine(),
+    )
+    return receipt.model_copy(update={"problems": tuple(find_problems(receipt))})
+
+
+def raw_differences(boxes: Floats, scores: Floats, all_boxes: Floats, all_scores: Floats) -> tuple[float, float]:
+    """Largest differences of boxes (pixels) and scores between rows [N] and the same rows among all rows [P].
+
+    A file returns its best points; which ones, and in what order, is open where two rank equally. So each row is
+    compared with the row of the other side that is most like it, and the N best ranks are compared as numbers.
+
+    Args:
+        boxes, scores: [N, 4] and [N, C], of the file.
+        all_boxes, all_scores: [P, 4] and [P, C], of torch, without a choice of points.
+    """
+    if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+        return float("inf"), float("inf")
+    best, all_best = scores.max(1), all_scores.max(1)
+    # A difference of 0.01 in score weighs as much as one of a pixel.
+    keys = np.concatenate([boxes, 100 * best[:, None]], 1)
+    all_keys = np.concatenate([all_boxes, 100 * all_best[:, None]], 1)
+    partner = np.array([np.abs(all_keys - key).sum(1).argmin() for key in keys], np.int64)
+    ranks = np.abs(np.sort(best) - np.sort(all_best)[len(all_best) - len(best) :])
+    box = np.abs(boxes - all_boxes[partner]).max(initial=0)
+    score = np.abs(scores - all_scores[partner]).max(initial=0)
+    return float(box), float(max(score, ranks.max(initial=0)))
+
+
+def count_matches(one: Detections, other: Detections) -> int:
+    """Pairs of detections of the same class with an IoU above `SAME_BOX`; each has one partner at most."""
+    overlaps = pairwise_iou(one.boxes, other.boxes)
+    overlaps[one.labels[:, None] != other.labels[None, :]] = 0
+    matched = 0
+    for row in overlaps:  # best score first, as detections are
+        if len(row) and row.max() > SAME_BOX:
+            overlaps[:, row.argmax()] = 0
+            matched += 1
+    return matched
+
+
+def _compare(tally: _Tally, left: Predictor, right: Predictor, record: Record, prepared: Prepared) -> None:
+    (one,), (other,) = left.detect([prepared]), right.detect([prepared])
+    height, width = prepared.placement.original
+    input_height, input_width = left.input_size
+    tally.records.append(record)
+    tally.torch.append(one)
+    tally.exported.append(other)
+    tally.other_shapes += height * input_width != width * input_height
+    tally.matched += count_matches(one, other)
+    tally.first = tally.first or prepared
+
+
+def _compare_raw(tally: _Tally, everything: Engine, exported: Engine, prepared: Prepared) -> None:
+    all_boxes, all_scores = everything(prepared.pixels[None])
+    boxes, scores = exported(prepared.pixels[None])
+    box, score = raw_differences(boxes[0], scores[0], all_boxes[0], all_scores[0])
+    tally.box, tally.score = max(tally.box, box), max(tally.score, score)
+    tally.raw_pictures += 1
+
+
+def _milliseconds(one: Engine, other: Engine, prepared: Prepared, threads: int) -> tuple[float, float]:
+    """Medians of both, with equal numbers of threads, on one picture."""
+    pixels = prepared.pixels[None]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        first = measure(lambda: one(pixels), warm_up=5, calls=20).p50
+    finally:
+        torch.set_num_threads(before)
+    return first, measure(lambda: other(pixels), warm_up=5, calls=20).p50
+
+
+def _sides(tally: _Tally, match: ClassMatch | None, times: tuple[float, float], threads: int) -> tuple[Side, Side]:
+    def side(name: str, version: str, found: list[Detections], milliseconds: float) -> Side:
+        ap = ap50 = None
+        if match is not None:
+            metrics = evaluate(match.names, tally.records, [match.apply(one) for one in found])
+            ap, ap50 = metrics["AP"], metrics["AP50"]
+        return Side(
+            name=name,
+            version=version,
+            detections=sum(map(len, found)),
+            ap=ap,
+            ap50=ap50,
+            milliseconds=milliseconds,
+            threads=threads,
+        )
+
+    return (
+        side("torch", str(torch.__version__), tally.torch, times[0]),
+        side("onnxruntime", onnxruntime.__version__, tally.exported, times[1]),
+    )
