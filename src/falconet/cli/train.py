@@ -1,1 +1,190 @@
-"""Being written."""
+"""`falconet train`, `falconet models`, `falconet config`: parse, call, print."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from falconet.core.errors import ConfigError
+from falconet.core.files import replace_file
+
+
+def train(
+    run: Annotated[
+        str | None, typer.Argument(help="Run file (.yaml) or preset name, see 'falconet models'.", show_default=False)
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="Changes, as in train.epochs=50 data.train=train.json.", show_default=False),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with the interrupted run in this folder.", show_default=False)
+    ] = None,
+) -> None:
+    """Train a detector: falconet train run.yaml train.epochs=50."""
+    if resume is not None and run is not None:
+        raise ConfigError(f"--resume goes on with the run as it was; it cannot be combined with '{run}'")
+    if resume is None and run is None:
+        raise ConfigError("expected a run file, a preset name ('falconet models' lists them) or --resume FOLDER")
+    _require_training()
+    from falconet import train as training
+
+    watcher = Bar()
+    if resume is not None:
+        folder = training.resume(resume, watcher=watcher)
+    else:
+        assert run is not None
+        folder = training.fit(training.read_run(run, overrides or []), watcher=watcher)
+    print(folder)
+
+
+def models(
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """List the presets: input, parameters and multiplications for 80 classes, published AP on COCO."""
+    _require_training()
+    rows = _preset_rows()
+    if as_json:
+        import json
+
+        print(json.dumps(rows, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("preset", "input", "params", "MACs", "COCO AP of the original", box=None, pad_edge=False)
+    for row in rows:
+        published = "" if row["published_ap"] is None else f"{100 * row['published_ap']:.1f}"
+        table.add_row(
+            row["name"],
+            f"{row['width']} x {row['height']}",
+            f"{row['parameters'] / 1e6:.2f} M",
+            f"{row['macs'] / 1e9:.2f} G",
+            published,
+        )
+    Console().print(table)
+    print("Parameters and MACs (convolutions and linear layers) are those of the detector with 80 classes.")
+
+
+def config(
+    preset: Annotated[str | None, typer.Argument(help="Preset, see 'falconet models'.", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option(help="Write to this file.", show_default=False)] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="The JSON schema of run files, for editors.")] = False,
+) -> None:
+    """Print a complete run file, to change and hand to 'falconet train'."""
+    if schema == (preset is not None):
+        raise ConfigError("expected either a preset ('falconet models' lists them) or --schema")
+    _require_training()
+    from falconet.train.recipes import preset_text, schema_text
+
+    text = schema_text() if preset is None else preset_text(preset)
+    if out is None:
+        print(text, end="")
+        return
+    if out.exists():
+        raise ConfigError(f"{out}: exists already; choose another name with --out, or remove it")
+    replace_file(out, text)
+    print(out)
+
+
+class Bar:
+    """A progress bar with loss, AP and time left, where there is a terminal; log lines go above it."""
+
+    def __init__(self) -> None:
+        self._progress: Any = None
+        self._task: Any = None
+        self._moved: list[tuple[logging.StreamHandler[Any], Any]] = []
+        self._steps = 0
+        self._precision = ""
+
+    def start(self, *, epochs: int, steps: int, finished: int) -> None:
+        """Show the bar."""
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        if not console.is_terminal:
+            return
+        self._steps = steps
+        self._progress = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            TextColumn("loss {task.fields[loss]:.3f}{task.fields[precision]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=console,
+        )
+        self._task = self._progress.add_task(
+            "", total=epochs * steps, completed=finished * steps, epoch="", loss=float("nan"), precision=""
+        )
+        original = sys.stderr
+        self._progress.start()
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.StreamHandler) and handler.stream is original:
+                self._moved.append((handler, handler.setStream(sys.stderr)))
+
+    def step(self, *, epoch: int, epochs: int, step: int, loss: float) -> None:
+        """Move the bar."""
+        if self._progress is not None:
+            self._progress.update(
+                self._task,
+                total=epochs * self._steps,
+                completed=epoch * self._steps + step + 1,
+                epoch=f"{epoch + 1}/{epochs}",
+                loss=loss,
+                precision=self._precision,
+            )
+
+    def epoch(self, figures: dict[str, Any]) -> None:
+        """Show the AP of the last validation."""
+        if "AP" in figures:
+            self._precision = f"  AP {figures['AP']:.3f}  AP50 {figures['AP50']:.3f}"
+
+    def stop(self) -> None:
+        """Take the bar away."""
+        if self._progress is None:
+            return
+        self._progress.stop()
+        for handler, stream in self._moved:
+            handler.setStream(stream)
+        self._progress, self._moved = None, []
+
+
+def _require_training() -> None:
+    from importlib.util import find_spec
+
+    missing = [name for name in ("torch", "pytorch_lightning", "hotcoco", "tensorboard") if find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"training needs {', '.join(missing)}, which the base install leaves out; "
+            "install it by: pip install 'falconet[train]'"
+        )
+
+
+def _preset_rows() -> list[dict[str, Any]]:
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from falconet.models import PRESETS, build
+    from falconet.train.recipes import PUBLISHED_AP
+
+    rows: list[dict[str, Any]] = []
+    for name, model in PRESETS.items():
+        with torch.device("meta"), torch.no_grad():
+            detector = build(model, 80).eval()
+            with FlopCounterMode(display=False) as counter:
+                detector(torch.empty(1, 3, model.input.height, model.input.width))
+        rows.append(
+            {
+                "name": name,
+                "width": model.input.width,
+                "height": model.input.height,
+                "parameters": sum(parameter.numel() for parameter in detector.parameters()),
+                "macs": counter.get_total_flops() // 2,
+                "published_ap": PUBLISHED_AP.get(name),
+            }
+        )
+    return rows

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from falconet.core.types import Placement, Sample
+from falconet.core.types import Placement
 
 
 class Targets(NamedTuple):
@@ -32,6 +32,8 @@ class Batch(NamedTuple):
     """positions in the data set's records."""
     placements: tuple[Placement, ...] = ()
     """how each picture lies in the input (evaluation only)."""
+    problems: tuple[str, ...] = ()
+    """pictures that could not be read, each with why; another one stands in its place in training."""
 
 
 def pad_targets(boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> Targets:
@@ -46,11 +48,3 @@ def pad_targets(boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> Ta
         padded_labels[row, :count] = torch.from_numpy(np.asarray(image_labels, np.int64))
         mask[row, :count] = True
     return Targets(padded_boxes, padded_labels, mask)
-
-
-def collate(samples: Sequence[tuple[int, Sample, Placement | None]]) -> Batch:
-    """(index, sample, placement) of each image as one batch; all images have the input's size."""
-    pixels = torch.from_numpy(np.stack([sample.image for _, sample, _ in samples]))
-    targets = pad_targets([s.boxes for _, s, _ in samples], [s.labels for _, s, _ in samples])
-    indices = torch.tensor([index for index, _, _ in samples], dtype=torch.int64)
-    return Batch(pixels, targets, indices, tuple(p for _, _, p in samples if p is not None))

@@ -18,6 +18,14 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 """Settings of a preset that differ from the defaults of `RunConfig`."""
 
+PUBLISHED_AP: dict[str, float] = {
+    "nanodet-plus-m-320": 0.270,
+    "nanodet-plus-m-416": 0.304,
+    "nanodet-plus-m-1.5x-320": 0.299,
+    "nanodet-plus-m-1.5x-416": 0.341,
+}
+"""AP on COCO val2017 that the original repository states for its own weights (RangiLyu/nanodet, README)."""
+
 
 def preset_tree(preset: str) -> dict[str, Any]:
     """A complete run of a preset as plain values, without the paths of the data.

@@ -1,0 +1,275 @@
+"""`fit`: the one entry point of training. `resume` goes on with an interrupted run."""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from falconet.core.errors import ConfigError
+from falconet.models import build
+from falconet.models.detector import Detector
+from falconet.models.weights import find_weights, load_weights, transfer
+from falconet.train.criteria import build_criterion
+from falconet.train.journal import Silent, Watcher, logging_to
+from falconet.train.loader import Loader, default_workers, make_pictures
+from falconet.train.module import Interrupted, run_epochs
+from falconet.train.pace import measure_pace
+from falconet.train.plan import Pace, Plan, choose_precision, epochs_in, make_plan, rate_arithmetic
+from falconet.train.processes import in_processes
+from falconet.train.run_config import RunConfig
+from falconet.train.run_data import RunData, load_data
+from falconet.train.run_folder import RunFolder
+from falconet.train.session import Session
+
+_log = logging.getLogger(__name__)
+
+
+def fit(run: RunConfig, *, watcher: Watcher | None = None) -> Path:
+    """Train a detector.
+
+    With `train.devices` above 1, processes are started that import the calling program anew: call it under
+    `if __name__ == "__main__":` then.
+
+    Args:
+        run: what to train, on what, how.
+        watcher: follows the run.
+
+    Returns:
+        The run's folder; see `falconet.train.run_folder` for what lies in it.
+
+    Raises:
+        ConfigError, DataError, ModelError: something in the run, the data or the weights is wrong, the folder holds
+            another run, or the loss is no longer finite.
+        KeyboardInterrupt: by Ctrl-C; the run can be resumed.
+    """
+    run = run.absolute()
+    folder = RunFolder(run.output)
+    folder.refuse_if_used()
+    data = load_data(run.data)
+    load_initial(run, data.names, build(run.model, len(data.names)))
+    folder.write_run(run)
+    return _train(run, folder, watcher or Silent())
+
+
+def resume(path: Path, *, watcher: Watcher | None = None) -> Path:
+    """Go on with the run in a folder, from its last finished epoch, as if it had never stopped.
+
+    Raises:
+        ConfigError: not the folder of a run, or the data has changed.
+        Otherwise as `fit`.
+    """
+    folder = RunFolder(Path(path).absolute())
+    return _train(folder.read_run(), folder, watcher or Silent())
+
+
+def _train(run: RunConfig, folder: RunFolder, watcher: Watcher) -> Path:
+    started = time.monotonic()
+    if run.train.devices > 1:
+        in_processes(_train_one, run.train.devices, (run, folder, watcher, started))
+    else:
+        _train_one(0, run, folder, watcher, started)
+    return folder.path
+
+
+def _train_one(rank: int, run: RunConfig, folder: RunFolder, watcher: Watcher, started: float) -> None:
+    """Train in one of the run's processes."""
+    if rank:
+        logging.getLogger("falconet").setLevel(logging.ERROR)
+        logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+        _run(rank, run, folder, Silent(), started)
+        return
+    with logging_to(folder.log):
+        _run(rank, run, folder, watcher, started)
+
+
+def _run(rank: int, run: RunConfig, folder: RunFolder, watcher: Watcher, started: float) -> None:
+    state = folder.read_state()
+    if state is not None and state["stopped"]:
+        _log.info("%s: this run is finished; nothing is left to do", folder.path)
+        return
+    session = _prepare(rank, run, folder, watcher, started, state)
+    try:
+        run_epochs(session, device=_device(run), devices=run.train.devices)
+    except Interrupted:
+        _log.info(
+            "interrupted in epoch %d; go on with it by: falconet train --resume %s", session.epoch + 1, folder.path
+        )
+        raise KeyboardInterrupt from None
+    finally:
+        session.close()
+    _farewell(session)
+
+
+def _prepare(
+    rank: int, run: RunConfig, folder: RunFolder, watcher: Watcher, started: float, state: dict[str, Any] | None
+) -> Session:
+    data = load_data(run.data)
+    for note in data.notes:
+        _log.info("%s", note)
+    device = _device(run)
+    workers = default_workers(devices=run.train.devices) if run.data.workers == "auto" else run.data.workers
+    loader = _loader(rank, run, data, workers=workers)
+    precision, reason = choose_precision(run.train.precision, device=device)
+    half = precision == "bfloat16"
+    plan, pace = _plan(run, data, loader, half=half, state=state, spent=time.monotonic() - started)
+    _log.info("%s", rate_arithmetic(run.train, plan, batch_size=loader.batch_size))
+    _log.info(
+        "%d epochs of %d steps of %d pictures; %s (%s); %s x %d, %d torch threads, %d loader workers",
+        plan.epochs,
+        plan.steps_per_epoch,
+        loader.batch_size,
+        precision,
+        reason,
+        device,
+        run.train.devices,
+        torch.get_num_threads(),
+        workers,
+    )
+    session = Session(
+        run,
+        folder,
+        names=data.names,
+        networks=_networks(run, data, detach_epoch=plan.detach_epoch, speak=state is None),
+        loader=loader,
+        plan=plan,
+        pace=pace,
+        half=half,
+        started=started,
+        watcher=watcher,
+        state=state,
+    )
+    if state is not None:
+        _log.info("resumed after epoch %d of %d", session.epoch, plan.epochs)
+    return session
+
+
+def _device(run: RunConfig) -> str:
+    if run.train.accelerator == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if run.train.accelerator == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("train.accelerator is cuda, but torch sees no such device; use auto or cpu")
+    return run.train.accelerator
+
+
+def _loader(rank: int, run: RunConfig, data: RunData, *, workers: int) -> Loader:
+    pictures = make_pictures(
+        data.train,
+        data.val,
+        preprocess=run.model.input,
+        variation=run.augment,
+        seed=run.seed,
+        cache_mb=run.data.cache_mb // run.train.devices,
+        workers=workers,
+    )
+    loader = Loader(pictures, batch_size=run.train.batch_size, workers=workers, rank=rank, processes=run.train.devices)
+    if loader.batch_size < run.train.batch_size:
+        _log.info(
+            "batch of %d instead of %d: there are no more training pictures", loader.batch_size, run.train.batch_size
+        )
+    return loader
+
+
+def _networks(run: RunConfig, data: RunData, *, detach_epoch: int, speak: bool) -> nn.ModuleDict:
+    """Detector and criterion with the weights a run starts from; the same each time."""
+    torch.manual_seed(run.seed)
+    detector = build(run.model, len(data.names))
+    started_from = load_initial(run, data.names, detector)
+    if speak:
+        _log.info("%s", started_from)
+    criterion = build_criterion(
+        run.model,
+        detector,
+        num_classes=len(data.names),
+        auxiliary=run.train.auxiliary,
+        detach_epoch=detach_epoch,
+    )
+    networks = nn.ModuleDict({"detector": detector, "criterion": criterion}).train()
+    return networks.to(_device(run), memory_format=torch.channels_last)
+
+
+def load_initial(run: RunConfig, names: tuple[str, ...], detector: Detector) -> str:
+    """Give a fresh detector the weights that `run` starts from, and say which these are.
+
+    Raises:
+        ConfigError: the weights know other classes and the run does not ask for new ones.
+        ModelError: no weights there, or of another architecture.
+    """
+    if run.train.weights is None:
+        return "weights: from scratch"
+    path = find_weights(run.train.weights)
+    source, card = load_weights(path)
+    fresh = {name: detector.state_dict()[name].clone() for name in _class_outputs(detector)}
+    if card.classes != names and not run.train.new_classes:
+        raise ConfigError(
+            f"train.weights: {path} knows other classes than the data\n"
+            f"  weights: {', '.join(card.classes)}\n"
+            f"  data:    {', '.join(names)}\n"
+            "expected the same names in the same order; to teach a model new classes, set train.new_classes=true: "
+            "then only its class outputs start anew"
+        )
+    report = f"weights: {path}: {transfer(detector, source.state_dict())}"
+    if card.classes == names:
+        return report
+    with torch.no_grad():
+        for name, rows in _class_outputs(detector).items():
+            detector.state_dict()[name][rows] = fresh[name][rows]
+    return (
+        f"{report}\nclass outputs start anew: {', '.join(names)} instead of {', '.join(card.classes[:20])}"
+        f"{' ...' if len(card.classes) > 20 else ''}"
+    )
+
+
+def _class_outputs(detector: Detector) -> dict[str, slice]:
+    """Rows of each class output, by name of the parameter in the detector."""
+    return {f"head.{name}": rows for name, rows in detector.head.class_outputs().items()}
+
+
+def _plan(
+    run: RunConfig, data: RunData, loader: Loader, *, half: bool, state: dict[str, Any] | None, spent: float
+) -> tuple[Plan, Pace | None]:
+    """The course of the run; that of the checkpoint when there is one."""
+    if state is not None:
+        pace = None if state["pace"] is None else Pace.model_validate(state["pace"])
+        return Plan.model_validate(state["plan"]), pace
+    if run.train.minutes is None:
+        return _planned(run, loader, run.train.epochs), None
+    began = time.monotonic()
+    pace = measure_pace(
+        _networks(run, data, detach_epoch=1, speak=False),
+        loader,
+        run.model.input,
+        half=half,
+        drops_auxiliary=run.train.auxiliary == "drop",
+    )
+    left = 60 * run.train.minutes - spent - (time.monotonic() - began)
+    epochs = epochs_in(left, train=run.train, pace=pace, steps_per_epoch=loader.steps, batch_size=loader.batch_size)
+    _log.info(
+        "%g minutes: an epoch is expected to take %.1f s at first, %.1f s later, a validation %.1f s, so %d epochs fit",
+        run.train.minutes,
+        pace.guided,
+        pace.alone,
+        pace.validation,
+        epochs,
+    )
+    return _planned(run, loader, epochs), pace
+
+
+def _planned(run: RunConfig, loader: Loader, epochs: int) -> Plan:
+    return make_plan(run.train, epochs=epochs, steps_per_epoch=loader.steps, batch_size=loader.batch_size)
+
+
+def _farewell(session: Session) -> None:
+    if session.best is None or not session.recording:
+        return
+    _log.info(
+        "done after %d epochs in %.1f minutes: best AP %.3f (AP50 %.3f) in epoch %d; %s",
+        session.epoch,
+        session.spent() / 60,
+        session.best["AP"],
+        session.best["AP50"],
+        session.best["epoch"],
+        session.folder.best,
+    )

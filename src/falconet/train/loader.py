@@ -1,0 +1,314 @@
+"""From records to batches, in worker processes, in an order and with chances that only the seed decides.
+
+The generator of each sample comes from (seed, epoch, index), the order of an epoch from (seed, epoch): batches are
+the same for any number of workers. One pool of workers serves training and validation.
+"""
+
+import multiprocessing
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from falconet.core.errors import DataError
+from falconet.core.images import read_image
+from falconet.core.manifest import Preprocess
+from falconet.core.resize import fit
+from falconet.core.types import Pixels, Placement, Record, Sample
+from falconet.data.augment import Augment, augment
+from falconet.data.mosaic import mosaic
+from falconet.train.batch import Batch, pad_targets
+
+Split = Literal["train", "val"]
+
+_ORDER, _SAMPLE = 0, 1
+"""Streams of chance: the order of an epoch and the variation of a sample never share numbers."""
+
+
+class Key(NamedTuple):
+    """What a worker is asked for."""
+
+    split: Split
+    epoch: int
+    index: int
+    with_mosaic: bool
+
+
+class Loaded(NamedTuple):
+    """What a worker made of a key."""
+
+    index: int
+    sample: Sample | None
+    placement: Placement | None
+    problems: tuple[str, ...]
+
+
+class PictureCache:
+    """Decoded pictures, as many as fit into a number of bytes; what came first stays."""
+
+    def __init__(self, limit: int) -> None:
+        self.free = limit
+        self._kept: dict[tuple[Split, int], tuple[Pixels, tuple[int, int]]] = {}
+
+    def get(self, split: Split, index: int) -> tuple[Pixels, tuple[int, int]] | None:
+        """Picture and (height, width) of the original, or None."""
+        return self._kept.get((split, index))
+
+    def put(self, split: Split, index: int, image: Pixels, original: tuple[int, int]) -> None:
+        """Keep the picture if there is room; it must not be changed afterwards."""
+        if image.nbytes <= self.free:
+            self.free -= image.nbytes
+            self._kept[split, index] = image, original
+
+
+@dataclass(frozen=True)
+class Pictures(Dataset[Loaded]):
+    """Samples by key.
+
+    Attributes:
+        train, val: records.
+        preprocess: of the network input.
+        variation: ranges of the augmentation.
+        seed: of the run.
+        cache: of this process; workers get their own copy.
+    """
+
+    train: Sequence[Record]
+    val: Sequence[Record]
+    preprocess: Preprocess
+    variation: Augment
+    seed: int
+    cache: PictureCache
+
+    def __getitem__(self, key: Key) -> Loaded:
+        """The sample of a key. Unreadable training pictures are replaced by the next readable ones."""
+        problems: list[str] = []
+        if key.split == "val":
+            return self._validation(key.index)
+        rng = np.random.default_rng([self.seed, _SAMPLE, key.epoch, key.index])
+        sample = self._decoded(key.index, problems)
+        if key.with_mosaic and rng.uniform() < self.variation.mosaic:
+            others = [self._decoded(int(i), problems) for i in rng.integers(len(self.train), size=3)]
+            made = mosaic([sample, *others], self.variation, self.preprocess, rng)
+        else:
+            made = augment(sample, self.variation, self.preprocess, rng)
+        return Loaded(key.index, made, None, tuple(problems))
+
+    def _decoded(self, index: int, problems: list[str]) -> Sample:
+        for step in range(len(self.train)):
+            position = (index + step) % len(self.train)
+            record = self.train[position]
+            try:
+                image, (height, width) = self._read("train", position, record)
+            except DataError as error:
+                problems.append(str(error))
+                continue
+            factor = np.array([image.shape[1] / width, image.shape[0] / height] * 2, np.float32)
+            counted = ~record.crowd
+            return Sample(image, record.boxes[counted] * factor, record.labels[counted])
+        raise DataError(f"no training picture can be read; the first problem: {problems[0]}")
+
+    def _read(self, split: Split, index: int, record: Record) -> tuple[Pixels, tuple[int, int]]:
+        """The picture no larger than the strongest zoom needs, whether it comes from the cache or not."""
+        kept = self.cache.get(split, index)
+        if kept is None:
+            zoom = self.variation.largest_zoom()
+            needed = (int(np.ceil(self.preprocess.height * zoom)), int(np.ceil(self.preprocess.width * zoom)))
+            image, original = read_image(record.path, at_least=needed)
+            kept = shrink(image, at_least=needed), original
+            self.cache.put(split, index, *kept)
+        return kept
+
+    def _validation(self, index: int) -> Loaded:
+        """Exactly what the runtime feeds the network: same decoding, same fit."""
+        rule = self.preprocess
+        record = self.val[index]
+        kept = self.cache.get("val", index)
+        try:
+            image, original = kept or read_image(record.path, at_least=(rule.height, rule.width))
+        except DataError as error:
+            return Loaded(index, None, None, (str(error),))
+        fitted, placement = fit(
+            image,
+            height=rule.height,
+            width=rule.width,
+            rule=rule.resize,
+            pad_value=rule.pad_value,
+            original=original,
+        )
+        if kept is None and image.nbytes <= 2 * fitted.nbytes:
+            self.cache.put("val", index, image, original)
+        return Loaded(index, Sample(fitted, record.boxes[:0], record.labels[:0]), placement, ())
+
+
+def shrink(image: Pixels, *, at_least: tuple[int, int]) -> Pixels:
+    """`image` averaged over whole blocks where both its sides stay at least (height, width)."""
+    block = min(image.shape[0] // at_least[0], image.shape[1] // at_least[1])
+    if block < 2:
+        return image
+    size = (image.shape[1] // block, image.shape[0] // block)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def collate(loaded: Sequence[Loaded]) -> Batch:
+    """Samples of the network's size as one batch. Validation pictures that could not be read are left out."""
+    problems = tuple(problem for one in loaded for problem in one.problems)
+    made = [(one.index, one.sample, one.placement) for one in loaded if one.sample is not None]
+    if not made:
+        empty = torch.zeros(0, 0, 0, 3, dtype=torch.uint8)
+        return Batch(empty, pad_targets([], []), torch.zeros(0, dtype=torch.int64), (), problems)
+    return Batch(
+        pixels=torch.from_numpy(np.stack([sample.image for _, sample, _ in made])),
+        targets=pad_targets([sample.boxes for _, sample, _ in made], [sample.labels for _, sample, _ in made]),
+        indices=torch.tensor([index for index, _, _ in made], dtype=torch.int64),
+        placements=tuple(placement for _, _, placement in made if placement is not None),
+        problems=problems,
+    )
+
+
+def epoch_order(count: int, *, seed: int, epoch: int) -> np.ndarray:
+    """The order in which an epoch sees `count` pictures."""
+    return np.random.default_rng([seed, _ORDER, epoch]).permutation(count)
+
+
+def default_workers(*, devices: int) -> int:
+    """Worker processes per device: half of the cores, at most eight; none where there is a single core."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(8, cores // 2 // devices)
+
+
+class _Queue:
+    """The keys of the batches to load next; read anew each time the data loader starts over."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Key]] = []
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+class Loader:
+    """Batches of training epochs and of the validation, for one of several processes.
+
+    Args:
+        pictures: where samples come from.
+        batch_size: pictures per step over all processes.
+        workers: processes that read; 0 reads in this one.
+        rank, processes: which share of each batch is loaded here.
+
+    Attributes:
+        epoch: which epoch iterating yields; set before each.
+        with_mosaic: whether that epoch may join pictures.
+        steps: batches per epoch. Pictures that do not fill a batch sit out, others in each epoch.
+        waited: seconds spent waiting for training batches since it was last set to 0.
+    """
+
+    def __init__(self, pictures: Pictures, *, batch_size: int, workers: int, rank: int = 0, processes: int = 1) -> None:
+        count = len(pictures.train)
+        if count < processes:
+            raise DataError(f"{count} training pictures cannot be shared by {processes} devices")
+        self.pictures = pictures
+        self.batch_size = min(batch_size, count - count % processes)
+        self.steps = count // self.batch_size
+        self.epoch = 0
+        self.with_mosaic = True
+        self.waited = 0.0
+        self._rank, self._processes = rank, processes
+        self._queue = _Queue()
+        self._batches = DataLoader(
+            pictures,
+            batch_sampler=self._queue,  # type: ignore[arg-type]  # keys stand in for integers
+            num_workers=workers,
+            collate_fn=collate,
+            worker_init_fn=_start_worker,
+            persistent_workers=workers > 0,
+            prefetch_factor=4 if workers else None,
+            generator=torch.Generator(),
+            multiprocessing_context=_start_method() if workers else None,
+        )
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The epoch's batches. The epoch is looked up with the first batch, not when the iterator is made."""
+        return self._training(range(self.steps))
+
+    def first(self, steps: int) -> Iterator[Batch]:
+        """The epoch's first batches, from the start again when there are fewer."""
+        return self._training([step % self.steps for step in range(steps)])
+
+    def _training(self, steps: Sequence[int]) -> Iterator[Batch]:
+        order = epoch_order(len(self.pictures.train), seed=self.pictures.seed, epoch=self.epoch)
+        shares = []
+        for step in steps:
+            chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
+            share = chosen[self._rank :: self._processes]
+            shares.append([Key("train", self.epoch, int(index), self.with_mosaic) for index in share])
+        batches = self._load(shares)
+        while True:
+            started = time.perf_counter()
+            batch = next(batches, None)
+            self.waited += time.perf_counter() - started
+            if batch is None:
+                return
+            yield batch
+
+    def validation(self, *, batch_size: int) -> Iterator[Batch]:
+        """The validation pictures of this process, in order."""
+        share = range(self._rank, len(self.pictures.val), self._processes)
+        keys = [Key("val", 0, index, False) for index in share]
+        return self._load([keys[start : start + batch_size] for start in range(0, len(keys), batch_size)])
+
+    def _load(self, batches: list[list[Key]]) -> Iterator[Batch]:
+        self._queue.batches = batches
+        try:
+            with _forking_quietly():
+                iterator = iter(self._batches)
+            yield from iterator
+        except DataError as error:
+            # torch puts the worker's traceback before the message.
+            raise DataError(str(error).strip().rpartition("DataError: ")[2]) from error
+
+
+def _start_method() -> str:
+    """Fork where it is the custom: workers start at once and share the records' memory."""
+    return "fork" if sys.platform == "linux" else multiprocessing.get_start_method()
+
+
+@contextmanager
+def _forking_quietly() -> Iterator[None]:
+    """Python 3.12 warns of every fork beside threads; our workers use neither torch's threads nor OpenCV's."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
+        yield
+
+
+def _start_worker(number: int) -> None:  # noqa: ARG001  # torch passes it
+    cv2.setNumThreads(0)
+
+
+def make_pictures(
+    train: Sequence[Record],
+    val: Sequence[Record],
+    *,
+    preprocess: Preprocess,
+    variation: Augment,
+    seed: int,
+    cache_mb: int,
+    workers: int,
+) -> Pictures:
+    """The samples of a run; the memory for decoded pictures is shared out among the workers."""
+    return Pictures(train, val, preprocess, variation, seed, PictureCache((cache_mb << 20) // max(1, workers)))

@@ -1,0 +1,123 @@
+"""Several processes for one run. Lightning finds in the environment which of them it is in, as under torchrun."""
+
+import logging
+import multiprocessing
+import os
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from multiprocessing.queues import SimpleQueue
+from typing import Any
+
+from falconet.core import errors
+from falconet.core.errors import FalconetError
+
+_GRACE = 10.0
+"""Seconds the other processes get to end by themselves after one has failed."""
+
+
+def in_processes(work: Callable[..., None], count: int, arguments: tuple[Any, ...]) -> None:
+    """Run `work(rank, *arguments)` in `count` new processes and wait for all of them.
+
+    Raises:
+        FalconetError: the one that a process ended with.
+        RuntimeError: a process ended with something else; the message holds its traceback.
+        KeyboardInterrupt: by Ctrl-C.
+    """
+    context = multiprocessing.get_context("spawn")
+    failures: SimpleQueue[tuple[str, str]] = context.SimpleQueue()
+    port = _free_port()
+    level = logging.getLogger().getEffectiveLevel()
+    processes = [
+        context.Process(target=_enter, args=(rank, count, port, level, failures, work, arguments))
+        for rank in range(count)
+    ]
+    for process in processes:
+        process.start()
+    try:
+        _wait(processes)
+    except KeyboardInterrupt:
+        # Ctrl-C reached the others as well; they say how to go on.
+        _end(processes)
+        raise
+    if all(process.exitcode == 0 for process in processes):
+        return
+    _end(processes)
+    raise _failure(failures, processes)
+
+
+def _wait(processes: list[BaseProcess]) -> None:
+    """Until all are done or one has failed."""
+    while any(process.is_alive() for process in processes):
+        for process in processes:
+            process.join(0.1)
+            if process.exitcode:
+                return
+
+
+def _end(processes: list[BaseProcess]) -> None:
+    for process in processes:
+        process.join(_GRACE / len(processes))
+        if process.is_alive():
+            process.terminate()
+        process.join(_GRACE)
+        if process.is_alive():
+            process.kill()
+            process.join()
+
+
+def _failure(failures: "SimpleQueue[tuple[str, str]]", processes: list[BaseProcess]) -> BaseException:
+    """What to raise: a user's error of any process before an error of the others, whom it cut off."""
+    found = []
+    while not failures.empty():
+        found.append(failures.get())
+    for kind, message in found:
+        if kind == KeyboardInterrupt.__name__:
+            return KeyboardInterrupt()
+        error = getattr(errors, kind, None)
+        if isinstance(error, type) and issubclass(error, FalconetError):
+            return error(message)
+    if found:
+        return RuntimeError(f"a training process failed:\n{found[0][1]}")
+    codes = ", ".join(str(process.exitcode) for process in processes)
+    return RuntimeError(f"a training process was killed from outside (exit codes {codes}); is there enough memory?")
+
+
+def _enter(
+    rank: int,
+    count: int,
+    port: int,
+    level: int,
+    failures: "SimpleQueue[tuple[str, str]]",
+    work: Callable[..., None],
+    arguments: tuple[Any, ...],
+) -> None:
+    os.environ.update(
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+        WORLD_SIZE=str(count),
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        NODE_RANK="0",
+    )
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+    try:
+        work(rank, *arguments)
+    except KeyboardInterrupt:
+        failures.put((KeyboardInterrupt.__name__, ""))
+        sys.exit(130)
+    except FalconetError as error:
+        failures.put((type(error).__name__, str(error)))
+        sys.exit(2)
+    except BaseException:
+        failures.put(("", traceback.format_exc()))
+        sys.exit(1)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port

@@ -1,0 +1,112 @@
+"""The data of a run: which pictures train, which validate, what is left out."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from falconet.core.errors import ConfigError, DataError
+from falconet.core.types import Record
+from falconet.data.records import DataSet, Problem, open_dataset, usable
+from falconet.train.run_config import Data, Source
+
+_log = logging.getLogger(__name__)
+
+SHOWN = 10
+"""Problems that are told one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunData:
+    """Class names and records of a run.
+
+    Attributes:
+        names: class names, from the training data.
+        train, val: records; labels of both index `names`.
+        notes: what is worth telling before training starts.
+    """
+
+    names: tuple[str, ...]
+    train: tuple[Record, ...]
+    val: tuple[Record, ...]
+    notes: tuple[str, ...]
+
+
+def load_data(data: Data) -> RunData:
+    """Open and check the data of a run.
+
+    Raises:
+        DataError: nothing usable, no box to learn from, or a validation class that training does not know.
+        ConfigError: the run file names other classes than the data.
+    """
+    notes: list[str] = []
+    train = _open(data.train, "training", notes)
+    if data.val is None:
+        train_records, val_records = set_aside(train.records, fraction=data.val_fraction)
+        if not val_records:
+            raise DataError(f"{train.source}: a single picture cannot be split into training and validation")
+        notes.append(
+            f"validation: no data.val given; {len(val_records)} of {len(train)} pictures are set aside for it, the "
+            "same in every run of these data"
+        )
+    else:
+        val = _open(data.val, "validation", notes)
+        train_records, val_records = train.records, _relabelled(val, train)
+    if data.classes is not None and data.classes != train.names:
+        raise ConfigError(
+            f"data.classes differs from the classes of {train.source}\n"
+            f"  run file: {', '.join(data.classes)}\n"
+            f"  data:     {', '.join(train.names)}\n"
+            "expected the same names in the same order; correct data.classes, or set it to null"
+        )
+    counts = Counter(int(label) for record in train_records for label in record.labels[~record.crowd])
+    if not counts:
+        raise DataError(f"{train.source}: no training picture has a box, so there is nothing to learn")
+    empty = sum(1 for record in train_records if not len(record.boxes))
+    notes.append(
+        f"data: {len(train_records)} training pictures ({empty} without boxes), {len(val_records)} for validation"
+    )
+    notes.append("classes (boxes): " + ", ".join(f"{name} ({counts[c]})" for c, name in enumerate(train.names)))
+    return RunData(train.names, train_records, val_records, tuple(notes))
+
+
+def set_aside(records: Sequence[Record], *, fraction: float) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
+    """(train, validation): a share of the pictures drawn without regard to the run's seed, both in their order."""
+    count = min(len(records) - 1, max(1, round(fraction * len(records))))
+    chosen = set(np.random.default_rng(0).permutation(len(records))[:count].tolist())
+    train = tuple(record for index, record in enumerate(records) if index not in chosen)
+    return train, tuple(record for index, record in enumerate(records) if index in chosen)
+
+
+def _open(source: Source, purpose: str, notes: list[str]) -> DataSet:
+    dataset, problems = usable(open_dataset(source.annotations, source.images, split=source.split))
+    if problems:
+        notes.append(_left_out(problems, purpose))
+    return dataset
+
+
+def _left_out(problems: Sequence[Problem], purpose: str) -> str:
+    lines = [f"{purpose} data: {len(problems)} problems; what they concern is left out or cut:"]
+    lines += [f"  {problem}" for problem in problems[:SHOWN]]
+    if len(problems) > SHOWN:
+        lines.append(f"  and {len(problems) - SHOWN} more; 'falconet data check' lists all")
+    return "\n".join(lines)
+
+
+def _relabelled(val: DataSet, train: DataSet) -> tuple[Record, ...]:
+    """Validation records with the labels of the training data; classes are matched by name."""
+    if val.names == train.names:
+        return val.records
+    position = {name: index for index, name in enumerate(train.names)}
+    unknown = [name for name in val.names if name not in position]
+    if unknown:
+        raise DataError(
+            f"{val.source}: its classes do not fit those of the training data: {', '.join(unknown)} not in it\n"
+            f"  training:   {', '.join(train.names)}\n"
+            f"  validation: {', '.join(val.names)}\n"
+            "expected the same names, spelled the same; correct the annotations of one of them"
+        )
+    table = np.array([position[name] for name in val.names], np.int64)
+    return tuple(replace(record, labels=table[record.labels]) for record in val.records)
