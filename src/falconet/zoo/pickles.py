@@ -10,6 +10,7 @@ the bytes they claim to describe, and the number of opcodes is limited.
 
 import io
 import pickletools
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -208,10 +209,12 @@ def read_pickle(stream: io.BytesIO, name: str, *, persistent: Callable[[Any], An
         ModelError: the file is damaged, or asks for something that is not on the list.
     """
     try:
-        return _Machine(persistent).run(stream)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # the decoder warns of text that no pickler writes
+            return _Machine(persistent).run(stream)
     except ModelError as error:
         raise ModelError(f"{name}: {error}") from None
-    except (IndexError, KeyError, ValueError, TypeError, OverflowError, AttributeError) as error:
+    except (IndexError, KeyError, ValueError, TypeError, OverflowError, AttributeError, Warning) as error:
         raise ModelError(f"{name}: is damaged, its pickle cannot be read ({str(error)[:80]})") from error
 
 
