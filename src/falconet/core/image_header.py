@@ -46,7 +46,7 @@ class Header:
 def read_header(stream: BinaryIO) -> Header | None:
     """The header of the picture in `stream` (read from its start), None where the format or the header is unknown."""
     stream.seek(0)
-    start = stream.read(32)
+    start = stream.read(64)
     try:
         if start.startswith(JPEG_SIGNATURE):
             return _jpeg(stream)

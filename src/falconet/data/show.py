@@ -7,10 +7,14 @@ import numpy as np
 from falconet.core.draw import draw_boxes, grid
 from falconet.core.errors import DataError
 from falconet.core.images import read_image, write_image
-from falconet.core.types import Pixels, Record
+from falconet.core.resize import fit
+from falconet.core.types import Floats, Pixels, Record
 from falconet.data.check import open_splits
 from falconet.data.dataset import DataSet, Problem
 from falconet.data.records import usable
+
+CELL = (240, 320)
+"""(height, width) of a picture on the sheet."""
 
 
 def show(
@@ -33,7 +37,7 @@ def show(
         DataError: as `open_dataset`, or no picture can be decoded.
     """
     chosen, problems = _choose(open_splits(annotations, images, split=split), count, seed)
-    drawn: list[Pixels] = []
+    cells: list[Pixels] = []
     written: list[Path] = []
     for name, dataset, record in chosen:
         try:
@@ -41,14 +45,16 @@ def show(
         except DataError as error:
             problems.append(Problem(record.source, str(error), "broken-file"))
             continue
-        drawn.append(_draw(image, dataset, record))
         written.append(out / f"{name}_{record.path.stem}.jpg")
-        write_image(written[-1], drawn[-1])
-    if not drawn:
+        write_image(written[-1], _draw(image, dataset, record, record.boxes))
+        # Drawn again at the size of the sheet, where the labels would be too small to read.
+        small, placement = fit(image, height=CELL[0], width=CELL[1], rule="letterbox", pad_value=235)
+        cells.append(_draw(small, dataset, record, placement.to_input(record.boxes)))
+    if not cells:
         raise DataError(f"{annotations}: no picture can be decoded; 'falconet data check' says why")
-    columns = int(np.ceil(np.sqrt(len(drawn))))
+    columns = int(np.ceil(np.sqrt(len(cells))))
     written.append(out / "sheet.jpg")
-    write_image(written[-1], grid(drawn, columns))
+    write_image(written[-1], grid(cells, columns, cell=CELL))
     return written, problems
 
 
@@ -67,8 +73,8 @@ def _choose(
     return chosen, problems
 
 
-def _draw(image: Pixels, dataset: DataSet, record: Record) -> Pixels:
-    """The picture with its boxes; the second half of the names marks crowds."""
+def _draw(image: Pixels, dataset: DataSet, record: Record, boxes: Floats) -> Pixels:
+    """The picture with `boxes` (in its pixels); the second half of the names marks crowds."""
     names = [*dataset.names, *(f"{name} (crowd)" for name in dataset.names)]
     labels = record.labels + record.crowd * len(dataset.names)
-    return draw_boxes(image, record.boxes, labels, names)
+    return draw_boxes(image, boxes, labels, names)

@@ -1,0 +1,294 @@
+"""Reading pictures: every kind that occurs, upright, whole or refused with the file named."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import simplejpeg
+from hypothesis import given
+from hypothesis import strategies as st
+
+from falconet.core import images
+from falconet.core.errors import DataError
+from falconet.core.image_header import PNG_SIGNATURE, exif_orientation
+from falconet.core.images import check_complete, decode_image, image_size, read_image, write_image
+from falconet.core.types import Pixels
+from tests.core.pictures import (
+    encode,
+    exif,
+    jpeg_with_exif,
+    png_chunk,
+    png_with_exif,
+    smooth,
+    webp_with_exif,
+)
+
+UPRIGHT = {
+    1: lambda image: image,
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.transpose(1, 0, 2),
+    6: lambda image: np.rot90(image, -1),
+    7: lambda image: np.rot90(image, 2).transpose(1, 0, 2),
+    8: lambda image: np.rot90(image),
+}
+"""What EXIF says must be done to the stored picture, by JEITA CP-3451, table 6."""
+
+
+def _difference(first: Pixels, second: Pixels) -> float:
+    assert first.shape == second.shape
+    return float(np.abs(first.astype(int) - second.astype(int)).mean())
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tiff"])
+def test_lossless_formats_come_back_as_written(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    write_image(path, smooth(30, 47))
+    image, size = read_image(path)
+    np.testing.assert_array_equal(image, smooth(30, 47))
+    assert size == (30, 47) == image_size(path) == check_complete(path)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp"])
+def test_lossy_formats_come_back_nearly(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    write_image(path, smooth(64, 50))
+    image, size = read_image(str(path))
+    assert _difference(image, smooth(64, 50)) < 2
+    assert size == (64, 50) == image_size(path) == check_complete(path)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (33, 57), (1, 1), (7, 200)])
+def test_both_decoders_agree(size: tuple[int, int]) -> None:
+    data = encode(smooth(*size), ".jpg")
+    fast, _ = decode_image(data, "a.jpg")
+    assert _difference(fast, images._decode_with_opencv(data, "a.jpg")) < 1
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_of_jpeg(tmp_path: Path, orientation: int, order: str) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(jpeg_with_exif(encode(smooth(40, 64), ".jpg"), exif(orientation, order)))
+    image, size = read_image(path)
+    assert _difference(image, UPRIGHT[orientation](smooth(40, 64))) < 2
+    assert _difference(image, cv2.imread(str(path))) < 1
+    assert size == image.shape[:2] == image_size(path) == check_complete(path)
+    assert image.flags.c_contiguous
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_exif_orientation_of_png_and_webp(tmp_path: Path, orientation: int) -> None:
+    stored = smooth(40, 64)
+    png = png_with_exif(encode(stored, ".png"), exif(orientation))
+    webp = webp_with_exif(encode(stored, ".webp"), exif(orientation), 40, 64)
+    for name, data in (("a.png", png), ("a.webp", webp)):
+        (tmp_path / name).write_bytes(data)
+        image, size = read_image(tmp_path / name)
+        assert _difference(image, UPRIGHT[orientation](stored)) < 4
+        assert size == image.shape[:2] == image_size(tmp_path / name)
+
+
+@pytest.mark.parametrize("data", [b"", b"II*\0", b"MM\0*\xff\xff\xff\xff", exif(0), exif(9), exif(6)[:12]])
+def test_broken_exif_means_upright(data: bytes) -> None:
+    assert exif_orientation(data) == 1
+    jpeg = encode(smooth(20, 30), ".jpg")
+    image, _ = decode_image(jpeg_with_exif(jpeg, data), "a.jpg")
+    assert image.shape == (20, 30, 3)
+
+
+@given(st.binary(max_size=80))
+def test_any_exif_gives_an_orientation(data: bytes) -> None:
+    assert 1 <= exif_orientation(b"II*\0" + data) <= 8
+
+
+def test_grey_becomes_three_equal_channels() -> None:
+    grey = smooth(20, 30)[..., 0]
+    for suffix in (".png", ".jpg"):
+        image, _ = decode_image(encode(grey, suffix), "grey")
+        assert image.shape == (20, 30, 3)
+        assert (image[..., 0] == image[..., 2]).all()
+        assert _difference(image[..., :1], grey[..., None]) < 2
+
+
+def test_alpha_is_dropped_and_the_stored_colour_kept() -> None:
+    colour = smooth(20, 30)
+    transparent = np.dstack([colour, np.zeros((20, 30), np.uint8)])
+    image, _ = decode_image(encode(transparent, ".png"), "alpha.png")
+    np.testing.assert_array_equal(image, colour)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sixteen_bits_are_scaled_and_rounded(suffix: str, channels: int) -> None:
+    values = np.array([[0, 128, 129, 256, 32767, 65535]], np.uint16)
+    image, _ = decode_image(encode(np.repeat(values[..., None], channels, 2), suffix), "deep")
+    np.testing.assert_array_equal(image[0, :, 0], np.rint(values[0] / 257))
+    assert image.dtype == np.uint8
+    assert image.shape == (1, 6, 3)
+
+
+def test_float_pixels_are_refused() -> None:
+    data = encode(np.ones((4, 4, 3), np.float32), ".tiff")
+    with pytest.raises(DataError, match=r"^a\.tiff: holds float32 numbers per channel; expected 8 or 16 bits$"):
+        decode_image(data, "a.tiff")
+
+
+def test_cmyk_jpeg_is_read_in_colour() -> None:
+    # simplejpeg writes inverted CMYK, as Photoshop does: 255 means no ink.
+    ink = np.full((16, 24, 4), 255, np.uint8)
+    ink[:, 12:, :2] = 0
+    data = simplejpeg.encode_jpeg(ink, quality=95, colorspace="CMYK")
+    image, size = decode_image(data, "cmyk.jpg")
+    assert size == (16, 24)
+    assert image[8, 4].min() > 250
+    blue, green, red = image[8, 20].tolist()
+    assert blue > 200
+    assert max(green, red) < 60
+
+
+def test_a_jpeg_that_libjpeg_turbo_does_not_take_goes_to_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = jpeg_with_exif(encode(smooth(32, 48), ".jpg"), exif(6))
+    expected, _ = decode_image(data, "a.jpg")
+
+    def refuse(*_: object, **__: object) -> Pixels:
+        raise ValueError("tjDecompressHeader3(): Could not determine subsampling level of JPEG image")
+
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", refuse)
+    image, size = decode_image(data, "a.jpg", at_least=(10, 10))
+    assert size == (48, 32)
+    assert _difference(image, expected) < 1
+
+
+def test_reduced_scale(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    write_image(path, smooth(480, 640))
+    image, size = read_image(path, at_least=(200, 300))
+    assert size == (480, 640)
+    assert image.shape[:2] == (240, 320)
+    whole, _ = read_image(path)
+    assert _difference(image, cv2.resize(whole, (320, 240), interpolation=cv2.INTER_AREA)) < 2
+
+
+@given(
+    height=st.integers(1, 200),
+    width=st.integers(1, 200),
+    at_least=st.tuples(st.integers(0, 250), st.integers(0, 250)),
+    orientation=st.integers(1, 8),
+)
+def test_reduced_scale_keeps_both_sides(height: int, width: int, at_least: tuple[int, int], orientation: int) -> None:
+    data = jpeg_with_exif(encode(smooth(height, width), ".jpg"), exif(orientation))
+    image, size = decode_image(data, "a.jpg", at_least=at_least)
+    assert size == ((width, height) if orientation >= 5 else (height, width))
+    for side, wanted, full in zip(image.shape[:2], at_least, size, strict=True):
+        assert min(wanted, full) <= side <= full
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp"])
+@pytest.mark.parametrize("share", [0.99, 0.5, 0.2])
+def test_truncated_files_are_refused(tmp_path: Path, suffix: str, share: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+    data = encode(noise, suffix)
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(data[: int(len(data) * share)])
+    for read in (read_image, check_complete):
+        with pytest.raises(DataError, match=r"is truncated, its .* missing; copy or download it again") as error:
+            read(path)
+        assert str(error.value).startswith(f"{path}: the ")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp"])
+@pytest.mark.parametrize("rest", [b"\0" * 100, b"garbage" * 20_000])
+def test_bytes_after_the_end_are_no_fault(tmp_path: Path, suffix: str, rest: bytes) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(encode(smooth(30, 40), suffix) + rest)
+    assert read_image(path)[1] == (30, 40) == check_complete(path)
+
+
+def test_jpeg_without_its_middle_is_damaged() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+    data = encode(noise, ".jpg")
+    cut = data[: len(data) // 2] + data[-2:]
+    with pytest.raises(DataError, match=r"^a\.jpg: the JPEG is damaged \(.*\); copy or download it again$"):
+        decode_image(cut, "a.jpg")
+
+
+def test_png_with_a_wrong_checksum_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    data = bytearray(encode(smooth(30, 40), ".png"))
+    data[data.index(b"IDAT") + 30] ^= 0xFF
+    with pytest.raises(DataError, match=r"^a\.png: is not a picture that can be read, or is damaged"):
+        decode_image(bytes(data), "a.png")
+    capfd.readouterr()
+
+
+def test_absurd_claims_are_refused_before_decoding() -> None:
+    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    png = PNG_SIGNATURE + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(b"0")) + png_chunk(b"IEND", b"")
+    with pytest.raises(DataError, match=r"^a\.png: claims 100000 x 100000 pixels; expected at most 268 megapixels"):
+        decode_image(png, "a.png")
+    jpeg = bytearray(encode(smooth(16, 16), ".jpg"))
+    frame = jpeg.index(b"\xff\xc0")
+    jpeg[frame + 5 : frame + 9] = struct.pack(">HH", 16_000, 16_000)
+    with pytest.raises(DataError, match=r"claims 16000 x 16000 pixels in \d+ bytes, which no JPEG can hold"):
+        decode_image(bytes(jpeg), "a.jpg")
+
+
+def test_messages_for_what_is_no_picture(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    for read in (read_image, image_size, check_complete):
+        with pytest.raises(DataError, match=r"a\.jpg: no such picture file$"):
+            read(path)
+    path.write_text("hello")
+    for read in (read_image, image_size, check_complete):
+        with pytest.raises(DataError, match=r"a\.jpg: is not a picture that can be read, or is damaged; expected"):
+            read(path)
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"a\.jpg: is empty; expected a picture"):
+        read_image(path)
+    with pytest.raises(DataError, match=r"is a folder; expected a picture file|cannot be read"):
+        read_image(tmp_path)
+
+
+def test_a_png_under_the_name_of_a_jpeg_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encode(smooth(20, 30), ".png"))
+    np.testing.assert_array_equal(read_image(path)[0], smooth(20, 30))
+
+
+def test_names_outside_ascii(tmp_path: Path) -> None:
+    path = tmp_path / "Äpfel 苹果" / "früh 🍎.jpg"
+    write_image(path, smooth(20, 30))
+    assert read_image(path)[1] == (20, 30) == image_size(path)
+
+
+@given(st.binary(max_size=200), st.sampled_from([b"", b"\xff\xd8\xff", PNG_SIGNATURE, b"BM", b"RIFF\0\0\0\0WEBP"]))
+def test_any_bytes_are_a_picture_or_an_error(data: bytes, start: bytes) -> None:
+    message = ""
+    try:
+        image, size = decode_image(start + data, "any")
+    except DataError as error:
+        message = str(error)
+    assert message.startswith("any: ") if message else image.shape == (*size, 3)
+
+
+def test_write_image_refuses_an_unknown_ending(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a\.xyz: unknown picture format '\.xyz'; expected one of \.bmp, \.jpe, "):
+        write_image(tmp_path / "a.xyz", smooth(4, 4))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_write_image_leaves_nothing_half_written(tmp_path: Path) -> None:
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(DataError, match=r"a\.png: cannot be written"):
+        write_image(tmp_path / "a.png", smooth(4, 4))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3))])
+def test_write_image_takes_colour_pixels_only(tmp_path: Path, image: Pixels) -> None:
+    with pytest.raises(ValueError, match=r"image must be uint8 \[H, W, 3\], but got"):
+        write_image(tmp_path / "a.png", image)
