@@ -171,7 +171,7 @@ def _joined_head(
 
 def _stride(side: int, cells: int) -> int:
     """Pixels per cell, a power of two: a side of 416 pixels has 7 cells of 64."""
-    return 2 ** max(round(math.log2(side / cells)), 0)
+    return 1 << max(round(math.log2(side / cells)), 0)
 
 
 def _paired_head(ends: dict[str, Blob], strides: list[int], writer: GraphWriter) -> Head:

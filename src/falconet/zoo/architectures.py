@@ -1,0 +1,38 @@
+"""Which of our configurations a list of foreign convolutions may be, told from their shapes."""
+
+from collections.abc import Sequence
+
+from falconet.core.manifest import Preprocess
+from falconet.models import ModelConfig
+from falconet.models.backbones import ShuffleNetV2Config
+from falconet.models.nanodet_plus import GhostPANConfig, NanoDetPlusConfig, NanoDetPlusHeadConfig
+from falconet.zoo.ncnn_files import Layer
+
+WIDTHS = (0.5, 1.0, 1.5, 2.0)
+
+
+def candidates(
+    architecture: str, convolutions: Sequence[Layer], preprocess: Preprocess, *, num_classes: int, bins: int
+) -> list[ModelConfig]:
+    """Configurations worth trying; exactly one fits, or none.
+
+    Args:
+        architecture: "nanodet-plus" or "nanodet".
+        convolutions: with weights, in the order of computation.
+        num_classes, bins: of the output end.
+    """
+    outputs = num_classes + 4 * bins
+    ends = [layer.weights["weight"] for layer in convolutions if layer.weights["weight"].shape[0] == outputs]
+    depthwise = [w for layer in convolutions if (w := layer.weights["weight"]).shape[1] == 1 and w.shape[2] > 1]
+    if not ends or not depthwise or architecture != "nanodet-plus":
+        return []
+    channels, kernel = ends[-1].shape[1], depthwise[-1].shape[2]
+    return [
+        NanoDetPlusConfig(
+            input=preprocess,
+            backbone=ShuffleNetV2Config(width=width),
+            neck=GhostPANConfig(channels=channels, kernel_size=kernel),
+            head=NanoDetPlusHeadConfig(channels=channels, kernel_size=kernel, reg_max=bins - 1),
+        )
+        for width in WIDTHS
+    ]
