@@ -22,7 +22,7 @@ _KEEPS_ZERO = {"LeakyRelu", "Relu", "HardSwish", "MaxPool", "AveragePool"}
 def rewrite(model: onnx.ModelProto) -> onnx.ModelProto:
     """A model of the same function whose graph ONNX Runtime runs faster; `model` stays as it is."""
     graph = Graph(onnx.shape_inference.infer_shapes(model))
-    for step in (interleave_rows, gather_rows, weighted_sums, resize_by_scale, pad_channels):
+    for step in (weighted_sums, resize_by_scale, pad_channels):
         step(graph)
     return graph.model()
 
@@ -102,59 +102,6 @@ def attribute(node: onnx.NodeProto, name: str, default: object = None) -> object
     return next((helper.get_attribute_value(one) for one in node.attribute if one.name == name), default)
 
 
-def interleave_rows(graph: Graph) -> None:
-    """Channels of two tensors in turn, written for channels-last memory: join rows of pixels instead of single numbers.
-
-    Transpose, Unsqueeze (both), Concat, Reshape, Transpose becomes Unsqueeze (both), Concat, Reshape.
-    """
-    for last in list(graph.nodes):
-        parts = _interleaved(graph, last)
-        shape = graph.shapes.get(last.output[0])
-        if parts is None or shape is None or None in shape[1:]:
-            continue
-        axis = graph.constant(np.array([2], np.int64))
-        raised = [graph.new("Unsqueeze", [part, axis]) for part in parts]
-        joined = graph.new("Concat", [node.output[0] for node in raised], axis=2)
-        size = graph.constant(np.array([0, *(size or 0 for size in shape[1:])], np.int64))
-        final = graph.new("Reshape", [joined.output[0], size], last.output[0])
-        graph.replace(last, [*raised, joined, final])
-
-
-def _interleaved(graph: Graph, last: onnx.NodeProto) -> list[str] | None:
-    """The two tensors [B, C, H, W] that end interleaved in the output of `last`, if that is what it makes."""
-    if last.op_type != "Transpose" or attribute(last, "perm") != [0, 3, 1, 2]:
-        return None
-    reshape = graph.producer(last.input[0])
-    concat = graph.producer(reshape.input[0]) if reshape and reshape.op_type == "Reshape" else None
-    if concat is None or concat.op_type != "Concat" or attribute(concat, "axis") not in (-1, 4):
-        return None
-    parts = []
-    for name in concat.input:
-        raised = graph.producer(name)
-        moved = graph.producer(raised.input[0]) if raised and raised.op_type == "Unsqueeze" else None
-        if moved is None or moved.op_type != "Transpose" or attribute(moved, "perm") != [0, 2, 3, 1]:
-            return None
-        parts.append(moved.input[0])
-    return parts if len(parts) == 2 else None
-
-
-def gather_rows(graph: Graph) -> None:
-    """Rows of [B, P, K] picked by an index that was repeated K times: pick whole rows.
-
-    Unsqueeze, Expand, GatherElements becomes Unsqueeze, GatherND.
-    """
-    for node in list(graph.nodes):
-        if node.op_type != "GatherElements" or attribute(node, "axis", 0) != 1:
-            continue
-        expand = graph.producer(node.input[1])
-        raised = graph.producer(expand.input[0]) if expand and expand.op_type == "Expand" else None
-        if raised is None or raised.op_type != "Unsqueeze" or len(graph.shapes.get(node.input[0]) or ()) != 3:
-            continue
-        if graph.constants.get(raised.input[1], np.zeros(0)).ravel().tolist() not in ([-1], [2]):
-            continue
-        graph.replace(node, [graph.new("GatherND", [node.input[0], raised.output[0]], node.output[0], batch_dims=1)])
-
-
 def weighted_sums(graph: Graph) -> None:
     """Values times fixed weights, added up along the last axis: a matrix product. Mul, ReduceSum becomes MatMul."""
     for node in list(graph.nodes):
@@ -167,7 +114,10 @@ def weighted_sums(graph: Graph) -> None:
         if weights is None or weights.ndim != 1 or shape is None or shape[-1] != len(weights):
             continue
         if axes in ([-1], [len(shape) - 1]):
-            graph.replace(node, [graph.new("MatMul", [values, graph.constant(weights)], node.output[0])])
+            # A matrix of one column: a vector would be multiplied row by row.
+            product = graph.new("MatMul", [values, graph.constant(weights[:, None])])
+            last = graph.constant(np.array([-1], np.int64))
+            graph.replace(node, [product, graph.new("Squeeze", [product.output[0], last], node.output[0])])
 
 
 def resize_by_scale(graph: Graph) -> None:

@@ -1,0 +1,290 @@
+"""An evaluation as one HTML file that needs nothing else: no network, no script, pictures and charts inside."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from falconet.core.errors import DataError
+from falconet.core.files import replace_file
+from falconet.eval.charts import COLOURS, Series, bar, line_chart
+from falconet.eval.coco_ap import Metrics
+from falconet.eval.curves import Confusion, Curve, ErrorKind
+from falconet.eval.latency import Latency
+from falconet.eval.picture import PictureView, render_picture
+
+MOST_CLASSES = 20
+"""A confusion matrix of more classes than this is shown as a list of its largest entries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What goes into a report. Parts that are empty are left out.
+
+    Attributes:
+        title: above everything.
+        facts: (what, value) about model and data.
+        metrics: of the evaluation.
+        curves, confusion, kinds: see `falconet.eval.curves`.
+        worst, best: pictures to show.
+        history: one dictionary per epoch, as in a run's metrics.jsonl.
+        latency: by stage; `machine` says where it was measured.
+        receipt: of the export, as in its JSON file.
+        notes: what is worth telling, pictures left out for example.
+    """
+
+    title: str
+    facts: Sequence[tuple[str, str]]
+    metrics: Metrics
+    curves: Sequence[Curve] = ()
+    confusion: Confusion | None = None
+    kinds: Sequence[ErrorKind] = ()
+    worst: Sequence[PictureView] = ()
+    best: Sequence[PictureView] = ()
+    history: Sequence[Mapping[str, Any]] = ()
+    latency: Mapping[str, Latency] = field(default_factory=dict)
+    machine: Mapping[str, str] = field(default_factory=dict)
+    receipt: Mapping[str, Any] | None = None
+    notes: Sequence[str] = ()
+
+
+def write_report(report: Report, path: Path) -> None:
+    """Write the page. Raises DataError when it cannot be written or a picture cannot be read."""
+    replace_file(path, render(report))
+
+
+def render(report: Report) -> str:
+    """The page as HTML text."""
+    style = files("falconet.eval").joinpath("report.css").read_text(encoding="utf-8")
+    names = tuple(report.metrics.per_class)
+    sections = [
+        _summary(report.metrics),
+        _section("Model and data", _pairs(report.facts) + _notes(report.notes)),
+        _section("Classes", _classes(report.metrics, report.curves)),
+        _section("Training", _training(report.history)),
+        _section("Precision over recall (IoU 0.5)", _precision_recall(report.curves)),
+        _section("What goes wrong", _kinds(report.kinds)),
+        _section("Confusion", _confusion(report.confusion)),
+        _section("Worst pictures", _gallery(report.worst, names)),
+        _section("Best pictures", _gallery(report.best, names)),
+        _section("Time per picture", _latency(report.latency, report.machine)),
+        _section("Export receipt", _receipt(report.receipt)),
+    ]
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(report.title)}</title><style>{style}</style></head>"
+        f"<body><main><h1>{escape(report.title)}</h1>{''.join(sections)}</main></body></html>\n"
+    )
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl; half a line at its end (a process that was killed) is skipped.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    entries = []
+    for line in lines:
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(entry, dict) and isinstance(entry.get("epoch"), int):
+            entries.append(entry)
+    return entries
+
+
+def percent(value: float) -> str:
+    """A fraction as percent; a dash where there is no truth to decide it."""
+    return "–" if value < 0 or not math.isfinite(value) else f"{100 * value:.1f}"
+
+
+def _section(title: str, content: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>{content}</section>" if content else ""
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, kind: str = "") -> str:
+    """Cells are HTML: whoever fills them escapes. The first column is text, the others are numbers."""
+    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    return f'<div class="wide"><table class="{kind}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _summary(metrics: Metrics) -> str:
+    cards = [("AP", "IoU 0.50–0.95"), ("AP50", "IoU 0.50"), ("AP75", "IoU 0.75"), ("APs", "small, below 32²")]
+    cards += [("APm", "medium, 32²–96²"), ("APl", "large, above 96²"), ("AR100", "recall, 100 per picture")]
+    tiles = [
+        f"<div><b>{percent(metrics[key])}</b><span>{key}</span><small>{escape(meaning)}</small></div>"
+        for key, meaning in cards
+    ]
+    return f'<div class="cards">{"".join(tiles)}</div><p class="hint">COCO figures in percent.</p>'
+
+
+def _pairs(facts: Sequence[tuple[str, str]]) -> str:
+    rows = "".join(f"<dt>{escape(what)}</dt><dd>{escape(value)}</dd>" for what, value in facts)
+    return f"<dl>{rows}</dl>" if rows else ""
+
+
+def _notes(notes: Sequence[str]) -> str:
+    if not notes:
+        return ""
+    entries = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    few = len(notes) <= 5
+    return f"<details{' open' if few else ''}><summary>{len(notes)} notes</summary><ul>{entries}</ul></details>"
+
+
+def _classes(metrics: Metrics, curves: Sequence[Curve]) -> str:
+    points = {curve.name: curve for curve in curves}
+    rows = []
+    for name, value in metrics.per_class.items():
+        curve = points.get(name)
+        rows.append(
+            (
+                escape(name),
+                str(metrics.truths[name]),
+                f"{bar(value)}{percent(value)}",
+                percent(metrics.per_class_ap50[name]),
+                "–" if curve is None else percent(curve.best_f1),
+                "–" if curve is None else f"{curve.best_score:.2f}",
+            )
+        )
+    head = ("class", "boxes", "AP", "AP50", "best F1", "at score above")
+    return _table(head, rows)
+
+
+def _training(history: Sequence[Mapping[str, Any]]) -> str:
+    def series(key: str, name: str) -> Series:
+        points = [(e["epoch"], e[key]) for e in history if isinstance(e.get(key), int | float)]
+        return Series(name, [(float(x), float(y)) for x, y in points])
+
+    keys = dict.fromkeys(key for entry in history for key in entry)
+    losses = [series(key, key.removeprefix("loss_")) for key in keys if key == "loss" or key.startswith("loss_")]
+    precision = [series(key, key) for key in ("AP", "AP50", "AP75") if key in keys]
+    charts = [
+        line_chart(losses[:COLOURS], x_label="epoch", y_label="loss"),
+        line_chart(precision, x_label="epoch", y_label="AP on the validation data", y_range=(0, 1)),
+    ]
+    return f'<div class="charts">{"".join(f"<div>{chart}</div>" for chart in charts if chart)}</div>' if history else ""
+
+
+def _precision_recall(curves: Sequence[Curve]) -> str:
+    if not curves:
+        return ""
+    many = len(curves) > COLOURS
+    lines = [Series(c.name, list(zip(c.recall.tolist(), c.precision.tolist(), strict=True)), many) for c in curves]
+    if many:
+        mean = np.mean([curve.precision for curve in curves], axis=0)
+        recall = curves[0].recall.tolist()
+        lines.append(Series(f"mean of {len(curves)} classes", list(zip(recall, mean.tolist(), strict=True))))
+    chart = line_chart(lines, x_label="recall", y_label="precision", x_range=(0, 1), y_range=(0, 1.02))
+    return f'<div class="charts"><div>{chart}</div></div>'
+
+
+def _kinds(kinds: Sequence[ErrorKind]) -> str:
+    if not kinds:
+        return ""
+    most = max(kind.cost for kind in kinds) or 1.0
+    rows = [
+        (
+            f"{escape(kind.name)}<small>{escape(kind.meaning)}</small>",
+            str(kind.count),
+            f"{bar(kind.cost / most)}{100 * kind.cost:.1f}",
+        )
+        for kind in kinds
+    ]
+    hint = "AP50 that would be won, in points, if only this kind of error were repaired (TIDE)."
+    return _table(("kind of error", "count", "AP50 lost"), rows) + f'<p class="hint">{hint}</p>'
+
+
+def _confusion(confusion: Confusion | None) -> str:
+    if confusion is None:
+        return ""
+    hint = f'<p class="hint">Detections with a score above {confusion.score:g}, IoU above 0.5. Rows: truth.</p>'
+    if len(confusion.names) > MOST_CLASSES:
+        return _largest_confusions(confusion) + hint
+    labels = [*confusion.names, "nothing"]
+    rows = []
+    for row, name in enumerate(labels):
+        counts = confusion.matrix[row]
+        total = max(1, int(counts.sum()))
+        cells = [_heat(int(count), int(count) / total, right=row == column) for column, count in enumerate(counts)]
+        rows.append((escape(name), *cells))
+    head = ("truth \\ detected", *confusion.names, "not found")
+    return _table(head, rows, kind="matrix") + hint
+
+
+def _heat(count: int, share: float, *, right: bool) -> str:
+    if not count:
+        return '<span class="zero">·</span>'
+    kind = "hit" if right else "miss"
+    return f'<span class="{kind}" style="--share:{0.12 + 0.6 * share:.2f}">{count}</span>'
+
+
+def _largest_confusions(confusion: Confusion) -> str:
+    size = len(confusion.names)
+    pairs = [
+        (int(confusion.matrix[row, column]), confusion.names[row], confusion.names[column])
+        for row in range(size)
+        for column in range(size)
+        if row != column and confusion.matrix[row, column]
+    ]
+    pairs.sort(key=lambda pair: (-pair[0], pair[1], pair[2]))
+    rows = [(f"{escape(truth)} taken for {escape(found)}", str(count)) for count, truth, found in pairs[:20]]
+    return _table(("the most frequent confusions", "count"), rows) if rows else "<p>No class is taken for another.</p>"
+
+
+def _gallery(views: Sequence[PictureView], names: tuple[str, ...]) -> str:
+    if not views:
+        return ""
+    legend = (
+        '<p class="hint boxes"><span class="right">right</span> <span class="false">false</span> '
+        '<span class="missed">missed</span></p>'
+    )
+    return f'{legend}<div class="gallery">{"".join(render_picture(view, names) for view in views)}</div>'
+
+
+def _latency(latency: Mapping[str, Latency], machine: Mapping[str, str]) -> str:
+    if not latency:
+        return ""
+    rows = [
+        (escape(name), *(f"{value:.2f}" for value in (one.p50, one.p90, one.p99, one.mean)), str(one.calls))
+        for name, one in latency.items()
+    ]
+    where = ", ".join(f"{key} {value}" for key, value in machine.items())
+    table = _table(("stage, milliseconds", "median", "90 %", "99 %", "mean", "pictures"), rows)
+    return f'{table}<p class="hint">{escape(where)}</p>'
+
+
+def _receipt(receipt: Mapping[str, Any] | None) -> str:
+    if receipt is None:
+        return ""
+    left, right = receipt["torch"], receipt["exported"]
+    rows = [
+        ("detections", str(left["detections"]), str(right["detections"])),
+        ("milliseconds", f"{left['milliseconds']:.2f}", f"{right['milliseconds']:.2f}"),
+    ]
+    if left["ap"] is not None and right["ap"] is not None:
+        rows.insert(0, ("AP", percent(left["ap"]), percent(right["ap"])))
+    facts = [
+        ("file", f"{receipt['model']}, {receipt['size'] / 2**20:.2f} MB"),
+        ("compared on", f"{receipt['pictures']} pictures"),
+        (
+            "largest difference",
+            f"{receipt['largest_box_difference']:.2g} px, {receipt['largest_score_difference']:.2g} score",
+        ),
+        ("matched detections", str(receipt["matched"])),
+        ("verdict", "; ".join(receipt["problems"]) or "the same within tolerance"),
+        ("sha256", str(receipt["sha256"])),
+    ]
+    return _table(("", str(left["name"]), str(right["name"])), rows) + _pairs(facts)
