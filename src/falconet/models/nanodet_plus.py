@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from falconet.core.config import Config
 from falconet.core.manifest import Preprocess
 from falconet.models.backbones import BackboneConfig, ShuffleNetV2Config
+from falconet.models.backbones.blocks import GhostModule
 from falconet.models.detector import Detector
 from falconet.models.layers import Activation, ConvNormAct, SeparableConv, kaiming_init
 from falconet.models.priors import make_priors
@@ -92,20 +93,6 @@ class NanoDetPlusConfig(Config):
             activation=self.head.activation,
         )
         return Detector(backbone, neck, head)
-
-
-class GhostModule(nn.Module):
-    """A pointwise convolution for half of the channels, a cheap depthwise 3x3 of it for the other half."""
-
-    def __init__(self, in_channels: int, out_channels: int, *, activation: Activation) -> None:
-        super().__init__()
-        half = out_channels // 2
-        self.primary = ConvNormAct(in_channels, half, activation=activation)
-        self.cheap = ConvNormAct(half, half, 3, depthwise=True, activation=activation)
-
-    def forward(self, features: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O H W"]:
-        primary = self.primary(features)
-        return torch.cat((primary, self.cheap(primary)), dim=1)
 
 
 class GhostBlock(nn.Module):

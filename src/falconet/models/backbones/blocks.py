@@ -23,11 +23,15 @@ def make_divisible(value: float, divisor: int = 8) -> int:
     return nearest if nearest >= 0.9 * value else nearest + divisor
 
 
-def ascending(stages: tuple[int, ...]) -> tuple[int, ...]:
-    """`stages` as they are. Raises ValueError unless they ascend (a validator of `out_stages`)."""
+def check_stages(stages: Sequence[int], total: int, *, with_last_conv: bool = False) -> None:
+    """Raise ValueError unless `stages` ascend and exist among `total`, and the last is there if it is needed."""
     if list(stages) != sorted(set(stages)):
         raise ValueError(f"stages must ascend, each at most once, as in {sorted(set(stages))}")
-    return stages
+    unknown = [stage for stage in stages if not 0 <= stage < total]
+    if unknown:
+        raise ValueError(f"there is no stage {unknown[0]}: the stages are {', '.join(map(str, range(total)))}")
+    if with_last_conv and stages[-1] != total - 1:
+        raise ValueError(f"with_last_conv needs the last stage, {total - 1}, among out_stages")
 
 
 def last_stages(strides: Sequence[int], wanted: Iterable[int] = (8, 16, 32)) -> tuple[int, ...]:
@@ -35,16 +39,53 @@ def last_stages(strides: Sequence[int], wanted: Iterable[int] = (8, 16, 32)) -> 
     return tuple(max(i for i, stride in enumerate(strides) if stride == goal) for goal in wanted if goal in strides)
 
 
-def stage_outputs(
-    features: Float[Tensor, "B C H W"], stages: Iterable[nn.Module], out_stages: Sequence[int]
-) -> list[Tensor]:
-    """What the stages numbered `out_stages` (from 0) return, when `features` runs through all of them."""
-    outputs = []
-    for number, stage in enumerate(stages):
-        features = stage(features)
-        if number in out_stages:
-            outputs.append(features)
-    return outputs
+class StagedBackbone(nn.Module):
+    """A stem and stages in a row; some of the stages' outputs are returned.
+
+    Args:
+        stem: images to the first features.
+        stages: in order; those after the last of `out_stages` are left out.
+        channels, strides: of each stage.
+        out_stages: indices of the stages that are returned, ascending.
+        last_conv: a pointwise convolution after the last stage, whose output is returned instead.
+
+    Attributes:
+        channels, strides: of what is returned, finest level first.
+    """
+
+    def __init__(
+        self,
+        stem: nn.Module,
+        stages: Sequence[nn.Module],
+        *,
+        channels: Sequence[int],
+        strides: Sequence[int],
+        out_stages: Sequence[int],
+        last_conv: ConvNormAct | None = None,
+    ) -> None:
+        super().__init__()
+        self.out_stages = tuple(out_stages)
+        last = self.out_stages[-1]
+        assert last_conv is None or last == len(stages) - 1, "the last convolution belongs to the last stage"
+        self.stem = stem
+        self.stages = nn.ModuleList(stages[: last + 1])
+        self.channels = tuple(channels[stage] for stage in self.out_stages)
+        self.strides = tuple(strides[stage] for stage in self.out_stages)
+        self.last_conv: nn.Module = nn.Identity()
+        if last_conv is not None:
+            self.last_conv = last_conv
+            self.channels = (*self.channels[:-1], last_conv.conv.out_channels)
+        initialise(self)
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> list[Tensor]:
+        features = self.stem(images)
+        outputs = []
+        for number, stage in enumerate(self.stages):
+            features = stage(features)
+            if number in self.out_stages:
+                outputs.append(features)
+        outputs[-1] = self.last_conv(outputs[-1])
+        return outputs
 
 
 class DropPath(nn.Module):
