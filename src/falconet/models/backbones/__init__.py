@@ -1,14 +1,65 @@
 """Backbones: images to features. Each states `channels` and `strides` of what it returns."""
 
+from typing import Annotated
+
+from pydantic import Field
+
 from falconet.core.config import Config
+from falconet.models.backbones.cspresnet import CSPResNetConfig
+from falconet.models.backbones.darknet import Darknet53Config
+from falconet.models.backbones.efficientnet import EfficientNetConfig, EfficientNetLiteConfig
+from falconet.models.backbones.ghostnet import GhostNetConfig
+from falconet.models.backbones.lcnet import LCNetConfig
+from falconet.models.backbones.mnasnet import MnasNetConfig
+from falconet.models.backbones.mobilenet_v2 import MobileNetV2Config
+from falconet.models.backbones.mobilenet_v3 import MobileNetV3Config
+from falconet.models.backbones.mobilenet_v4 import MobileNetV4Config
 from falconet.models.backbones.shufflenet_v2 import ShuffleNetV2, ShuffleNetV2Config
 
 BACKBONES: dict[str, type[Config]] = {
     "shufflenet-v2": ShuffleNetV2Config,
+    "ghostnet": GhostNetConfig,
+    "mobilenet-v2": MobileNetV2Config,
+    "mobilenet-v3": MobileNetV3Config,
+    "mobilenet-v4": MobileNetV4Config,
+    "mnasnet": MnasNetConfig,
+    "efficientnet": EfficientNetConfig,
+    "efficientnet-lite": EfficientNetLiteConfig,
+    "lcnet": LCNetConfig,
+    "cspresnet": CSPResNetConfig,
+    "darknet53": Darknet53Config,
 }
 """Backbone configurations by name, in the order of the documentation."""
 
-BackboneConfig = ShuffleNetV2Config
-"""What `backbone:` in a run file may hold. A second family makes it a union told apart by `name`."""
+BackboneConfig = Annotated[
+    ShuffleNetV2Config
+    | GhostNetConfig
+    | MobileNetV2Config
+    | MobileNetV3Config
+    | MobileNetV4Config
+    | MnasNetConfig
+    | EfficientNetConfig
+    | EfficientNetLiteConfig
+    | LCNetConfig
+    | CSPResNetConfig
+    | Darknet53Config,
+    Field(discriminator="name"),
+]
+"""What `backbone:` in a run file may hold, told apart by `name`."""
 
-__all__ = ["BACKBONES", "BackboneConfig", "ShuffleNetV2", "ShuffleNetV2Config"]
+__all__ = [
+    "BACKBONES",
+    "BackboneConfig",
+    "CSPResNetConfig",
+    "Darknet53Config",
+    "EfficientNetConfig",
+    "EfficientNetLiteConfig",
+    "GhostNetConfig",
+    "LCNetConfig",
+    "MnasNetConfig",
+    "MobileNetV2Config",
+    "MobileNetV3Config",
+    "MobileNetV4Config",
+    "ShuffleNetV2",
+    "ShuffleNetV2Config",
+]
