@@ -12,19 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from falconet.core.errors import ConfigError
-
-
-class Config(BaseModel):
-    """Base of every configuration value: unknown keys are errors, values do not change after creation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
-
+from falconet.core.strict import Config as Config
 
 ConfigType = TypeVar("ConfigType", bound=Config)
 

@@ -4,9 +4,9 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from falconet.core.config import Config
 from falconet.core.errors import ModelError
 from falconet.core.resize import ResizeRule
+from falconet.core.strict import Config
 
 MANIFEST_KEY = "falconet"
 
@@ -21,7 +21,9 @@ class Preprocess(Config):
     width: int = Field(default=320, ge=32, description="network input, pixels")
     resize: ResizeRule = "stretch"
     pad_value: int = Field(default=114, ge=0, le=255, description="fill of the letterbox, 0..255")
-    channels: Literal["bgr", "rgb"] = Field(default="bgr", description="order in which the network sees channels")
+    channels: Literal["bgr", "rgb"] = Field(
+        default="bgr", description="order in which the network sees channels"
+    )
     mean: tuple[float, float, float] = Field(
         default=(103.53, 116.28, 123.675), description="0..255, in the order of `channels`"
     )

@@ -1,0 +1,9 @@
+"""The base of every configuration value. Apart from `config`, so that the device side loads no YAML reader."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Config(BaseModel):
+    """Base of every configuration value: unknown keys are errors, values do not change after creation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
