@@ -97,11 +97,14 @@ def _commented(value: Any, *, comments: bool) -> Any:
 def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """`tree` with `a.b=c` overrides merged in; values are read as YAML (`1e-3`, `[1, 2]`, `null`, `text`).
 
+    A new `name` chooses another kind of thing, as in `model.backbone.name=ghostnet`: the settings of the old one
+    beside it are dropped, wherever among the overrides it stands.
+
     Raises:
         ConfigError: an override without "=", with an empty key, with a value that is not YAML, or that
             descends into something that is not a mapping.
     """
-    for override in overrides:
+    for override in sorted(overrides, key=lambda text: not text.partition("=")[0].endswith(".name")):
         path, separator, text = override.partition("=")
         keys = path.split(".")
         if not separator or not all(keys):
@@ -121,6 +124,8 @@ def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str,
                 raise ConfigError(
                     f"override '{override}': {'.'.join(keys[: depth + 1])} is a value, it has no keys below it"
                 )
+        if keys[-1] == "name" and node.get("name", value) != value:
+            node.clear()
         node[keys[-1]] = value
     return tree
 
@@ -171,6 +176,8 @@ def _describe(kind: type[Config], tree: Any, detail: Any, name: str, overrides: 
         return f"{origin}: {path}: unknown key; {hint}"
     if detail["type"] == "missing":
         return f"{origin}: {path}: is missing"
+    if detail["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        return f"{origin}: {path}: {_wrong_choice(kind, tree, location, detail)}"
     message = str(detail["msg"])
     message = message.removeprefix("Value error, ")
     message = message[:1].lower() + message[1:] if not message[:2].isupper() else message
@@ -198,7 +205,7 @@ def _location_in_tree(tree: Any, location: Sequence[int | str]) -> tuple[int | s
         elif isinstance(node, list) and isinstance(part, int) and part < len(node):
             kept.append(part)
             node = node[part]
-        elif last and isinstance(node, dict):
+        elif last and isinstance(node, dict) and part != node.get("name"):
             kept.append(part)
     return tuple(kept)
 
@@ -220,8 +227,28 @@ def _line(tree: Any, location: Sequence[int | str]) -> int | None:
     return line
 
 
+def _wrong_choice(kind: type[Config], tree: Any, location: Sequence[int | str], detail: Any) -> str:
+    """What is wrong with the `name` that should choose a member of a union."""
+    names = [
+        name
+        for member in _configs_at(kind, tree, location)
+        for name in typing.get_args(member.model_fields["name"].annotation)
+    ]
+    expected = f"expected one of {', '.join(map(repr, names))}"
+    tag = detail["ctx"].get("tag")
+    if tag is None:
+        return f"name is missing; {expected}"
+    near = difflib.get_close_matches(tag, names, n=1, cutoff=0.4)
+    return f"there is no '{tag}'; " + (f"did you mean '{near[0]}'? " if near else "") + expected
+
+
 def _fields_at(kind: Any, tree: Any, location: Sequence[int | str]) -> list[str]:
     """Field names that are allowed at `location`; of a tagged union, those of the member `tree` names."""
+    return sorted({name for candidate in _configs_at(kind, tree, location) for name in candidate.model_fields})
+
+
+def _configs_at(kind: Any, tree: Any, location: Sequence[int | str]) -> list[type[Config]]:
+    """The Config classes of which one may stand at `location`; of a tagged union, the member `tree` names."""
     candidates, node = _configs_in(kind), tree
     for part in location:
         candidates = [
@@ -231,7 +258,7 @@ def _fields_at(kind: Any, tree: Any, location: Sequence[int | str]) -> list[str]
             for found in _configs_in(candidate.model_fields[part].annotation)
         ]
         node = node.get(part) if isinstance(node, dict) else None
-    return sorted({name for candidate in _choose(candidates, node) for name in candidate.model_fields})
+    return _choose(candidates, node)
 
 
 def _choose(candidates: list[type[Config]], node: Any) -> list[type[Config]]:
