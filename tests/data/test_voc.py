@@ -1,0 +1,162 @@
+"""Pascal VOC: folders with and without lists, odd files, hostile files."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from falconet.core.errors import DataError
+from falconet.data.voc import read_voc, voc_splits
+from tests.data.build import picture, voc_text, write_voc
+
+TWO = {
+    "a": voc_text([("dog", 1, 2, 30, 40), ("ant", 0, 0.5, 60, 20.25)]),
+    "b": voc_text([]),
+    "c": voc_text([("cat", 5, 5, 9, 9)]),
+}
+
+
+def test_by_hand(tmp_path: Path) -> None:
+    dataset = read_voc(write_voc(tmp_path / "voc", TWO))
+    assert dataset.names == ("ant", "cat", "dog")
+    assert dataset.problems == ()
+    first = dataset.records[0]
+    assert (first.image_id, first.width, first.height) == ("a", 60, 40)
+    assert first.path == tmp_path / "voc" / "JPEGImages" / "a.png"
+    np.testing.assert_array_equal(first.boxes, [[1, 2, 30, 40], [0, 0.5, 60, 20.25]])
+    assert first.labels.tolist() == [2, 0]
+    assert first.areas is None
+    assert dataset.box_source(first, 1) == f"{tmp_path / 'voc' / 'Annotations' / 'a.xml'}:4"
+    assert dataset.records[1].boxes.shape == (0, 4)
+
+
+def test_splits_have_the_classes_of_all_files(tmp_path: Path) -> None:
+    root = write_voc(tmp_path / "voc", TWO, {"train": ["a", "b"], "val": ["c"], "trainval": ["a", "b", "c"]})
+    assert voc_splits(root) == ("train", "val")
+    train, val = read_voc(root, split="train"), read_voc(root / "ImageSets" / "Main" / "val.txt")
+    assert [record.image_id for record in train.records] == ["a", "b"]
+    assert [record.image_id for record in val.records] == ["c"]
+    assert train.names == val.names == ("ant", "cat", "dog")
+    assert len(read_voc(root, split="trainval")) == 3
+
+
+def test_a_file_of_names_fixes_the_order(tmp_path: Path) -> None:
+    root = write_voc(tmp_path / "voc", TWO)
+    (root / "labels.txt").write_text("dog\ncat\n")
+    dataset = read_voc(root)
+    assert dataset.names == ("dog", "cat")
+    assert dataset.records[0].labels.tolist() == [0]
+    (problem,) = dataset.problems
+    assert problem.kind == "unknown-class"
+    assert problem.what == "class 'ant' is not in the list of classes (dog, cat); left out"
+    assert problem.where.endswith("a.xml:4")
+
+
+def test_annotations_folder_and_flat_folder(tmp_path: Path) -> None:
+    root = write_voc(tmp_path / "voc", TWO)
+    assert [record.path.is_file() for record in read_voc(root / "Annotations").records] == [True] * 3
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    (flat / "a.xml").write_text(TWO["a"])
+    picture(flat / "a.jpg")
+    assert read_voc(flat).records[0].path == flat / "a.jpg"
+
+
+def test_pictures_elsewhere(tmp_path: Path) -> None:
+    root = write_voc(tmp_path / "voc", {"a": TWO["a"]})
+    picture(tmp_path / "other" / "a.jpg")
+    assert read_voc(root, tmp_path / "other").records[0].path == tmp_path / "other" / "a.jpg"
+    with pytest.raises(DataError, match=r"nowhere: no such folder; expected the pictures of the Pascal VOC data set"):
+        read_voc(root, tmp_path / "nowhere")
+
+
+def test_file_name_in_the_annotation_is_the_second_choice(tmp_path: Path) -> None:
+    root = write_voc(tmp_path / "voc", {"a": voc_text([]).replace("x.png", "C:\\data\\other.png")})
+    (root / "JPEGImages" / "a.png").rename(root / "JPEGImages" / "other.png")
+    assert read_voc(root).records[0].path.is_file()
+
+
+def test_difficult_objects_become_crowd(tmp_path: Path) -> None:
+    text = voc_text([("a", 1, 1, 5, 5), ("a", 2, 2, 6, 6)]).replace("</name>", "</name><difficult>1</difficult>", 1)
+    assert read_voc(write_voc(tmp_path / "voc", {"a": text})).records[0].crowd.tolist() == [True, False]
+
+
+def test_parts_of_objects_are_not_objects(tmp_path: Path) -> None:
+    part = "<part><name>head</name><bndbox><xmin>2</xmin><ymin>2</ymin><xmax>3</xmax><ymax>3</ymax></bndbox></part>"
+    text = voc_text([("person", 1, 1, 9, 9)]).replace("</object>", f"{part}</object>")
+    dataset = read_voc(write_voc(tmp_path / "voc", {"a": text}))
+    assert dataset.names == ("person",)
+    np.testing.assert_array_equal(dataset.records[0].boxes, [[1, 1, 9, 9]])
+
+
+def test_size_of_zero_means_unknown(tmp_path: Path) -> None:
+    record = read_voc(write_voc(tmp_path / "voc", {"a": voc_text([], size="0 0")})).records[0]
+    assert (record.width, record.height) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "what"),
+    [
+        ("<annotation>\n<object>\n</annotation>", ":3", "is not valid XML: mismatched tag"),
+        ("", ":1", "is not valid XML: no element found"),
+        ("<html/>", ":1", "starts with <html>; expected <annotation>"),
+        ("<!DOCTYPE annotation>\n<annotation/>", ":1", "has a DTD or an entity, which is refused; remove it"),
+    ],
+)
+def test_broken_files_are_left_out_and_said(tmp_path: Path, text: str, place: str, what: str) -> None:
+    root = write_voc(tmp_path / "voc", {"a": text, "b": voc_text([("x", 1, 1, 2, 2)])})
+    dataset = read_voc(root)
+    (problem,) = dataset.problems
+    assert problem.where == f"{root / 'Annotations' / 'a.xml'}{place}"
+    assert problem.what == f"{what}; file and picture left out"
+    assert [record.image_id for record in dataset.records] == ["b"]
+
+
+def test_entity_bomb_does_not_blow_up(tmp_path: Path) -> None:
+    entities = "".join(f'<!ENTITY e{i} "{f"&e{i - 1};" * 10 if i else "ha"}">' for i in range(12))
+    bomb = f"<!DOCTYPE annotation [{entities}]><annotation><filename>&e11;</filename></annotation>"
+    with pytest.raises(DataError, match=r"a\.xml:1: has a DTD or an entity, which is refused.*No other annotation"):
+        read_voc(write_voc(tmp_path / "voc", {"a": bomb}))
+
+
+def test_huge_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("falconet.data.voc.MAX_BYTES", 400)
+    root = write_voc(tmp_path / "voc", {"a": voc_text([]), "b": " " * 500})
+    (problem,) = read_voc(root).problems
+    assert problem.what == "has 500 bytes; the annotation of one picture has at most 400; file and picture left out"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "lacks"),
+    [
+        ("<name>x</name>", "", "a 'name'"),
+        ("<xmin>1</xmin>", "", "numbers in 'bndbox': xmin, ymin, xmax, ymax"),
+        ("<xmin>1</xmin>", "<xmin>one</xmin>", "numbers in 'bndbox': xmin, ymin, xmax, ymax"),
+    ],
+)
+def test_incomplete_objects(tmp_path: Path, old: str, new: str, lacks: str) -> None:
+    text = voc_text([("x", 1, 1, 2, 2), ("y", 3, 3, 4, 4)]).replace(old, new)
+    dataset = read_voc(write_voc(tmp_path / "voc", {"a": text}))
+    (problem,) = dataset.problems
+    assert problem.what == f"an 'object' lacks {lacks}; left out"
+    assert problem.where.endswith("a.xml:3")
+    assert len(dataset.records[0].boxes) == 1
+
+
+def test_lists_name_what_is_missing_or_doubled(tmp_path: Path) -> None:
+    root = write_voc(tmp_path / "voc", TWO, {"train": ["a", "zzz", "a", "", "b  1"]})
+    dataset = read_voc(root, split="train")
+    assert [record.image_id for record in dataset.records] == ["a", "b"]
+    missing, doubled = dataset.problems
+    assert (missing.kind, doubled.kind) == ("missing-file", "duplicate-file")
+    assert missing.where.endswith("train.txt:2")
+    assert doubled.where.endswith("train.txt:3")
+
+
+def test_unknown_split_and_empty_folder(tmp_path: Path) -> None:
+    root = write_voc(tmp_path / "voc", TWO, {"train": ["a"]})
+    with pytest.raises(DataError, match=r"test\.txt: no such split; 'ImageSets/Main' of this data set has: train$"):
+        read_voc(root, split="test")
+    (tmp_path / "empty" / "Annotations").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"Annotations: holds no \.xml files; expected Pascal VOC annotations"):
+        read_voc(tmp_path / "empty")
