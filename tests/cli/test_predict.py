@@ -229,3 +229,21 @@ def test_ctrl_c_keeps_what_is_done(folder):
     capture.release()
     assert f"clip.mp4: {done} frames, nothing" in output
     assert [path for path in (folder / "out").rglob("*") if ".part" in path.name] == []
+
+
+def falconet(*words: str) -> "subprocess.CompletedProcess[str]":
+    start = [sys.executable, "-c", "from falconet.cli import main; main()"]
+    return subprocess.run([*start, *words], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_whole_command():
+    done = falconet("predict", "in/b.jpg", "--model", "m.onnx")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{Path('in/b.jpg')}: 128x128, 1 green, ")
+    assert "1 picture, 1 detection\n" in done.stdout
+    done = falconet("predict", "in/b.jpg")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "falconet: predict needs a model: pass --model FILE.onnx, a file written by 'falconet export'\n"
+    )

@@ -1,10 +1,12 @@
 """The command line: parse, call, print. Heavy imports happen inside the commands."""
 
+import gc
 import logging
 import sys
 
 import typer
 
+from falconet.cli import startup
 from falconet.core.errors import FalconetError
 
 app = typer.Typer(
@@ -15,22 +17,45 @@ app = typer.Typer(
 )
 
 
-def _register() -> None:
-    from falconet.cli import data, evaluate, export, predict, train
+@app.callback()
+def _before(context: typer.Context) -> None:
+    if context.invoked_subcommand != "predict":  # which has more to import, see there
+        startup.finish()
 
-    app.add_typer(data.app, name="data", help="Check, draw, convert data sets; write a small drawn one.")
-    app.command("train")(train.train)
-    app.command("models")(train.models)
-    app.command("config")(train.config)
-    app.command("eval")(evaluate.evaluate)
-    app.command("export")(export.export)
-    app.command("predict")(predict.predict)
+
+def _register(called: str | None = None) -> None:
+    """Add the commands to the application; of a known name only that one, the others cost time to import."""
+    names = ("data", "train", "models", "config", "eval", "export", "predict")
+    wanted = (called,) if called in names else names
+    if "data" in wanted:
+        from falconet.cli import data
+
+        app.add_typer(data.app, name="data", help="Check, draw, convert data sets; write a small drawn one.")
+    if not {"train", "models", "config"}.isdisjoint(wanted):
+        from falconet.cli import train
+
+        app.command("train")(train.train)
+        app.command("models")(train.models)
+        app.command("config")(train.config)
+    if "eval" in wanted:
+        from falconet.cli import evaluate
+
+        app.command("eval")(evaluate.evaluate)
+    if "export" in wanted:
+        from falconet.cli import export
+
+        app.command("export")(export.export)
+    if "predict" in wanted:
+        from falconet.cli import predict
+
+        app.command("predict")(predict.predict)
 
 
 def main() -> None:
     """Entry point: user errors print as one message and exit with 2, Ctrl-C exits with 130."""
+    startup.begin()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    _register()
+    _register(sys.argv[1] if len(sys.argv) > 1 else None)
     try:
         app()
     except FalconetError as error:
@@ -39,3 +64,6 @@ def main() -> None:
     except KeyboardInterrupt:
         print("falconet: interrupted", file=sys.stderr)
         sys.exit(130)
+    finally:
+        # The interpreter collects garbage once more when it ends; all memory is about to go anyway.
+        gc.freeze()

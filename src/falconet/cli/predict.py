@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from falconet.cli import startup
 from falconet.core.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -38,15 +38,15 @@ def predict(
         Path | None, typer.Option(help="Exported .onnx file. With torch also a weights file or a run folder.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for what is saved [default: runs/predict, where --save is given].")
+        Path | None, typer.Option(help="Folder for what is saved (default: runs/predict, where --save is given).")
     ] = None,
     save: Annotated[
         str | None,
-        typer.Option(help="Some of images,json,csv,coco,yolo [default: images, where --out is given]."),
+        typer.Option(help="Some of images,json,csv,coco,yolo (default: images, where --out is given)."),
     ] = None,
     score: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Report what scores above this [default: as exported, mostly 0.25]."),
+        typer.Option(min=0, max=1, help="Report what scores above this (default: as exported, mostly 0.25)."),
     ] = None,
     iou: Annotated[
         float | None, typer.Option(min=0, max=1, help="NMS drops boxes of a class that overlap more than this.")
@@ -54,7 +54,7 @@ def predict(
     max_detections: Annotated[int | None, typer.Option(min=1, help="At most so many per picture.")] = None,
     classes: Annotated[str | None, typer.Option(help="Report only these, as in person,car.")] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="For the network [default: usable CPUs, at most 4].")
+        int | None, typer.Option(min=1, help="For the network (default: usable CPUs, at most 4).")
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures that go through the network together.")] = 1,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into folders of folders.")] = False,
@@ -82,6 +82,7 @@ def predict(
     predictor = Predictor(engine, selection=selection, classes=only)
     kinds = _words(save) if save is not None else (["images"] if out is not None else [])
     folder = out or Path("runs/predict")
+    startup.finish()
     report = _Report(to="stderr" if json else "stdout")
     with _writers(kinds, folder, predictor, found, to_stdout=json) as writers:
         interrupted = _run(predictor, found, writers, report, batch=batch)
@@ -246,17 +247,26 @@ class _Report:
 
     def _end_video(self) -> None:
         if self._video is not None:
-            self.print(f"{self._video}: {self._video_frames} frames, {_tally(self._video_found)}")
+            self.print(f"{self._video}: {_count(self._video_frames, 'frame')}, {_tally(self._video_found)}")
         self._video, self._video_frames, self._video_found = None, 0, Counter()
 
     def summary(self) -> None:
         """Counts, and the median milliseconds of each stage."""
         self._end_video()
         broken = f", {self.broken} not readable" if self.broken else ""
-        self.print(f"{self.frames} pictures, {self.detections} detections{broken}")
+        self.print(f"{_count(self.frames, 'picture')}, {_count(self.detections, 'detection')}{broken}")
         if self._times:
-            stages = ", ".join(f"{stage} {median(values):.1f}" for stage, values in self._times.items())
+            stages = ", ".join(f"{stage} {_median(values):.1f}" for stage, values in self._times.items())
             self.print(f"median ms per picture: {stages}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _median(values: "deque[float]") -> float:
+    """The upper one of the two in the middle. The module `statistics` would cost more time to import than this."""
+    return sorted(values)[len(values) // 2]
 
 
 def _tally(found: "Counter[str]") -> str:
