@@ -1,0 +1,78 @@
+"""`falconet data` as a user types it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from falconet.cli.data import app
+from falconet.core.errors import DataError
+from tests.data.build import coco_tree, write_coco
+
+
+def _run(*arguments: str | Path, code: int = 0) -> Result:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    return write_coco(tmp_path / "good.json", coco_tree({"a.png": [(0, 1, 1, 9, 9), (1, 3, 3, 8, 8)]}), folder="good")
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> Path:
+    tree = coco_tree({"a.png": [(0, 1, 1, 1, 9), (1, 3, 3, 8, 8)], "b.png": []})
+    return write_coco(tmp_path / "bad.json", tree, folder="bad")
+
+
+def test_check_without_problems(good: Path) -> None:
+    result = _run("check", good, "--strict")
+    assert result.stdout == "all: 1 pictures (0 without boxes), 2 boxes (cat 1, dog 1)\nno problems\n"
+
+
+def test_check_lists_problems_and_strict_sets_the_exit_code(bad: Path) -> None:
+    result = _run("check", bad)
+    assert result.stdout == (
+        f"{bad} (annotation 1): image a.png has box [1, 1, 1, 9] of no area; expected x1 < x2 and y1 < y2\n"
+        "\n"
+        "all: 2 pictures (1 without boxes), 2 boxes (cat 1, dog 1)\n"
+        "     1  no-area: boxes of no area\n"
+    )
+    assert _run("check", bad, "--strict", "--quick", code=1).stdout == result.stdout
+
+
+def test_check_as_json(bad: Path) -> None:
+    report = json.loads(_run("check", bad, "--json").stdout)
+    assert report["summary"] == {"no-area": 1}
+    assert report["splits"]["all"] == {
+        "images": 2,
+        "images_without_boxes": 1,
+        "boxes": 2,
+        "classes": {"cat": 1, "dog": 1},
+    }
+    assert [problem["where"] for problem in report["problems"]] == [f"{bad} (annotation 1)"]
+
+
+def test_demo_show_and_convert(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    _run("demo", folder, "--train", "3", "--val", "2", "--height", "64", "--width", "96")
+    _run("check", folder, code=0)
+    shown = _run("show", folder, "--out", tmp_path / "shown", "--count", "4").stdout.split()
+    assert [Path(name).is_file() for name in shown] == [True] * 5
+    result = _run("convert", folder, "--to", "voc", "--out", tmp_path / "voc", "--link")
+    assert result.stdout.splitlines()[-1] == f"written to {tmp_path / 'voc'}"
+    assert (tmp_path / "voc" / "ImageSets" / "Main" / "val.txt").read_text().split() == ["val_000000", "val_000001"]
+
+
+def test_convert_says_what_it_leaves_out(tmp_path: Path, bad: Path) -> None:
+    result = _run("convert", bad, "--to", "yolo", "--out", tmp_path / "yolo")
+    assert "of no area; expected x1 < x2 and y1 < y2 (box left out)" in result.stdout
+
+
+def test_errors_reach_the_entry_point(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file or folder"):
+        _run("check", tmp_path / "nowhere")
+    assert _run("convert", tmp_path, "--to", "pascal", "--out", tmp_path / "x", code=2).stdout == ""
