@@ -1,15 +1,22 @@
 """Networks, nothing else: backbones, necks, heads. Needs torch (`pip install 'falconet[train]'`)."""
 
+from typing import Annotated
+
+from pydantic import Field
+
 from falconet.core.manifest import Preprocess
 from falconet.models.backbones import ShuffleNetV2Config
+from falconet.models.classifiers import CLASSIFIERS
 from falconet.models.detector import Detector
+from falconet.models.nanodet import NanoDetConfig, NanoDetHeadConfig, PANConfig
 from falconet.models.nanodet_plus import GhostPANConfig, NanoDetPlusConfig, NanoDetPlusHeadConfig
 
-ModelConfig = NanoDetPlusConfig
-"""What `model:` in a run file may hold. A second architecture makes it a union told apart by `name`."""
+ModelConfig = Annotated[NanoDetPlusConfig | NanoDetConfig, Field(discriminator="name")]
+"""What `model:` in a run file may hold, told apart by `name`."""
 
-MODELS: dict[str, type[ModelConfig]] = {
+MODELS: dict[str, type[NanoDetPlusConfig] | type[NanoDetConfig]] = {
     "nanodet-plus": NanoDetPlusConfig,
+    "nanodet": NanoDetConfig,
 }
 """Model configurations by name, in the order of the documentation."""
 
@@ -18,6 +25,8 @@ _WIDE = {
     "neck": GhostPANConfig(channels=128),
     "head": NanoDetPlusHeadConfig(channels=128),
 }
+_PADDED_320 = Preprocess(resize="letterbox", pad_value=0)
+_PADDED_416 = Preprocess(height=416, width=416, resize="letterbox", pad_value=0)
 
 PRESETS: dict[str, ModelConfig] = {
     "nanodet-plus-m-320": NanoDetPlusConfig(),
@@ -29,6 +38,14 @@ PRESETS: dict[str, ModelConfig] = {
         backbone=ShuffleNetV2Config(width=0.5),
         neck=GhostPANConfig(channels=64, kernel_size=3),
         head=NanoDetPlusHeadConfig(channels=64, kernel_size=3),
+    ),
+    "nanodet-m-320": NanoDetConfig(input=_PADDED_320),
+    "nanodet-m-416": NanoDetConfig(input=_PADDED_416),
+    "nanodet-m-1.5x": NanoDetConfig(
+        input=_PADDED_416,
+        backbone=ShuffleNetV2Config(width=1.5),
+        neck=PANConfig(channels=128),
+        head=NanoDetHeadConfig(channels=128),
     ),
 }
 """Ready-made model configurations by name."""
@@ -42,4 +59,4 @@ def build(config: ModelConfig, num_classes: int) -> Detector:
     return config.build(num_classes)
 
 
-__all__ = ["MODELS", "PRESETS", "Detector", "ModelConfig", "build"]
+__all__ = ["CLASSIFIERS", "MODELS", "PRESETS", "Detector", "ModelConfig", "build"]

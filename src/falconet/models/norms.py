@@ -26,7 +26,7 @@ def _is_blank(norm: nn.BatchNorm2d) -> bool:
 
 
 @torch.no_grad()
-def measure_norms(model: nn.Module, batches: Iterable[Float[Tensor, "B 3 H W"]]) -> int:
+def measure_norms(model: nn.Module, batches: Iterable[Float[Tensor, "B I H W"]]) -> int:
     """Set the running statistics of all batch norms in `model` to those of its features on `batches`.
 
     In eval mode the model computes the same function before and after (up to rounding); in training mode,

@@ -11,9 +11,12 @@ from torch import nn
 from falconet.core.config import Config
 from falconet.core.errors import ConfigError
 from falconet.models.detector import Detector
-from falconet.train.criteria import nanodet_plus
+from falconet.train.criteria import nanodet, nanodet_plus
 
-CRITERIA: dict[str, Callable[..., nn.Module]] = {"nanodet-plus": nanodet_plus.build}
+CRITERIA: dict[str, Callable[..., nn.Module]] = {
+    "nanodet-plus": nanodet_plus.build,
+    "nanodet": nanodet.build,
+}
 """The criterion of each architecture, by the name of its config."""
 
 

@@ -1,0 +1,128 @@
+"""What NanoDet learns from: quality focal, GIoU and distribution focal loss on ATSS assignments.
+
+Original: https://github.com/RangiLyu/nanodet (Apache-2.0), `GFLHead` with `ATSSAssigner`; losses from
+"Generalized Focal Loss" (arXiv:2006.04388).
+
+Where we differ from the source: a batch in which no prediction has a truth still teaches that there is nothing
+(the original skips it).
+"""
+
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, distributed, nn
+
+from falconet.models.detector import Detector
+from falconet.models.nanodet import NanoDetConfig
+from falconet.models.nanodet_plus import boxes_at, expected_distances
+from falconet.models.types import Priors, Raw, Trace
+from falconet.train import losses
+from falconet.train.assign.atss import atss_assign
+from falconet.train.batch import Targets
+from falconet.train.criteria.nanodet_plus import distance_targets
+
+CLASS_WEIGHT, BOX_WEIGHT, DISTRIBUTION_WEIGHT = 1.0, 2.0, 0.25
+ANCHOR_SCALE = 5
+"""Side of the square that stands for a place when truths are assigned, in strides."""
+
+SMALLEST_TOTAL = 1e-6
+"""Of the weights of box terms; a sum below it does not divide."""
+
+
+def build(
+    config: NanoDetConfig,
+    detector: Detector,
+    *,
+    num_classes: int,  # noqa: ARG001 (of every criterion's builder; this one has no weights of its own)
+    auxiliary: Literal["drop", "keep"],  # noqa: ARG001
+    detach_epoch: int,  # noqa: ARG001
+) -> "NanoDetCriterion":
+    """The criterion for a detector built from `config`. There is no auxiliary branch."""
+    return NanoDetCriterion(detector.head.strides, reg_max=config.head.reg_max)
+
+
+class _Matches(NamedTuple):
+    """The N predictions of a batch that have a truth, and what they shall say."""
+
+    rows: Int[Tensor, " N"]
+    """positions in the predictions of all images, one after the other"""
+    priors: Priors
+    labels: Int[Tensor, " N"]
+    boxes: Float[Tensor, "N 4"]
+    per_image: Int[Tensor, " B"]
+    """how many of them each image has"""
+
+
+class NanoDetCriterion(nn.Module):
+    """Terms "class", "box" and "distribution".
+
+    Args:
+        strides: of the levels, in the order of the predictions.
+        reg_max: largest distance of a side, in strides.
+    """
+
+    def __init__(self, strides: tuple[int, ...], *, reg_max: int) -> None:
+        super().__init__()
+        self.strides = strides
+        self.reg_max = reg_max
+
+    def forward(self, trace: Trace, targets: Targets, epoch: int) -> dict[str, Tensor]:  # noqa: ARG002
+        """The weighted terms of the loss, scalars in float32; every parameter of the detector gets a gradient."""
+        with torch.autocast(trace.raw.logits.device.type, enabled=False):
+            return nanodet_terms(trace.raw, targets, strides=self.strides, reg_max=self.reg_max)
+
+
+def nanodet_terms(raw: Raw, targets: Targets, *, strides: tuple[int, ...], reg_max: int) -> dict[str, Tensor]:
+    """Weighted terms of the loss.
+
+    The class term is divided by the number of matched predictions (an image without any counts as one), the
+    box terms by the sum of their weights (the best class score at present). Divisors are averaged over the
+    processes of a distributed run.
+    """
+    matches = _match(raw.priors, targets, strides)
+    code = losses.at_least_float32(raw.box_code.flatten(0, 1)[matches.rows])
+    boxes = boxes_at(matches.priors, expected_distances(code))
+    quality = losses.iou(boxes.detach(), matches.boxes)
+    logits = raw.logits.flatten(0, 1)
+    weights = losses.at_least_float32(logits.detach()[matches.rows]).amax(-1).sigmoid()
+
+    classes = losses.quality_focal_loss(logits, matches.rows, matches.labels, quality).sum()
+    box = (losses.generalized_iou_loss(boxes, matches.boxes) * weights).sum()
+    distances = distance_targets(matches.priors, matches.boxes, reg_max=reg_max)
+    sides = losses.distribution_focal_loss(code.unflatten(1, (4, -1)), distances).mean(1)
+
+    count = matches.per_image.clamp(min=1).sum().to(weights.dtype)
+    divisors = _mean_over_processes(torch.stack((count, weights.sum())))
+    total = divisors[1].clamp(min=SMALLEST_TOTAL)
+    # Where nothing matched, the box terms still reach every parameter, with gradients of zero.
+    box = box + 0 * losses.at_least_float32(raw.box_code).sum()
+    return {
+        "class": CLASS_WEIGHT * classes / divisors[0].clamp(min=1),
+        "box": BOX_WEIGHT * box / total,
+        "distribution": DISTRIBUTION_WEIGHT * (sides * weights).sum() / total,
+    }
+
+
+@torch.no_grad()
+def _match(priors: Priors, targets: Targets, strides: tuple[int, ...]) -> _Matches:
+    half = ANCHOR_SCALE * priors.strides / 2
+    anchors = torch.cat((priors.points - half, priors.points + half), dim=-1)
+    steps = priors.strides.flatten()
+    truth = atss_assign(anchors, [int((steps == stride).sum()) for stride in strides], targets)
+    image, place = (truth >= 0).nonzero(as_tuple=True)
+    chosen = truth[image, place]
+    return _Matches(
+        rows=image * truth.shape[1] + place,
+        priors=Priors(priors.points[place], priors.strides[place]),
+        labels=targets.labels[image, chosen],
+        boxes=targets.boxes[image, chosen],
+        per_image=(truth >= 0).sum(1),
+    )
+
+
+def _mean_over_processes(values: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return values
+    distributed.all_reduce(values)
+    return values / distributed.get_world_size()
