@@ -1,0 +1,151 @@
+"""Configuration: every mistake at once, each with line, path and the nearest right name."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pytest
+from pydantic import Field
+
+from falconet.core.config import Config, apply_overrides, parse_yaml, read_yaml, validate, write_yaml
+from falconet.core.errors import ConfigError
+
+
+class Small(Config):
+    name: Literal["small"] = "small"
+    width: float = Field(default=1.0, gt=0, description="multiple of the channels")
+
+
+class Large(Config):
+    name: Literal["large"] = "large"
+    depth: int = Field(default=3, ge=1)
+
+
+class Train(Config):
+    epochs: int = Field(default=10, ge=1, description="passes over the data")
+    rate: float = 1e-3
+    stages: tuple[int, ...] = (2, 3, 4)
+    weights: Path | None = None
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+
+class Run(Config):
+    output: Path
+    backbone: Annotated[Small | Large, Field(discriminator="name")] = Small()
+    train: Train = Train()
+
+
+def fail(text: str, *overrides: str) -> list[str]:
+    tree = apply_overrides(parse_yaml(text, "run.yaml"), overrides)
+    with pytest.raises(ConfigError) as error:
+        validate(Run, tree, name="run.yaml", overrides=overrides)
+    return str(error.value).splitlines()
+
+
+def test_every_mistake_at_once_with_lines() -> None:
+    text = "output: runs\ntrain:\n  epoch: 5\n  rate: fast\n  precision: float3\nbackbone:\n  name: large\n  depht: 2\n"
+    assert set(fail(text)) == {
+        "run.yaml:3: train.epoch: unknown key; did you mean 'epochs'?",
+        "run.yaml:4: train.rate: input should be a valid number, unable to parse string as a number, but got 'fast'",
+        "run.yaml:5: train.precision: input should be 'auto', 'float32' or 'bfloat16', but got 'float3'; "
+        "did you mean 'float32'?",
+        "run.yaml:8: backbone.depht: unknown key; did you mean 'depth'?",
+    }
+
+
+def test_a_missing_key_is_named() -> None:
+    assert fail("train:\n  epochs: 3\n") == ["run.yaml: output: is missing"]
+
+
+def test_keys_of_the_chosen_union_member_alone_are_suggested() -> None:
+    assert fail("output: a\nbackbone:\n  name: small\n  depth: 2\n") == [
+        "run.yaml:4: backbone.depth: unknown key; did you mean 'width'?"
+    ]
+    assert fail("output: a\nbackbone:\n  name: large\n  xyz: 2\n") == [
+        "run.yaml:4: backbone.xyz: unknown key; expected one of: depth, name"
+    ]
+
+
+def test_an_unknown_union_member_lists_the_known_ones() -> None:
+    (line,) = fail("output: a\nbackbone:\n  name: smal\n")
+    assert line.startswith("run.yaml:2: backbone: ")
+    assert "'small', 'large'" in line
+
+
+def test_a_value_out_of_range_and_a_list_item() -> None:
+    lines = fail("output: a\ntrain:\n  epochs: 0\n  stages:\n    - 1\n    - two\n")
+    assert lines == [
+        "run.yaml:3: train.epochs: input should be greater than or equal to 1, but got 0",
+        "run.yaml:6: train.stages.1: input should be a valid integer, unable to parse string as an integer, "
+        "but got 'two'",
+    ]
+
+
+def test_overrides_are_named_in_messages() -> None:
+    assert fail("output: a\n", "train.epochz=3", "train.stages=[1, x]", "train.epochs=-1") == [
+        "override 'train.epochs=-1': train.epochs: input should be greater than or equal to 1, but got -1",
+        "override 'train.stages=[1, x]': train.stages.1: input should be a valid integer, unable to parse string as "
+        "an integer, but got 'x'",
+        "override 'train.epochz=3': train.epochz: unknown key; did you mean 'epochs'?",
+    ]
+
+
+def test_overrides_are_yaml_and_make_missing_sections() -> None:
+    tree = apply_overrides({"output": "a"}, ["train.rate=1e-2", "train.stages=[1, 2]", "train.weights=null"])
+    run = validate(Run, tree)
+    assert run.train.rate == 0.01
+    assert run.train.stages == (1, 2)
+    assert run.train.weights is None
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epochs", "override 'train.epochs': expected KEY=VALUE with a dotted key, as in train.epochs=50"),
+        ("=3", "override '=3': expected KEY=VALUE with a dotted key, as in train.epochs=50"),
+        ("train..epochs=3", "override 'train..epochs=3': expected KEY=VALUE"),
+        ("output.x.y=3", "override 'output.x.y=3': output is a value, it has no keys below it"),
+        ("train.stages=[1", "override 'train.stages=[1': the value is not valid YAML"),
+    ],
+)
+def test_a_broken_override_says_what_was_expected(override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        apply_overrides({"output": "a"}, [override])
+    assert str(error.value).startswith(message)
+
+
+def test_broken_yaml_has_a_line() -> None:
+    with pytest.raises(ConfigError, match=r"^run\.yaml:3: is not valid YAML: expected "):
+        parse_yaml("train: [1,\nepochs: 3\n", "run.yaml")
+    with pytest.raises(ConfigError, match=r"^run\.yaml:2: is not valid YAML: .*duplicate key"):
+        parse_yaml("output: a\noutput: b\n", "run.yaml")
+    with pytest.raises(ConfigError, match="expected keys and values at the top, but found a CommentedSeq"):
+        parse_yaml("- a\n", "run.yaml")
+
+
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.yaml: cannot be read: "):
+        read_yaml(tmp_path / "absent.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(ConfigError, match=r"binary\.yaml: cannot be read: "):
+        read_yaml(tmp_path / "binary.yaml")
+
+
+def test_an_empty_file_lacks_what_is_required() -> None:
+    assert fail("") == ["run.yaml: output: is missing"]
+
+
+@pytest.mark.parametrize("comments", [False, True])
+def test_written_yaml_reads_back(comments: bool) -> None:
+    run = Run(output=Path("runs/null"), backbone=Large(depth=7), train=Train(rate=1e-5, weights=Path("1e3")))
+    text = write_yaml(run, comments=comments)
+    assert validate(Run, parse_yaml(text, "x")) == run
+    assert ("# passes over the data" in text) == comments
+    assert "stages: [2, 3, 4]" in text
+    assert list(parse_yaml(text, "x")) == ["output", "backbone", "train"]
+
+
+def test_values_do_not_change_and_are_numbers() -> None:
+    with pytest.raises(ConfigError, match="finite number"):
+        validate(Run, {"output": "a", "train": {"rate": float("nan")}})
+    with pytest.raises(ValueError, match="frozen"):
+        Train().epochs = 3  # type: ignore[misc]

@@ -1,0 +1,95 @@
+"""Run files: presets, overrides, messages, absolute paths, schema."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from falconet.core.config import write_yaml
+from falconet.core.errors import ConfigError
+from falconet.models import PRESETS
+from falconet.train.recipes import PLACEHOLDER, RECIPES, preset_text, read_run, schema_text
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_printed_run_file_is_the_preset(preset: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(preset_text(preset).replace(PLACEHOLDER, "train.json"))
+    assert read_run(path) == read_run(preset, ["data.train=train.json"])
+    assert read_run(path).model == PRESETS[preset]
+    assert "# passes over the training pictures" in path.read_text()
+
+
+def test_recipes_are_of_presets() -> None:
+    assert set(RECIPES) <= set(PRESETS)
+
+
+def test_overrides_reach_a_source_given_as_text(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("model: {name: nanodet-plus}\ndata:\n  train: a.json\n")
+    run = read_run(path, ["data.train.images=photos", "data.val=b.json", "train.epochs=7"])
+    assert run.data.train.annotations == Path("a.json")
+    assert run.data.train.images == Path("photos")
+    assert run.data.val is not None
+    assert run.data.val.annotations == Path("b.json")
+    assert run.train.epochs == 7
+
+
+def test_all_mistakes_of_a_run_file_with_lines(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("modle: {}\ndata:\n  train: a.json\n  worker: 2\ntrain:\n  batch_size: 9\n  devices: 2\n")
+    with pytest.raises(ConfigError) as error:
+        read_run(path, ["augment.flipp=1"])
+    assert set(str(error.value).splitlines()) == {
+        f"{path}:1: modle: unknown key; did you mean 'model'?",
+        f"{path}: model: is missing",
+        f"{path}:4: data.worker: unknown key; did you mean 'workers'?",
+        "override 'augment.flipp=1': augment.flipp: unknown key; did you mean 'flip'?",
+        f"{path}:5: train: batch_size 9 cannot be shared equally by 2 devices, but got "
+        "{'batch_size': 9, 'devices': 2}",
+    }
+
+
+def test_an_unknown_preset_suggests_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="'nanodet-plus-m320' is neither a file nor a preset; did you mean 'nano"):
+        read_run("nanodet-plus-m320")
+
+
+def test_a_missing_file_is_not_taken_for_a_preset() -> None:
+    with pytest.raises(ConfigError, match=r"^absent\.yaml: cannot be read: "):
+        read_run("absent.yaml")
+
+
+def test_a_run_folder_points_to_resume(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"is a folder; expected .*--resume {tmp_path}"):
+        read_run(tmp_path)
+
+
+def test_a_preset_without_data_says_what_to_add() -> None:
+    with pytest.raises(ConfigError, match=r"preset 'nanodet-plus-demo': the data is missing; add for example data\."):
+        read_run("nanodet-plus-demo", ["train.epochs=2"])
+
+
+def test_the_placeholder_is_not_a_path(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(preset_text("nanodet-plus-demo"))
+    with pytest.raises(ConfigError, match="still is 'path/to/annotations'; write your own path there"):
+        read_run(path)
+
+
+def test_absolute_paths_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = read_run("nanodet-plus-demo", ["data.train=a.json", "data.val=v", "train.weights=w.safetensors"]).absolute()
+    assert run.output == tmp_path / "runs/nanodet-plus-demo"
+    assert run.data.train.annotations == tmp_path / "a.json"
+    assert run.train.weights == tmp_path / "w.safetensors"
+    path = tmp_path / "run.yaml"
+    path.write_text(write_yaml(run, comments=True))
+    assert read_run(path) == run
+
+
+def test_the_schema_knows_every_section() -> None:
+    schema = json.loads(schema_text())
+    assert list(schema["properties"]) == ["output", "seed", "model", "data", "augment", "train"]
+    assert schema["additionalProperties"] is False
+    assert "epochs" in schema["$defs"]["Train"]["properties"]
