@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, PositiveFloat, ValidationError
 
 from falconet.core.errors import ModelError
 from falconet.core.resize import ResizeRule
@@ -21,13 +21,11 @@ class Preprocess(Config):
     width: int = Field(default=320, ge=32, description="network input, pixels")
     resize: ResizeRule = "stretch"
     pad_value: int = Field(default=114, ge=0, le=255, description="fill of the letterbox, 0..255")
-    channels: Literal["bgr", "rgb"] = Field(
-        default="bgr", description="order in which the network sees channels"
-    )
+    channels: Literal["bgr", "rgb"] = Field(default="bgr", description="order in which the network sees channels")
     mean: tuple[float, float, float] = Field(
         default=(103.53, 116.28, 123.675), description="0..255, in the order of `channels`"
     )
-    std: tuple[float, float, float] = Field(
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = Field(
         default=(57.375, 57.12, 58.395), description="0..255, in the order of `channels`"
     )
 

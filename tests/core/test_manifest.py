@@ -1,0 +1,111 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from falconet.core.errors import ModelError
+from falconet.core.manifest import EVALUATION, MANIFEST_KEY, Manifest, Preprocess, Selection, read_manifest
+
+MINIMAL = {"model": "nanodet-plus", "classes": ["cat", "dog"], "preprocess": {}, "falconet_version": "0.1.0"}
+
+positive = st.floats(0.1, 300)
+triples = st.tuples(positive, positive, positive)
+fractions = st.floats(0, 1)
+manifests = st.builds(
+    Manifest,
+    model=st.text(min_size=1),
+    classes=st.lists(st.text(), max_size=4).map(tuple),
+    preprocess=st.builds(
+        Preprocess,
+        height=st.integers(32, 4096),
+        width=st.integers(32, 4096),
+        resize=st.sampled_from(["stretch", "letterbox"]),
+        pad_value=st.integers(0, 255),
+        channels=st.sampled_from(["bgr", "rgb"]),
+        mean=triples,
+        std=triples,
+    ),
+    selection=st.builds(
+        Selection,
+        score_threshold=fractions,
+        iou_threshold=fractions,
+        max_candidates=st.integers(1, 10**6),
+        max_detections=st.integers(1, 10**6),
+    ),
+    falconet_version=st.text(),
+    source=st.text(),
+    licence=st.text(),
+)
+
+
+@given(manifests)
+def test_travels_as_json_without_loss(manifest):
+    assert read_manifest(manifest.model_dump_json(), "m.onnx") == manifest
+
+
+def test_defaults():
+    manifest = read_manifest(json.dumps(MINIMAL), "m.onnx")
+    assert MANIFEST_KEY == "falconet"
+    assert (manifest.format, manifest.task) == (1, "detect")
+    assert manifest.preprocess == Preprocess(
+        height=320,
+        width=320,
+        resize="stretch",
+        pad_value=114,
+        channels="bgr",
+        mean=(103.53, 116.28, 123.675),
+        std=(57.375, 57.12, 58.395),
+    )
+    assert manifest.selection == Selection(
+        score_threshold=0.25, iou_threshold=0.6, max_candidates=1000, max_detections=100
+    )
+    assert (manifest.source, manifest.licence) == ("", "")
+
+
+def test_the_protocol_of_evaluation():
+    assert Selection(score_threshold=0.05, iou_threshold=0.6, max_candidates=1000, max_detections=100) == EVALUATION
+
+
+def test_does_not_change():
+    manifest = read_manifest(json.dumps(MINIMAL), "m.onnx")
+    with pytest.raises(ValidationError, match="frozen"):
+        manifest.model = "other"
+
+
+@pytest.mark.parametrize("text", [None, ""])
+def test_a_file_without_one(text):
+    with pytest.raises(ModelError) as caught:
+        read_manifest(text, "foreign.onnx")
+    assert str(caught.value) == (
+        "foreign.onnx: carries no Falconet manifest, so its input size, classes and resize rule are unknown; "
+        "expected a file written by 'falconet export'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"format": 2}, "format: Input should be 1"),
+        ({"task": "segment"}, "task: Input should be 'detect'"),
+        ({"new": 1}, "new: Extra inputs are not permitted"),
+        ({"classes": None}, "classes: Input should be a valid array"),
+        ({"preprocess": {"height": 8}}, "preprocess.height: Input should be greater than or equal to 32"),
+        ({"preprocess": {"std": [1, 2]}}, "preprocess.std.2: Field required"),
+        ({"preprocess": {"std": [1, 0, 1]}}, "preprocess.std.1: Input should be greater than 0"),
+        ({"selection": {"score_threshold": 2}}, "selection.score_threshold: Input should be less than or equal"),
+    ],
+)
+def test_one_that_cannot_be_used(changes, where):
+    with pytest.raises(ModelError) as caught:
+        read_manifest(json.dumps(MINIMAL | changes), "m.onnx")
+    message = str(caught.value)
+    assert message.startswith(f"m.onnx: its manifest cannot be read ({where}")
+    assert message.endswith("); it may come from another version of Falconet: export the model again")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "null", '{"format": 1}', "\x00", "falconet"])
+def test_one_that_is_no_manifest(text):
+    with pytest.raises(ModelError, match=r"^m\.onnx: its manifest cannot be read \("):
+        read_manifest(text, "m.onnx")
