@@ -1,6 +1,18 @@
-"""What all tests share: one thread for torch (two workers on two cores), the golden cases."""
+"""What all tests share: one thread for torch (two workers on two cores); shapes in signatures are checked."""
 
 import os
+from importlib.util import find_spec
 
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+
+if find_spec("jaxtyping") and find_spec("beartype"):  # the base install, which is tested too, has neither
+    from jaxtyping import install_import_hook
+
+    import tests.typecheck
+
+    assert tests.typecheck.checked  # the hook looks it up by name
+    install_import_hook(
+        ["falconet.models", "falconet.train.losses", "falconet.train.assign", "falconet.train.criteria"],
+        "tests.typecheck.checked",
+    )

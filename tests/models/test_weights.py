@@ -76,7 +76,7 @@ def test_a_full_disk_leaves_the_previous_file(path, detector, monkeypatch):
     with pytest.raises(ModelError, match=r"cannot be written \(No space left on device\); a file .* is unchanged"):
         save_weights(path, detector, CARD)
     assert path.read_bytes() == before
-    assert os.listdir(path.parent) == [path.name]
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_folder_that_is_missing(tmp_path, detector):
@@ -87,13 +87,13 @@ def test_a_folder_that_is_missing(tmp_path, detector):
 def test_a_fused_model_is_not_saved(tmp_path, detector):
     with pytest.raises(ModelError, match=r"not written: the detector is not the one its card describes: .* missing"):
         save_weights(tmp_path / "x.safetensors", fuse(detector), CARD)
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda data: b"",
+        lambda data: data[:0],
         lambda data: data[:-1],
         lambda data: data[:100],
         lambda data: struct.pack("<Q", 2**62) + data[8:],
@@ -118,7 +118,7 @@ def test_foreign_files_are_refused(path, tmp_path):
     with pytest.raises(ModelError, match=r"foreign\.safetensors: is a safetensors file without a Falconet descr"):
         load_weights(foreign)
     safetensors.torch.save_file(tensors, foreign, metadata={"falconet": '{"model": {"name": "nanodet-max"}}'})
-    with pytest.raises(ModelError, match=r"its description cannot be read \(model\.name: Input should be 'nanodet-p"):
+    with pytest.raises(ModelError, match=r"its description cannot be read \(model: Input tag 'nanodet-max' found"):
         load_weights(foreign)
     safetensors.torch.save_file(tensors, foreign, metadata={"falconet": "{"})
     with pytest.raises(ModelError, match=r"its description cannot be read \(JSON: "):
@@ -152,8 +152,9 @@ def test_transfer_to_the_same_model_takes_everything(detector):
     target = build(CONFIG, 3)
     report = transfer(target, detector.state_dict())
     assert (report.classes, report.fresh, report.unused) == ((), (), ())
+    result = target.state_dict()
     for name, tensor in detector.state_dict().items():
-        assert torch.equal(target.state_dict()[name], tensor)
+        assert torch.equal(result[name], tensor)
 
 
 @pytest.mark.parametrize("classes", [1, 5])
