@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from falconet.eval.picture import PictureView
     from falconet.runtime.predictor import Predictor
 
-SHOWN = 8
+SHOWN = 6
 """Worst and best pictures in a report, each."""
 
 TIMED = 50

@@ -84,9 +84,10 @@ def ticks(low: float, high: float, *, most: int = 6) -> list[float]:
     return [round(index * step, 10) for index in range(first, last + 1)]
 
 
-def bar(fraction: float) -> str:
-    """A small horizontal bar for a table cell; `fraction` 0..1."""
-    return f'<span class="bar"><span style="width:{100 * min(max(fraction, 0), 1):.1f}%"></span></span>'
+def bar(fraction: float, number: str) -> str:
+    """A small horizontal bar and its number for a table cell; `fraction` 0..1, `number` is HTML."""
+    width = 100 * min(max(fraction, 0), 1)
+    return f'<span class="bar"><span style="width:{width:.1f}%"></span></span><span class="number">{number}</span>'
 
 
 def _opened(ends: tuple[float, float]) -> tuple[float, float]:

@@ -153,7 +153,7 @@ def _classes(metrics: Metrics, curves: Sequence[Curve]) -> str:
             (
                 escape(name),
                 str(metrics.truths[name]),
-                f"{bar(value)}{percent(value)}",
+                bar(value, percent(value)),
                 percent(metrics.per_class_ap50[name]),
                 "–" if curve is None else percent(curve.best_f1),
                 "–" if curve is None else f"{curve.best_score:.2f}",
@@ -199,7 +199,7 @@ def _kinds(kinds: Sequence[ErrorKind]) -> str:
         (
             f"{escape(kind.name)}<small>{escape(kind.meaning)}</small>",
             str(kind.count),
-            f"{bar(kind.cost / most)}{100 * kind.cost:.1f}",
+            bar(kind.cost / most, f"{100 * kind.cost:.1f}"),
         )
         for kind in kinds
     ]
@@ -210,7 +210,7 @@ def _kinds(kinds: Sequence[ErrorKind]) -> str:
 def _confusion(confusion: Confusion | None) -> str:
     if confusion is None:
         return ""
-    hint = f'<p class="hint">Detections with a score above {confusion.score:g}, IoU above 0.5. Rows: truth.</p>'
+    hint = f'<p class="hint">Detections with a score above {confusion.score:g}, IoU above 0.5.</p>'
     if len(confusion.names) > MOST_CLASSES:
         return _largest_confusions(confusion) + hint
     labels = [*confusion.names, "nothing"]

@@ -85,13 +85,16 @@ def describe(model: onnx.ModelProto, manifest: Manifest) -> None:
 @contextmanager
 def quiet_exporter() -> Iterator[None]:
     """Without the exporter's remarks that no user can act on."""
-    registration = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = registration.level
-    registration.setLevel(logging.ERROR)  # "torchvision is not installed", once per operator of it
+    # That torchvision is not installed, once per operator of it; every constant that was folded.
+    talkers = {"torch.onnx": logging.ERROR, "onnxscript": logging.WARNING, "onnx_ir": logging.WARNING}
+    before = {name: logging.getLogger(name).level for name in talkers}
+    for name, level in talkers.items():
+        logging.getLogger(name).setLevel(level)
     try:
         with warnings.catch_warnings():
             # torch's own use of a name that torch is about to retire.
             warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
             yield
     finally:
-        registration.setLevel(level)
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
