@@ -72,10 +72,11 @@ def is_complete(stream: BinaryIO, header: Header) -> bool:
     marker = b"\xff\xd9" if header.kind == "jpeg" else b"IEND"
     begin = max(header.body, size - _TAIL)
     stream.seek(begin)
-    if marker in stream.read():
+    # From the end, where it mostly is.
+    if stream.read().rfind(marker) >= 0:
         return True
     stream.seek(header.body)
-    return marker in stream.read()
+    return stream.read().rfind(marker) >= 0
 
 
 def _jpeg(stream: BinaryIO) -> Header | None:
