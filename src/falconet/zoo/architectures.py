@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from falconet.core.manifest import Preprocess
 from falconet.models import ModelConfig
 from falconet.models.backbones import ShuffleNetV2Config
+from falconet.models.backbones.shufflenet_v2 import STAGE_CHANNELS
+from falconet.models.nanodet import NanoDetConfig, NanoDetHeadConfig, PANConfig
 from falconet.models.nanodet_plus import GhostPANConfig, NanoDetPlusConfig, NanoDetPlusHeadConfig
 from falconet.zoo.ncnn_files import Layer
 
-WIDTHS = (0.5, 1.0, 1.5, 2.0)
+BACKBONES = tuple(ShuffleNetV2Config.model_validate({"width": width}) for width in STAGE_CHANNELS)
 
 
 def candidates(
@@ -24,15 +26,26 @@ def candidates(
     outputs = num_classes + 4 * bins
     ends = [layer.weights["weight"] for layer in convolutions if layer.weights["weight"].shape[0] == outputs]
     depthwise = [w for layer in convolutions if (w := layer.weights["weight"]).shape[1] == 1 and w.shape[2] > 1]
-    if not ends or not depthwise or architecture != "nanodet-plus":
+    if not ends or not depthwise:
         return []
     channels, kernel = ends[-1].shape[1], depthwise[-1].shape[2]
+    head = {"channels": channels, "kernel_size": kernel, "reg_max": bins - 1}
+    if architecture == "nanodet":
+        return [
+            NanoDetConfig(
+                input=preprocess,
+                backbone=backbone,
+                neck=PANConfig(channels=channels),
+                head=NanoDetHeadConfig.model_validate(head),
+            )
+            for backbone in BACKBONES
+        ]
     return [
         NanoDetPlusConfig(
             input=preprocess,
-            backbone=ShuffleNetV2Config(width=width),
-            neck=GhostPANConfig(channels=channels, kernel_size=kernel),
-            head=NanoDetPlusHeadConfig(channels=channels, kernel_size=kernel, reg_max=bins - 1),
+            backbone=backbone,
+            neck=GhostPANConfig.model_validate({"channels": channels, "kernel_size": kernel}),
+            head=NanoDetPlusHeadConfig.model_validate(head),
         )
-        for width in WIDTHS
+        for backbone in BACKBONES
     ]
