@@ -18,12 +18,14 @@ def pairwise_iou(boxes: Floats, others: Floats) -> Floats:
     sides = np.maximum(bottom_right - top_left, 0)
     overlap = sides[..., 0] * sides[..., 1]
     union = area(boxes)[:, None] + area(others)[None, :] - overlap
-    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+    iou: Floats = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+    return iou
 
 
 def clip(boxes: Floats, *, height: int, width: int) -> Floats:
     """Boxes [N, 4] cut to the picture 0..width, 0..height."""
-    return np.clip(boxes, 0, np.array([width, height, width, height], np.float32), dtype=np.float32)
+    limit = np.array([width, height, width, height], np.float32)
+    return np.asarray(np.clip(boxes, 0, limit), np.float32)
 
 
 def xywh_to_xyxy(boxes: Floats) -> Floats:

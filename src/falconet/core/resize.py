@@ -41,7 +41,7 @@ def fit(
         inner_width = min(width, max(1, round(stored_width * ratio)))
     resized = image
     if image.shape[:2] != (inner_height, inner_width):
-        resized = cv2.resize(image, (inner_width, inner_height), interpolation=cv2.INTER_LINEAR)
+        resized = np.asarray(cv2.resize(image, (inner_width, inner_height), interpolation=cv2.INTER_LINEAR), np.uint8)
     top, left = (height - inner_height) // 2, (width - inner_width) // 2
     if (inner_height, inner_width) != (height, width):
         canvas = np.full((height, width, 3), pad_value, np.uint8)

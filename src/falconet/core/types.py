@@ -132,7 +132,7 @@ class Placement:
         offset = np.array(self.offset * 2, np.float32)
         height, width = self.original
         boxes = (np.asarray(boxes, np.float32).reshape(-1, 4) - offset) / scale
-        return np.clip(boxes, 0.0, np.array([width, height, width, height], np.float32), dtype=np.float32)
+        return np.asarray(np.clip(boxes, 0.0, np.array([width, height, width, height], np.float32)), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
