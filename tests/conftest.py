@@ -3,11 +3,12 @@
 import os
 from importlib.util import find_spec
 
-from hypothesis import HealthCheck, settings
+if find_spec("hypothesis"):
+    from hypothesis import HealthCheck, settings
 
-# How long an example takes says nothing on a busy machine.
-settings.register_profile("falconet", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("falconet")
+    # How long an example takes says nothing on a busy machine.
+    settings.register_profile("falconet", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("falconet")
 
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
