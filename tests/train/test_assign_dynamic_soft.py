@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from falconet.train.assign.dynamic_soft import Assignment, dynamic_soft_assign
 from falconet.train.batch import Targets, pad_targets
-from falconet.train.losses import background_focal_loss
+from falconet.train.losses import background_focal
 
 
 def _targets(*images):
@@ -177,8 +177,10 @@ def test_does_not_depend_on_order_padding_or_company(seed, B, G, C, crowd):
     )
     moved, moved_quality = dynamic_soft_assign(logits, boxes, points, padded)
     back = torch.cat([order, torch.tensor([-1])])[moved]
-    assert torch.equal(back, truth)
     assert torch.equal(moved_quality, quality)
+    # A prediction that overlaps with none of its takers costs all of them the same: the first one gets it.
+    assert torch.equal(back[quality > 0], truth[quality > 0])
+    assert torch.equal(back >= 0, truth >= 0)
 
     for image in range(B):
         alone = Targets(*(value[image : image + 1] for value in targets))
@@ -199,7 +201,7 @@ def test_bounds(seed, B, G, C, crowd):
 def test_background_loss_may_be_given():
     logits, boxes, points, targets, _ = _scene(5, 2, 8, 3, crowd=True)
     without = dynamic_soft_assign(logits, boxes, points, targets)
-    given_ = dynamic_soft_assign(logits, boxes, points, targets, background=background_focal_loss(logits))
+    given_ = dynamic_soft_assign(logits, boxes, points, targets, background=background_focal(logits).loss)
     assert all(torch.equal(a, b) for a, b in zip(without, given_, strict=True))
 
 

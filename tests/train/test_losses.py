@@ -68,8 +68,14 @@ def test_distribution_focal_loss_weighs_the_two_nearest():
     ],
 )
 def test_quality_focal_loss_by_hand(label, quality, expected):
-    loss = losses.quality_focal_loss(torch.zeros(2), torch.tensor(label), torch.tensor(quality))
+    loss = _quality_focal_loss(torch.zeros(1, 2), torch.tensor([label]), torch.tensor([quality]))
     assert loss.item() == pytest.approx(expected)
+
+
+def _quality_focal_loss(logits, labels, quality):
+    """For dense labels [N], of which those outside 0..C - 1 are background."""
+    rows = ((labels >= 0) & (labels < logits.shape[-1])).nonzero().squeeze(1)
+    return losses.quality_focal_loss(logits, rows, labels[rows], quality[rows])
 
 
 def _quality_focal_by_the_formula(logits, labels, quality):
@@ -83,11 +89,11 @@ def _quality_focal_by_the_formula(logits, labels, quality):
 @given(st.integers(0, 2**31), st.integers(1, 6), st.integers(0, 7), st.floats(0.1, 20))
 def test_quality_focal_loss_is_its_formula(seed, C, N, spread):
     generator = torch.Generator().manual_seed(seed)
-    logits = spread * torch.randn(2, N, C, generator=generator, dtype=torch.float64)
-    labels = torch.randint(0, C + 1, (2, N), generator=generator)
-    quality = torch.rand(2, N, generator=generator, dtype=torch.float64)
+    logits = spread * torch.randn(N, C, generator=generator, dtype=torch.float64)
+    labels = torch.randint(0, C + 1, (N,), generator=generator)
+    quality = torch.rand(N, generator=generator, dtype=torch.float64)
     gradients = []
-    for function in (losses.quality_focal_loss, _quality_focal_by_the_formula):
+    for function in (_quality_focal_loss, _quality_focal_by_the_formula):
         leaf = logits.clone().requires_grad_()
         loss = function(leaf, labels, quality)
         (gradient,) = torch.autograd.grad(loss.square().sum(), leaf)
@@ -97,9 +103,8 @@ def test_quality_focal_loss_is_its_formula(seed, C, N, spread):
 
 def test_slopes_are_those_of_the_values():
     logits = torch.linspace(-6, 6, 24, dtype=torch.float64).reshape(3, 8).requires_grad_()
-    assert torch.autograd.gradcheck(losses.background_focal_loss, logits)
-    quality = torch.tensor([0.0, 0.4, 1.0], dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda x: losses.own_class_focal_loss(x[:, 0], quality), logits)
+    labels, quality = torch.tensor([0, 8, 5]), torch.tensor([0.0, 0.4, 1.0], dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda x: _quality_focal_loss(x, labels, quality), logits)
     distances = torch.tensor([0.0, 2.7, 6.9], dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda x: losses.distribution_focal_loss(x, distances), logits)
     boxes = torch.tensor([[0, 0, 4, 5], [1, 1, 3, 2.5], [9, 9, 12, 11]], dtype=torch.float64).requires_grad_()
@@ -109,7 +114,7 @@ def test_slopes_are_those_of_the_values():
 
 def test_extreme_logits_stay_finite():
     logits = torch.tensor([[-1e4, -100, 100, 1e4]]).requires_grad_()
-    loss = losses.quality_focal_loss(logits, torch.tensor([0]), torch.tensor([0.5]))
+    loss = _quality_focal_loss(logits, torch.tensor([0]), torch.tensor([0.5]))
     loss.sum().backward()
     assert loss.isfinite().all()
     assert logits.grad.isfinite().all()
@@ -119,8 +124,8 @@ def test_bfloat16_logits_are_computed_in_float32():
     exact = torch.linspace(-5, 5, 40).reshape(5, 8).bfloat16()
     labels, quality = torch.tensor([0, 1, 8, 7, 8]), torch.linspace(0.1, 0.9, 5)
     half, full = exact.clone().requires_grad_(), exact.float().requires_grad_()
-    loss_half = losses.quality_focal_loss(half, labels, quality)
-    loss_full = losses.quality_focal_loss(full, labels, quality)
+    loss_half = _quality_focal_loss(half, labels, quality)
+    loss_full = _quality_focal_loss(full, labels, quality)
     assert loss_half.dtype == torch.float32
     assert torch.equal(loss_half, loss_full)
     loss_half.sum().backward()
@@ -136,7 +141,7 @@ def test_nothing_in_nothing_out():
     values = [
         losses.generalized_iou_loss(boxes, torch.zeros(0, 4)),
         losses.distribution_focal_loss(logits, none),
-        losses.quality_focal_loss(logits, no_labels, none),
+        _quality_focal_loss(logits, no_labels, none),
     ]
     for value in values:
         assert value.shape == (0,)

@@ -5,7 +5,7 @@ Quality focal loss and distribution focal loss: Li et al., "Generalized Focal Lo
 (https://arxiv.org/abs/1902.09630), algorithm 1. The losses are computed in at least float32, whatever comes in.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -73,68 +73,81 @@ def distribution_focal_loss(logits: Float[Tensor, "*N bins"], distances: Float[T
     return (loss_below - loss_above).squeeze(-1)
 
 
-class _BackgroundFocal(torch.autograd.Function):
-    """sum over classes of softplus(x) * sigmoid(x)^2, with its slope formed on the way forward.
+class Background(NamedTuple):
+    """Quality focal loss of predictions that should find nothing."""
 
-    Written out because this is the one loss that touches every class of every prediction: autograd would keep
-    four tensors of that size and pass over them twice as often.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor) -> Tensor:
-        values = at_least_float32(logits)
-        probability = values.sigmoid()
-        entropy = F.softplus(values)
-        square = probability.square()
-        if ctx.needs_input_grad[0]:
-            # d/dx = p^2 (p + 2 softplus (1 - p)), as d softplus/dx = p and d p/dx = p (1 - p).
-            slope = torch.addcmul(entropy, entropy, probability, value=-1).mul_(2).add_(probability)
-            ctx.save_for_backward(slope.mul_(square))
-            ctx.dtype = logits.dtype
-        return entropy.mul_(square).sum(-1)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (slope,) = ctx.saved_tensors
-        return (slope * gradient.unsqueeze(-1)).to(ctx.dtype)
+    loss: Float[Tensor, "*N"]
+    """summed over classes"""
+    slope: Float[Tensor, "*N C"]
+    """derivative of the loss by each logit"""
 
 
-def background_focal_loss(logits: Float[Tensor, "*N C"]) -> Float[Tensor, "*N"]:
-    """Quality focal loss of predictions that should find nothing, summed over classes."""
-    loss: Tensor = _BackgroundFocal.apply(logits)
-    return loss
-
-
-def own_class_focal_loss(logits: Float[Tensor, "*N"], quality: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
-    """What the class of a truth adds to the loss of a prediction when its target is `quality` and not 0.
-
-    Args:
-        logits: of the truth's class.
-        quality: target score, 0..1, the IoU of the prediction with the truth.
-    """
+@torch.no_grad()
+def background_focal(logits: Float[Tensor, "*N C"]) -> Background:
+    """softplus(x) * sigmoid(x)^2 summed over classes, and its slope."""
     logits = at_least_float32(logits)
     probability = logits.sigmoid()
     entropy = F.softplus(logits)
-    found = (entropy - logits * quality) * (quality - probability).square()
-    return found - entropy * probability.square()
+    square = probability.square()
+    # p^2 (p + 2 softplus (1 - p)), as d softplus/dx = p and dp/dx = p (1 - p).
+    slope = torch.addcmul(entropy, entropy, probability, value=-1).mul_(2).add_(probability).mul_(square)
+    return Background(entropy.mul_(square).sum(-1), slope)
+
+
+class _QualityFocalLoss(torch.autograd.Function):
+    """Takes the background's loss and slope and corrects them where something should be found.
+
+    Written out because this is the one loss that touches every class of every prediction: autograd would keep
+    more tensors of that size and pass over each of them several times.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, rows: Tensor, labels: Tensor, quality: Tensor, loss: Tensor, slope: Tensor
+    ) -> Tensor:
+        own = at_least_float32(logits[rows, labels])
+        probability, entropy = own.sigmoid(), F.softplus(own)
+        missing = quality - probability
+        cross_entropy = entropy - own * quality
+        found = cross_entropy * missing.square() - entropy * probability.square()
+        # d cross_entropy/dx = p - q and d missing/dx = -p (1 - p).
+        change = missing.pow(3) + 2 * cross_entropy * missing * probability * (1 - probability)
+        slope.index_put_((rows, labels), -change)
+        ctx.save_for_backward(slope)
+        ctx.dtype = logits.dtype
+        return loss.index_add(0, rows, found)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (slope,) = ctx.saved_tensors
+        return (slope * gradient.unsqueeze(-1)).to(ctx.dtype), None, None, None, None, None
 
 
 def quality_focal_loss(
-    logits: Float[Tensor, "*N C"], labels: Int[Tensor, "*N"], quality: Float[Tensor, "*N"]
-) -> Float[Tensor, "*N"]:
+    logits: Float[Tensor, "N C"],
+    rows: Int[Tensor, " M"],
+    labels: Int[Tensor, " M"],
+    quality: Float[Tensor, " M"],
+    *,
+    background: Background | None = None,
+) -> Float[Tensor, " N"]:
     """Quality focal loss (beta 2) of each prediction, summed over classes.
 
     Binary cross entropy of each class with its target score, times the square of the distance between target
-    and probability. The target is `quality` for the class `labels` and 0 for all others.
+    and probability. Of the predictions in `rows`, the target of the class in `labels` is `quality`; all other
+    targets are 0.
 
     Args:
         logits: class logits.
-        labels: class index, or C (any value outside 0..C - 1) for background.
-        quality: target score, 0..1; ignored for background.
+        rows: predictions that should find something, each once.
+        labels: the class each of them should find.
+        quality: target score of each, 0..1.
+        background: `background_focal(logits)`, if it is there already, of predictions in the same order in any
+            shape; its slope is used up.
     """
-    num_classes = logits.shape[-1]
-    found = (labels >= 0) & (labels < num_classes)
-    own = logits.gather(-1, labels.clamp(0, num_classes - 1).unsqueeze(-1)).squeeze(-1)
-    extra = own_class_focal_loss(own, quality)
-    return background_focal_loss(logits) + torch.where(found, extra, 0.0)
+    if background is None:
+        background = background_focal(logits)
+    loss, slope = background.loss.flatten(), background.slope.flatten(0, -2)
+    loss = _QualityFocalLoss.apply(logits, rows, labels, quality, loss, slope)
+    return loss

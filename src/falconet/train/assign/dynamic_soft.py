@@ -12,18 +12,12 @@ plus what the truth's class changes, for which one column of logits is enough.
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from falconet.train.batch import Targets
-from falconet.train.losses import (
-    SMALLEST_AREA,
-    area,
-    at_least_float32,
-    background_focal_loss,
-    overlap_area,
-    own_class_focal_loss,
-)
+from falconet.train.losses import SMALLEST_AREA, area, at_least_float32, background_focal
 
 
 class Assignment(NamedTuple):
@@ -61,7 +55,7 @@ def dynamic_soft_assign(
         boxes: decoded boxes, xyxy in network-input pixels.
         points: x, y of the predictions' places, network-input pixels.
         targets: padded truths.
-        background: `background_focal_loss(logits)`, if it is there already.
+        background: `background_focal(logits).loss`, if it is there already.
         candidates: how many best IoUs make up k, and so the largest k.
         iou_weight: of the IoU term in the cost.
     """
@@ -69,34 +63,46 @@ def dynamic_soft_assign(
     G = targets.mask.shape[1]
     if G == 0 or P == 0:
         return Assignment(targets.labels.new_full((B, P), -1), at_least_float32(logits.new_zeros(B, P)))
-    competes = _inside_any(points, targets)
-    overlaps = _pairwise_iou(targets.boxes, at_least_float32(boxes))
+    if background is None:
+        background = background_focal(logits).loss
+    # Masks go into the small tensors, before they meet in pairs: a padded truth holds no point, the box of a
+    # prediction that does not compete overlaps with nothing, and its cost is infinite.
+    truths = targets.boxes.masked_fill(~targets.mask[:, :, None], 0)
+    left_out = ~_inside_any(points, truths)
+    overlaps = _pairwise_iou(truths, at_least_float32(boxes).masked_fill(left_out[:, :, None], 0))
+    background = background.masked_fill(left_out, torch.inf)
     cost = _cost(logits, targets.labels, overlaps, background, iou_weight=iou_weight)
-    cost.masked_fill_(~(targets.mask[:, :, None] & competes[:, None, :]), torch.inf)
 
     best = min(candidates, P)
-    k = overlaps.masked_fill(~competes[:, None, :], 0).topk(best, dim=2).values.sum(2).int().clamp(min=1)
+    k = overlaps.topk(best, dim=2).values.sum(2).int().clamp(min=1)
     lowest = cost.topk(best, dim=2, largest=False)
     rank = torch.arange(best, device=k.device)
-    taken = (rank < k[:, :, None]) & (lowest.values < torch.inf)
+    taken = (rank < k[:, :, None]) & (lowest.values < torch.inf) & targets.mask[:, :, None]
 
-    truth = _resolve(lowest.indices, taken, cost)
+    truth = _resolve(lowest.indices, taken, cost, targets.mask)
     quality = overlaps.gather(1, truth.clamp(min=0)[:, None, :]).squeeze(1)
     return Assignment(truth, torch.where(truth >= 0, quality, 0.0))
 
 
-def _inside_any(points: Float[Tensor, "P 2"], targets: Targets) -> Bool[Tensor, "B P"]:
+def _inside_any(points: Float[Tensor, "P 2"], truths: Float[Tensor, "B G 4"]) -> Bool[Tensor, "B P"]:
     """Whether a point lies strictly inside any truth of the image."""
     x, y = points.unbind(-1)
-    left, top, right, bottom = targets.boxes.unsqueeze(2).unbind(-1)
+    left, top, right, bottom = truths.unsqueeze(2).unbind(-1)
     inside = (x > left).logical_and_(x < right).logical_and_(y > top).logical_and_(y < bottom)
-    return inside.logical_and_(targets.mask[:, :, None]).any(1)
+    return inside.any(1)
 
 
 def _pairwise_iou(truths: Float[Tensor, "B G 4"], boxes: Float[Tensor, "B P 4"]) -> Float[Tensor, "B G P"]:
-    """IoU of all pairs, in place where it can be: these are the largest tensors here."""
-    overlap = overlap_area(truths.unsqueeze(2), boxes.unsqueeze(1))
-    union = (area(truths).unsqueeze(2) + area(boxes).unsqueeze(1)).sub_(overlap)
+    """`falconet.train.losses.iou` of all pairs, in place where it can be: these are the largest tensors here."""
+    left, top, right, bottom = truths.unsqueeze(2).unbind(-1)
+    # As rows, so that the passes over all pairs read their numbers one after the other.
+    columns = boxes.mT.contiguous().unsqueeze(1)
+    overlap = torch.minimum(right, columns[:, :, 2])
+    overlap -= torch.maximum(left, columns[:, :, 0])
+    height = torch.minimum(bottom, columns[:, :, 3])
+    height -= torch.maximum(top, columns[:, :, 1])
+    overlap.clamp_(min=0).mul_(height.clamp_(min=0))
+    union = torch.add(area(truths).unsqueeze(2), area(boxes).unsqueeze(1), out=height).sub_(overlap)
     return overlap.div_(union.clamp_(min=SMALLEST_AREA))
 
 
@@ -104,26 +110,36 @@ def _cost(
     logits: Float[Tensor, "B P C"],
     labels: Int[Tensor, "B G"],
     overlaps: Float[Tensor, "B G P"],
-    background: Float[Tensor, "B P"] | None,
+    background: Float[Tensor, "B P"],
     *,
     iou_weight: float,
 ) -> Float[Tensor, "B G P"]:
-    if background is None:
-        background = background_focal_loss(logits)
-    own = logits.mT.gather(1, labels.unsqueeze(2).expand_as(overlaps))
-    cost = own_class_focal_loss(own, overlaps)
-    cost += background.unsqueeze(1)
-    return cost.sub_((overlaps + 1e-7).log_(), alpha=iou_weight)
+    """Class term plus weighted IoU term.
+
+    With entropy s = softplus(x) the truth's own class costs (s - x q) (q - p)^2 instead of s p^2, so it changes
+    the background loss by q (s (q - 2 p) - x (q - p)^2).
+    """
+    own = at_least_float32(logits.mT.gather(1, labels.unsqueeze(2).expand_as(overlaps)))
+    probability = own.sigmoid()
+    entropy = F.softplus(own)
+    own *= (overlaps - probability).square_()
+    entropy *= probability.mul_(-2).add_(overlaps)
+    cost = entropy.sub_(own).mul_(overlaps).add_(background.unsqueeze(1))
+    return cost.sub_(torch.add(overlaps, 1e-7, out=own).log_(), alpha=iou_weight)
 
 
 def _resolve(
-    predictions: Int[Tensor, "B G k"], taken: Bool[Tensor, "B G k"], cost: Float[Tensor, "B G P"]
+    predictions: Int[Tensor, "B G k"],
+    taken: Bool[Tensor, "B G k"],
+    cost: Float[Tensor, "B G P"],
+    mask: Bool[Tensor, "B G"],
 ) -> Int[Tensor, "B P"]:
     """The truth of each prediction from what each truth takes; contested ones go where they cost least."""
     B, G, P = cost.shape
     index = predictions.flatten(1)
     wins = cost.new_zeros(B, P, dtype=torch.int64).scatter_add_(1, index, taken.flatten(1).long())
-    taker = torch.arange(G, device=cost.device).view(1, G, 1)
-    taker = torch.where(taken, taker, -1).flatten(1)
-    single = wins.new_full((B, P), -1).scatter_reduce_(1, index, taker, "amax")
-    return torch.where(wins > 1, cost.argmin(1), single)
+    taker = torch.where(taken, torch.arange(G, device=cost.device)[:, None], -1).flatten(1)
+    truth = wins.new_full((B, P), -1).scatter_reduce_(1, index, taker, "amax")
+    image, place = (wins > 1).nonzero(as_tuple=True)
+    truth[image, place] = cost[image, :, place].masked_fill(~mask[image], torch.inf).argmin(1)
+    return truth
