@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,16 @@ def parameter_groups(module: nn.Module, *, weight_decay: float) -> list[dict[str
 def build_optimizer(module: nn.Module, *, weight_decay: float) -> torch.optim.AdamW:
     """AdamW; the learning rate is set before each step. Parameters without a gradient are left alone."""
     return torch.optim.AdamW(parameter_groups(module, weight_decay=weight_decay), lr=0.0, fused=True)
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load a state as a checkpoint holds it: keys are text, and tensors have lost their memory format."""
+    moments = {int(number): values for number, values in state["state"].items()}
+    optimizer.load_state_dict({"state": moments, "param_groups": state["param_groups"]})
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if value.shape == parameter.shape:
+                values[name] = torch.empty_like(parameter).copy_(value)
 
 
 @dataclass(frozen=True, slots=True)

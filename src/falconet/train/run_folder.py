@@ -9,14 +9,14 @@ tensorboard/      the same as curves
 train.log         what was said
 """
 
-import io
 import json
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+import safetensors
+import safetensors.torch
+from torch import Tensor
 
 from falconet.core.config import read_yaml, validate, write_yaml
 from falconet.core.errors import ConfigError, ModelError
@@ -24,6 +24,7 @@ from falconet.core.files import replace_file
 from falconet.train.run_config import RunConfig
 
 STATE_FORMAT = 1
+STATE_KEY = "falconet-state"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,25 +86,38 @@ class RunFolder:
         return run.model_copy(update={"output": self.path.absolute()})
 
     def write_state(self, state: dict[str, Any]) -> None:
-        """Write state.ckpt: tensors and plain values. On a full disk the previous one survives."""
-        buffer = io.BytesIO()
-        torch.save({"format": STATE_FORMAT, **state}, buffer)
-        replace_file(self.state, buffer.getvalue())
+        """Write state.ckpt: plain values, tensors, and dictionaries of them. On a full disk the previous one survives.
+
+        The file is of the safetensors kind: nothing in it can be executed.
+        """
+        tensors: dict[str, Tensor] = {}
+        values = _without_tensors({"format": STATE_FORMAT, **state}, "", tensors)
+        data = safetensors.torch.save(tensors, metadata={STATE_KEY: json.dumps(values)})
+        replace_file(self.state, data)
 
     def read_state(self) -> dict[str, Any] | None:
-        """What `write_state` wrote, or None when no epoch was finished. Nothing in the file is executed.
+        """What `write_state` wrote (keys of dictionaries as text), or None when no epoch was finished.
 
         Raises:
-            ModelError: damaged, or of another version.
+            ModelError: damaged, foreign, or of another version.
         """
         if not self.state.exists():
             return None
         try:
-            state = torch.load(self.state, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+            with safetensors.safe_open(self.state, framework="pt", device="cpu") as file:
+                text = (file.metadata() or {}).get(STATE_KEY, "{}")
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            state: dict[str, Any] = json.loads(text)
+        except (OSError, safetensors.SafetensorError, json.JSONDecodeError) as error:
             raise ModelError(f"{self.state}: cannot be read as a checkpoint: {error}") from error
-        if not isinstance(state, dict) or state.get("format") != STATE_FORMAT:
+        if state.get("format") != STATE_FORMAT:
             raise ModelError(f"{self.state}: is not a checkpoint of this version of Falconet")
+        for name, tensor in tensors.items():
+            *parents, last = name.split("/")
+            node = state
+            for parent in parents:
+                node = node[parent]
+            node[last] = tensor
         return state
 
     def keep_metrics_until(self, epoch: int) -> None:
@@ -124,3 +138,16 @@ class RunFolder:
         """Append a line to metrics.jsonl."""
         with self.metrics.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(entry) + "\n")
+
+
+def _without_tensors(tree: Any, prefix: str, tensors: dict[str, Tensor]) -> Any:
+    """`tree` without its tensors, which go to `tensors` by their path."""
+    if isinstance(tree, dict):
+        kept = {}
+        for key, value in tree.items():
+            if isinstance(value, Tensor):
+                tensors[f"{prefix}{key}"] = value.detach().cpu().contiguous()
+            else:
+                kept[str(key)] = _without_tensors(value, f"{prefix}{key}/", tensors)
+        return kept
+    return tree

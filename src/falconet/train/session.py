@@ -21,7 +21,7 @@ from falconet.train import validation
 from falconet.train.batch import Batch
 from falconet.train.journal import Journal, Watcher
 from falconet.train.loader import Loader
-from falconet.train.optim import WeightAverage
+from falconet.train.optim import WeightAverage, restore_optimizer
 from falconet.train.plan import Pace, Plan, adjusted
 from falconet.train.run_config import RunConfig
 from falconet.train.run_folder import RunFolder
@@ -114,7 +114,7 @@ class Session:
     def restore_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         """Give a new optimiser the moments of the checkpoint, if there is one."""
         if self._optimizer_state is not None:
-            optimizer.load_state_dict(self._optimizer_state)
+            restore_optimizer(optimizer, self._optimizer_state)
             self._optimizer_state = None
 
     def open(self, *, rank: int) -> None:

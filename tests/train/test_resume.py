@@ -1,0 +1,165 @@
+"""Killed in the middle of an epoch and resumed, a run ends with the weights of one that was not; bit for bit."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from falconet.core.errors import ConfigError, FalconetError, ModelError
+from falconet.train import fit, resume
+from falconet.train.run_folder import RunFolder
+from tests.train.tiny import assert_same_weights, draw, options, tiny_run
+
+PROGRAM = """
+import sys
+from falconet.train import fit, read_run, resume
+if __name__ == "__main__":
+    try:
+        print(resume(sys.argv[2]) if sys.argv[1] == "--resume" else fit(read_run(sys.argv[1], sys.argv[2:])))
+    except KeyboardInterrupt:
+        sys.exit(130)
+"""
+
+LONG = ["train.epochs=4", "train.detach_epoch=2", "data.workers=1", "augment.mosaic=0.5", "train.patience=50"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw(tmp_path_factory.mktemp("drawn"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fit(tiny_run(data, tmp_path_factory.mktemp("runs") / "whole", *LONG))
+
+
+def stop_in_the_middle(folder: Path, number: signal.Signals, *arguments: str) -> int:
+    """Run in a process that gets a signal once its first epoch is finished; returns its exit code."""
+    with (folder.parent / "errors.txt").open("w") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *arguments], stderr=errors, stdout=errors, start_new_session=True
+        )
+    deadline = time.monotonic() + 200
+    while not (folder / "state.ckpt").exists():
+        assert process.poll() is None, (folder.parent / "errors.txt").read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.killpg(process.pid, number)
+    return process.wait(100)
+
+
+def finished_epochs(folder: Path) -> int:
+    state = RunFolder(folder).read_state()
+    assert state is not None
+    epoch: int = state["epoch"]
+    return epoch
+
+
+def test_killed_and_resumed_is_the_same_run(data: Path, undisturbed: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "killed"
+    code = stop_in_the_middle(folder, signal.SIGKILL, *options(data, folder, *LONG))
+    assert code == -signal.SIGKILL
+    assert 1 <= finished_epochs(folder) < 4
+    assert resume(folder) == folder
+    assert finished_epochs(folder) == 4
+    assert_same_weights(folder / "last.safetensors", undisturbed / "last.safetensors")
+    assert_same_weights(folder / "best.safetensors", undisturbed / "best.safetensors")
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == 4
+
+
+def test_interrupted_by_the_user_says_how_to_go_on(data: Path, undisturbed: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "interrupted"
+    code = stop_in_the_middle(folder, signal.SIGINT, *options(data, folder, *LONG))
+    assert code == 130
+    assert f"go on with it by: falconet train --resume {folder}" in (folder / "train.log").read_text()
+    resume(folder)
+    assert_same_weights(folder / "last.safetensors", undisturbed / "last.safetensors")
+
+
+def test_killed_before_the_first_epoch_ended(data: Path, undisturbed: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "early"
+    run = tiny_run(data, folder, *LONG).absolute()
+    RunFolder(folder).write_run(run)
+    resume(folder)
+    assert_same_weights(folder / "last.safetensors", undisturbed / "last.safetensors")
+
+
+def test_a_finished_run_has_nothing_left_to_do(undisturbed: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = (undisturbed / "last.safetensors").stat().st_mtime_ns
+    with caplog.at_level("INFO"):
+        resume(undisturbed)
+    assert "this run is finished; nothing is left to do" in caplog.text
+    assert (undisturbed / "last.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_used_folder_is_refused(data: Path, undisturbed: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        fit(tiny_run(data, undisturbed))
+    assert str(error.value) == (
+        f"{undisturbed}: already holds a run (state.ckpt, best.safetensors, last.safetensors); go on with it by "
+        f"'falconet train --resume {undisturbed}', or choose another folder with output=..."
+    )
+
+
+def test_a_folder_without_a_run(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"holds no run\.yaml; expected the folder of a run of 'falconet train'"):
+        resume(tmp_path)
+
+
+def copy_of(folder: Path, target: Path) -> RunFolder:
+    target.mkdir()
+    for name in ("run.yaml", "state.ckpt"):
+        (target / name).write_bytes((folder / name).read_bytes())
+    return RunFolder(target)
+
+
+def test_a_damaged_checkpoint_is_named(undisturbed: Path, tmp_path: Path) -> None:
+    folder = copy_of(undisturbed, tmp_path / "damaged")
+    folder.state.write_bytes(folder.state.read_bytes()[:1000])
+    with pytest.raises(ModelError, match=r"state\.ckpt: cannot be read as a checkpoint: "):
+        resume(folder.path)
+
+
+def test_a_foreign_checkpoint_executes_nothing(undisturbed: Path, tmp_path: Path) -> None:
+    folder = copy_of(undisturbed, tmp_path / "foreign")
+
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.mkdir, (str(tmp_path / "evil"),)
+
+    torch.save({"format": 1, "stopped": Evil()}, folder.state)
+    with pytest.raises(ModelError, match="cannot be read as a checkpoint"):
+        resume(folder.path)
+    assert not (tmp_path / "evil").exists()
+    folder.write_state({"format": 99})
+    with pytest.raises(ModelError, match="is not a checkpoint of this version of Falconet"):
+        resume(folder.path)
+
+
+def test_changed_data_is_noticed(undisturbed: Path, tmp_path: Path) -> None:
+    folder = copy_of(undisturbed, tmp_path / "changed")
+    state = folder.read_state()
+    assert state is not None
+    folder.write_state(state | {"stopped": False, "epoch": 2, "pictures": 11})
+    with pytest.raises(ConfigError, match="the data has changed since this run began: it had 11 training pictures of"):
+        resume(folder.path)
+
+
+def test_a_full_disk_keeps_the_checkpoint(undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = copy_of(undisturbed, tmp_path / "full")
+    before = folder.state.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(FalconetError, match=r"state\.ckpt: cannot be written: No space left on device"):
+        folder.write_state({"epoch": 9})
+    assert folder.state.read_bytes() == before
+    assert {path.name for path in folder.path.iterdir()} == {"run.yaml", "state.ckpt"}
