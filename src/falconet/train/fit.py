@@ -14,6 +14,7 @@ from falconet.models.detector import Detector
 from falconet.models.weights import find_weights, load_weights, transfer
 from falconet.train.criteria import build_criterion
 from falconet.train.depthwise import use_fast_depthwise
+from falconet.train.depthwise import use_fast_depthwise
 from falconet.train.journal import Silent, Watcher, logging_to
 from falconet.train.loader import Loader, default_workers, make_pictures
 from falconet.train.module import Interrupted, run_epochs
@@ -188,6 +189,8 @@ def _networks(run: RunConfig, data: RunData, *, detach_epoch: int, speak: bool) 
         detach_epoch=detach_epoch,
     )
     networks = nn.ModuleDict({"detector": detector, "criterion": criterion}).train()
+    if _device(run) == "cpu":
+        use_fast_depthwise(networks)
     if _device(run) == "cpu":
         use_fast_depthwise(networks)
     return networks.to(_device(run), memory_format=torch.channels_last)
