@@ -170,7 +170,7 @@ def test_what_is_wrong_is_said_before_anything_is_written(folder):
     assert "no such file or folder" in fail(DataError, "nowhere", "--model", "m.onnx", "--out", "out")
     assert "none.onnx: no such file" in fail(ModelError, "in", "--model", "none.onnx", "--out", "out")
     assert fail(ModelError, "in", "--model", "none.safetensors") == (
-        "none.safetensors: no such file; expected a .onnx file, a weights file or a run folder"
+        "none.safetensors: no such file; expected a run folder, a weights file or an exported .onnx file"
     )
     message = fail(ConfigError, "in", "--model", "m.onnx", "--classes", "rde", "--out", "out")
     assert message == "classes: the model does not know 'rde'; its classes are: blue, green, red"

@@ -4,7 +4,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from falconet.core.errors import ModelError
-from falconet.runtime import engines
+from falconet.runtime import session as sessions
 from falconet.runtime.engines import OnnxEngine
 from tests.runtime import tiny_model
 from tests.runtime.tiny_model import CELLS, NAMES, SIDE
@@ -59,17 +59,17 @@ def test_pixels_need_not_be_contiguous(model):
 def test_threads_reach_the_session(model):
     assert OnnxEngine(model, threads=3)._session.get_session_options().intra_op_num_threads == 3
     usual = OnnxEngine(model)._session.get_session_options().intra_op_num_threads
-    assert usual == engines.default_threads()
+    assert usual == sessions.default_threads()
 
 
 def test_default_threads_follow_the_cpus_of_the_process(monkeypatch):
-    monkeypatch.setattr(engines.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
-    assert engines.default_threads() == 2
-    monkeypatch.setattr(engines.os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
-    assert engines.default_threads() == engines.MOST_THREADS
-    monkeypatch.delattr(engines.os, "sched_getaffinity")
-    monkeypatch.setattr(engines.os, "cpu_count", lambda: None)
-    assert engines.default_threads() == 1
+    monkeypatch.setattr(sessions.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    assert sessions.default_threads() == 2
+    monkeypatch.setattr(sessions.os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    assert sessions.default_threads() == sessions.MOST_THREADS
+    monkeypatch.delattr(sessions.os, "sched_getaffinity")
+    monkeypatch.setattr(sessions.os, "cpu_count", lambda: None)
+    assert sessions.default_threads() == 1
 
 
 def error_of(path, **options) -> str:

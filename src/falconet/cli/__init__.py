@@ -53,11 +53,13 @@ def _register(called: str | None = None) -> None:
 
 def main() -> None:
     """Entry point: user errors print as one message and exit with 2, Ctrl-C exits with 130."""
+    words = sys.argv[1:]
     startup.begin()
+    opening = startup.open_early(words)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    _register(sys.argv[1] if len(sys.argv) > 1 else None)
+    _register(words[0] if words else None)
     try:
-        app()
+        app(obj=opening)
     except FalconetError as error:
         print(f"falconet: {error}", file=sys.stderr)
         sys.exit(2)

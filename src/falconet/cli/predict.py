@@ -31,6 +31,7 @@ TIMED_FRAMES = 10_000
 
 
 def predict(
+    context: typer.Context,
     sources: Annotated[
         list[str], typer.Argument(help="Pictures, videos, folders, globs ('*.jpg') or a camera's number.")
     ],
@@ -74,7 +75,7 @@ def predict(
     if model is None:
         raise ConfigError("predict needs a model: pass --model FILE.onnx, a file written by 'falconet export'")
     found = find_sources(sources, recursive=recursive)
-    engine = _open_engine(model, threads)
+    engine = _open_engine(model, threads, context.obj)
     wanted = {"score_threshold": score, "iou_threshold": iou, "max_detections": max_detections}
     given = {key: value for key, value in wanted.items() if value is not None}
     selection = Selection.model_validate(engine.manifest.selection.model_dump() | given)
@@ -97,28 +98,21 @@ def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def _open_engine(model: Path, threads: int | None) -> "Engine":
+def _open_engine(model: Path, threads: int | None, opening: object) -> "Engine":
     """ONNX Runtime for an exported file; torch, where it is installed, for a weights file or a run folder."""
-    if not model.is_dir() and model.suffix != ".safetensors":
+    from falconet.cli.truth import is_weights, open_engine
+
+    if isinstance(opening, startup.Opening) and opening.path == model:
         from falconet.runtime.engines import OnnxEngine
 
-        return OnnxEngine(model, threads=threads)
-    if not model.exists():
-        raise ModelError(f"{model}: no such file; expected a .onnx file, a weights file or a run folder")
-    if find_spec("torch") is None:
+        return OnnxEngine(model, session=opening.session())
+    if is_weights(model) and model.exists() and find_spec("torch") is None:
         raise ModelError(
             f"{model}: running weights needs torch, which is not installed; export them where it is, with "
             f"'falconet export {model} --to onnx --out FOLDER', and pass the .onnx file, or "
             "pip install 'falconet[train]'"
         )
-    import torch
-
-    from falconet.export.torch_engine import TorchEngine
-
-    if threads is not None:
-        torch.set_num_threads(threads)
-    engine: Engine = TorchEngine(model)
-    return engine
+    return open_engine(model, engine="auto", threads=threads)
 
 
 @contextmanager

@@ -1,32 +1,15 @@
 """Engines: what runs an exported model. Pixels in, boxes and scores out, the same for every architecture."""
 
-import os
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import onnxruntime
-from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 
 from falconet.core.errors import ModelError
 from falconet.core.manifest import MANIFEST_KEY, Manifest, read_manifest
 from falconet.core.types import Floats, Pixels
-
-MOST_THREADS = 4
-"""Light models gain little from more threads than this, and lose when other work wants the cores."""
-
-# ONNX Runtime's exceptions share no base class but Exception.
-_LOAD_ERRORS = (
-    onnxruntime_errors.EPFail,
-    onnxruntime_errors.Fail,
-    onnxruntime_errors.InvalidArgument,
-    onnxruntime_errors.InvalidGraph,
-    onnxruntime_errors.InvalidProtobuf,
-    onnxruntime_errors.NoModel,
-    onnxruntime_errors.NoSuchFile,
-    onnxruntime_errors.NotImplemented,
-    onnxruntime_errors.RuntimeException,
-)
+from falconet.runtime.session import default_threads, open_session
 
 
 class Engine(Protocol):
@@ -51,21 +34,13 @@ class Engine(Protocol):
         ...
 
 
-def default_threads() -> int:
-    """Threads for one model: the CPUs this process may use, at most `MOST_THREADS`."""
-    try:
-        usable = len(os.sched_getaffinity(0))
-    except AttributeError:  # Windows and macOS do not restrict a process to CPUs
-        usable = os.cpu_count() or 1
-    return max(1, min(usable, MOST_THREADS))
-
-
 class OnnxEngine:
     """An exported `.onnx` file in ONNX Runtime, on the CPU.
 
     Args:
         path: written by `falconet export --to onnx`.
         threads: for one picture or batch; None takes `default_threads()`.
+        session: the file, where it is open already (see `open_session`); `threads` is then the session's.
 
     Attributes:
         manifest: read from the file.
@@ -76,12 +51,18 @@ class OnnxEngine:
             whose inputs and outputs are not those of an exported detector.
     """
 
-    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        threads: int | None = None,
+        session: onnxruntime.InferenceSession | None = None,
+    ) -> None:
         if threads is not None and threads < 1:
             raise ModelError(f"threads must be 1 or more, but got {threads}")
         path = Path(path)
         _check_kind(path)
-        self._session = _open_session(path, threads or default_threads())
+        self._session = open_session(path, threads or default_threads()) if session is None else session
         text = self._session.get_modelmeta().custom_metadata_map.get(MANIFEST_KEY)
         self.manifest = read_manifest(text, str(path))
         _check_signature(self._session, self.manifest, path)
@@ -119,28 +100,6 @@ def _check_kind(path: Path) -> None:
         )
     if not path.is_file():
         raise ModelError(f"{path}: no such file; expected a model written by 'falconet export --to onnx'")
-
-
-def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = 3
-    # Workers spin between two layers, which keeps latency low, and rest as soon as a run is over, which
-    # leaves the cores to decoding and to other programs.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "1")
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    # Denormal activations cost tens of times more than zeros and mean nothing.
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except _LOAD_ERRORS as error:
-        reason = str(error).rpartition("failed:")[2].strip() or str(error)
-        raise ModelError(
-            f"{path}: is not a complete ONNX model ({reason}); "
-            "expected a file written by 'falconet export --to onnx': copy or export it again"
-        ) from error
 
 
 def _check_signature(session: onnxruntime.InferenceSession, manifest: Manifest, path: Path) -> None:
