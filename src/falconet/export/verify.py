@@ -172,10 +172,10 @@ def _milliseconds(one: Engine, other: Engine, prepared: Prepared, threads: int) 
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        first = measure(lambda: one(pixels), warm_up=5, calls=20).p50
+        first = measure(lambda: one(pixels), warm_up=3, calls=15).p50
     finally:
         torch.set_num_threads(before)
-    return first, measure(lambda: other(pixels), warm_up=5, calls=20).p50
+    return first, measure(lambda: other(pixels), warm_up=3, calls=15).p50
 
 
 def _sides(tally: _Tally, match: ClassMatch | None, times: tuple[float, float], threads: int) -> tuple[Side, Side]:

@@ -1,0 +1,205 @@
+"""`falconet eval`: the same figures for exported files and weights, the files it writes, its errors."""
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from falconet.cli import evaluate as command
+from falconet.cli import truth
+from falconet.core.errors import ConfigError, DataError, ModelError
+from falconet.eval.coco_ap import KEYS
+from tests.runtime import tiny_model
+from tests.runtime.tiny_model import picture, save
+
+app = typer.Typer()
+app.command()(command.evaluate)
+
+CELL = 32
+"""Pixels of a cell in the pictures, which have twice the input's size."""
+
+
+def box(row, column):
+    return [column * CELL, row * CELL, CELL, CELL]
+
+
+def annotations(folder, *, names=("red", "blue", "green"), extra=()):
+    """COCO annotations of two pictures; the classes come in another order than the model's."""
+    boxes = [("a.png", "red", box(0, 0)), ("a.png", "blue", box(1, 1)), ("b.png", "green", box(3, 3)), *extra]
+    files = ["a.png", "b.png", "c.png"]
+    content = {
+        "images": [{"id": 10 + n, "file_name": file, "width": 128, "height": 128} for n, file in enumerate(files)],
+        "categories": [{"id": n, "name": name} for n, name in enumerate(names, start=3)],
+        "annotations": [
+            {
+                "id": n,
+                "image_id": 10 + files.index(file),
+                "category_id": 3 + names.index(name),
+                "bbox": place,
+                "area": CELL * CELL,
+                "iscrowd": 0,
+            }
+            for n, (file, name, place) in enumerate(boxes, start=1)
+        ],
+    }
+    (folder / "truth.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    tiny_model.write(tmp_path / "m.onnx")
+    save(tmp_path / "in" / "a.png", picture((0, 0, "red"), (1, 1, "blue")))
+    save(tmp_path / "in" / "b.png", picture((3, 3, "green")))
+    save(tmp_path / "in" / "c.png", picture())
+    annotations(tmp_path)
+    return tmp_path
+
+
+def run(*arguments, model="m.onnx"):
+    arguments = [model, "--data", "truth.json", "--images", "in", *arguments]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout, result.stderr
+
+
+def fail(kind, *arguments):
+    result = CliRunner().invoke(app, list(arguments))
+    assert isinstance(result.exception, kind), result.exception
+    return str(result.exception)
+
+
+@pytest.mark.usefixtures("folder")
+def test_json_has_the_figures_as_fractions():
+    out, errors = run("--json")
+    figures = json.loads(out)
+    assert tuple(figures)[:12] == KEYS
+    assert (figures["AP"], figures["AP50"]) == (pytest.approx(1), pytest.approx(1))
+    assert figures["APl"] == -1
+    assert list(figures["per_class"]) == ["red", "blue", "green"]
+    assert figures["boxes"] == {"red": 1, "blue": 1, "green": 1}
+    assert (figures["images"], figures["model"], figures["data"]) == (3, "m.onnx", "truth.json")
+    assert figures["score_threshold"] == 0.05
+    note = "the classes of data set and model come in different orders; they are matched by name"
+    assert figures["notes"] == [note]
+    assert errors.splitlines() == [note]
+
+
+@pytest.mark.usefixtures("folder")
+def test_table_for_people():
+    lines = run()[0].splitlines()
+    assert lines[0].split() == ["AP", "100.0"]
+    assert lines[5].split() == ["APl", "–"]
+    assert lines[13].split() == ["class", "boxes", "AP", "AP50"]
+    assert lines[14].split() == ["red", "1", "100.0", "100.0"]
+
+
+def test_truth_that_is_not_found_lowers_the_figures(folder):
+    annotations(folder, extra=[("c.png", "red", box(2, 2))])
+    figures = json.loads(run("--json")[0])
+    assert figures["per_class"]["red"] == pytest.approx(51 / 101)
+    assert figures["AP"] == pytest.approx((2 + 51 / 101) / 3)
+
+
+def test_score_is_the_threshold_of_the_figures(folder):
+    save(folder / "in" / "a.png", picture((0, 0, "red"), (1, 1, "blue"), value=77))  # scores of 0.3
+    assert json.loads(run("--json", "--score", "0.25")[0])["per_class"]["red"] == pytest.approx(1)
+    assert json.loads(run("--json", "--score", "0.35")[0])["per_class"]["red"] == 0
+
+
+def test_files_of_out(folder):
+    out, _ = run("--out", "deep/result")
+    assert out.splitlines()[-1] == f"report: {Path('deep/result/report.html')}"
+    made = folder / "deep" / "result"
+    assert sorted(path.name for path in made.iterdir()) == ["detections.json", "metrics.json", "report.html"]
+    assert json.loads((made / "metrics.json").read_text(encoding="utf-8"))["AP50"] == pytest.approx(1)
+    found = json.loads((made / "detections.json").read_text(encoding="utf-8"))
+    assert [image["id"] for image in found["images"]] == [10, 11, 12]
+    assert [entry["name"] for entry in found["categories"]] == ["red", "blue", "green"]
+    assert found["annotations"][-1] == {
+        "id": 3,
+        "image_id": 11,
+        "category_id": 3,
+        "bbox": box(3, 3),
+        "area": CELL * CELL,
+        "iscrowd": 0,
+        "score": 1.0,
+    }
+    page = (made / "report.html").read_text(encoding="utf-8")
+    for shown in ("cells: m.onnx", "truth.json", "read and decode", "3, 1 of them without boxes", "matched by name"):
+        assert shown in page
+
+
+def test_report_shows_the_receipt_beside_the_model(folder):
+    from tests.eval.test_report import RECEIPT
+
+    (folder / "m.receipt.json").write_text(json.dumps(RECEIPT), encoding="utf-8")
+    run("--out", "result")
+    assert "abc123" in (folder / "result" / "report.html").read_text(encoding="utf-8")
+
+
+def test_what_is_left_out_is_said(folder):
+    (folder / "in" / "b.png").unlink()
+    out, errors = run("--json")
+    figures = json.loads(out)
+    assert figures["images"] == 2
+    assert figures["per_class"]["green"] == -1
+    assert any("b.png" in note for note in figures["notes"])
+    assert "b.png" in errors
+
+
+def test_class_mismatch_names_both_lists(folder):
+    annotations(folder, names=("red", "blue", "green", "pink"))
+    message = fail(DataError, "m.onnx", "--data", "truth.json", "--images", "in")
+    assert message.startswith("truth.json: its classes do not fit the model: pink not known to m.onnx")
+    assert "data set: red, blue, green, pink" in message
+    assert "model:    blue, green, red" in message
+
+
+@pytest.mark.usefixtures("folder")
+def test_errors_are_for_people():
+    message = fail(ModelError, "none.onnx", "--data", "truth.json")
+    assert message == "none.onnx: no such file; expected a run folder, a weights file or an exported .onnx file"
+    message = fail(ConfigError, "m.onnx")
+    assert message == (
+        "m.onnx: belongs to no training run, so there is no default data; add --data ANNOTATIONS --images FOLDER"
+    )
+    assert fail(ConfigError, "m.onnx", "--images", "in") == "--images needs --data ANNOTATIONS beside it"
+    assert fail(ConfigError, "m.onnx", "--split", "val") == "--split needs --data ANNOTATIONS beside it"
+    message = fail(ModelError, "m.onnx", "--engine", "torch", "--data", "truth.json")
+    assert message == (
+        "m.onnx: --engine torch does not run it; an exported file runs in onnxruntime: leave --engine out"
+    )
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_missing_extra_is_named(monkeypatch):
+    monkeypatch.setattr(truth, "find_spec", lambda name: None if name == "hotcoco" else object())
+    message = fail(ConfigError, "m.onnx", "--data", "truth.json")
+    assert message == (
+        "eval needs hotcoco, which the base install leaves out; install it with: pip install 'falconet[eval]'"
+    )
+
+
+def test_weights_and_run_folder(folder):
+    """A run folder brings its own data; weights with --data give the same figures as the folder's best weights."""
+    from falconet.core.config import write_yaml
+    from tests.export.models import write_weights
+
+    run_folder = folder / "run"
+    run_folder.mkdir()
+    write_weights(run_folder / "best.safetensors", classes=("red", "blue", "green"))
+    data = {"annotations": str(folder / "truth.json"), "images": str(folder / "in")}
+    tree = {"model": {"name": "nanodet-plus"}, "data": {"train": data, "val": data}}
+    (run_folder / "run.yaml").write_text(write_yaml(tree), encoding="utf-8")
+    history = [json.dumps({"epoch": epoch, "loss": 1.5 / epoch, "AP": 0.1}) for epoch in (1, 2)]
+    (run_folder / "metrics.jsonl").write_text("\n".join(history), encoding="utf-8")
+
+    by_hand = json.loads(run("--json", model="run/best.safetensors")[0])
+    result = CliRunner().invoke(app, ["run", "--json", "--out", "result"], catch_exceptions=False)
+    by_default = json.loads(result.stdout)
+    assert by_default["data"] == "validation data of run"
+    assert [by_default[key] for key in KEYS] == [by_hand[key] for key in KEYS]
+    assert "polyline" in (folder / "result" / "report.html").read_text(encoding="utf-8")

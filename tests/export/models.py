@@ -1,0 +1,38 @@
+"""A small model with weights that answer: random, but neither flat nor saturated."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from falconet.core.manifest import Preprocess, Selection
+from falconet.models import PRESETS, build
+from falconet.models.weights import Card, save_weights
+
+CLASSES = ("circle", "square", "triangle")
+
+
+def write_weights(path: Path, *, classes=CLASSES, seed=0, **preprocess) -> Path:
+    """Weights of the demo preset at 96 x 128."""
+    config = PRESETS["nanodet-plus-demo"]
+    config = config.model_copy(update={"input": Preprocess(height=96, width=128, **preprocess)})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        detector = build(config, len(classes))
+        for name, module in detector.named_modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.uniform_(-0.1, 0.1)
+                module.running_var.uniform_(0.8, 1.2)
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
+                if name.startswith("head.outputs"):
+                    module.bias.data[: len(classes)] = -2.0
+    card = Card(
+        model=config,
+        classes=classes,
+        selection=Selection(score_threshold=0.4),
+        source="drawn at random",
+        licence="CC0-1.0",
+    )
+    save_weights(path, detector, card)
+    return path
