@@ -122,7 +122,7 @@ def check_fit(
 
 
 def _convert_key(name: str, key: str, model: _Model, counts: list[int]) -> str | None:
-    key = re.sub(r"^(module|model|backbone|backbone\.model)\.", "", key)
+    key = re.sub(r"^(?:(?:module|model|backbone)\.)+", "", key)
     if name == "shufflenet-v2":
         found = shufflenet_v2_key(key)
         if found is not None:

@@ -60,6 +60,12 @@ CASES = {
 }
 """Golden case -> our classifier, and which of our modules is the upstream's."""
 
+LARGE = {"timm_darknet53", "timm_cspresnet50", "ppyoloe_plus_l"}
+
+
+def marked(names):
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name in LARGE)) for name in names]
+
 
 def configuration(case: str) -> ClassifierConfig:
     config = CLASSIFIERS[CASES[case][0]]
@@ -69,7 +75,7 @@ def configuration(case: str) -> ClassifierConfig:
     return config
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(scope="module", params=marked(CASES))
 def loaded(request) -> tuple[Case, Classifier, dict[str, str]]:
     case = Case(request.param)
     config = configuration(request.param)
@@ -117,7 +123,7 @@ PP_YOLOE = {
 }
 
 
-@pytest.mark.parametrize("name", PP_YOLOE)
+@pytest.mark.parametrize("name", marked(PP_YOLOE))
 def test_backbone_of_ppyoloe(name):
     case = Case(name)
     backbone = PP_YOLOE[name].build().eval()

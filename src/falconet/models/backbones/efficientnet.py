@@ -4,7 +4,7 @@ Apache-2.0).
 
 Width, depth and resolution grow together ("compound scaling"). Lite leaves squeeze-excite out, uses ReLU6, and
 scales neither the stem nor the last convolution nor the depth of the first and last stage. The norms' eps is
-1e-5 as in torchvision and timm, 1e-3 in Lite as in the original.
+1e-5 as in torchvision and timm, 1e-3 in Lite as in the original (timm's own Lite weights: 1e-5).
 """
 
 import math
@@ -125,6 +125,7 @@ class EfficientNetLiteConfig(Config):
         default=0.2, ge=0, lt=1, description="share of samples that skip a block in training; grows from 0 to this"
     )
     with_last_conv: bool = Field(default=False, description="a 1x1 convolution to 1280 channels after stage 6")
+    norm_eps: float = Field(default=LITE_NORM_EPS, gt=0, le=0.1, description="of the norms; timm's weights need 1e-5")
 
     @model_validator(mode="after")
     def _stages_exist(self) -> "EfficientNetLiteConfig":
@@ -141,6 +142,7 @@ class EfficientNetLiteConfig(Config):
             activation=self.activation,
             drop_connect=self.drop_connect,
             with_last_conv=self.with_last_conv,
+            norm_eps=self.norm_eps,
         )
 
 
@@ -178,6 +180,7 @@ def efficientnet_lite(
     activation: Activation = "relu6",
     drop_connect: float = 0.2,
     with_last_conv: bool = False,
+    norm_eps: float = LITE_NORM_EPS,
 ) -> StagedBackbone:
     """EfficientNet-Lite without its classifier; the arguments are described at `EfficientNetLiteConfig`."""
     rows = [
@@ -195,7 +198,7 @@ def efficientnet_lite(
         activation=activation,
         drop_connect=drop_connect,
         squeeze_excite=False,
-        eps=LITE_NORM_EPS,
+        eps=norm_eps,
     )
 
 

@@ -1,7 +1,7 @@
 """MobileNetV3: Howard et al., "Searching for MobileNetV3", ICCV 2019 (arXiv:1905.02244), tables 1 and 2.
 
-A stage is a run of blocks of the same size and number of channels. Numbers (also the norms' eps of 0.001) as in
-torchvision. Own difference: the norms' momentum is torch's usual 0.1 instead of 0.01.
+A stage is a run of blocks of the same size and number of channels. Numbers as in torchvision, also the norms' eps of
+0.001; timm's weights were trained with 0.00001. Own difference: the norms' momentum is torch's usual 0.1, not 0.01.
 """
 
 from collections.abc import Sequence
@@ -87,6 +87,7 @@ class MobileNetV3Config(Config):
         description="stages that are returned; null: 2, 4, 5 of large, 1, 3, 4 of small: strides 8, 16, 32",
     )
     with_last_conv: bool = Field(default=False, description="a 1x1 convolution to 6 times the channels at the end")
+    norm_eps: float = Field(default=NORM_EPS, gt=0, le=0.1, description="of the norms; timm's weights need 1e-5")
 
     @model_validator(mode="after")
     def _stages_exist(self) -> "MobileNetV3Config":
@@ -100,12 +101,21 @@ class MobileNetV3Config(Config):
     def build(self) -> StagedBackbone:
         """The backbone, with fresh weights."""
         return mobilenet_v3(
-            variant=self.variant, width=self.width, out_stages=self.stages(), with_last_conv=self.with_last_conv
+            variant=self.variant,
+            width=self.width,
+            out_stages=self.stages(),
+            with_last_conv=self.with_last_conv,
+            norm_eps=self.norm_eps,
         )
 
 
 def mobilenet_v3(
-    *, variant: Variant = "large", width: float = 1.0, out_stages: Sequence[int], with_last_conv: bool = False
+    *,
+    variant: Variant = "large",
+    width: float = 1.0,
+    out_stages: Sequence[int],
+    with_last_conv: bool = False,
+    norm_eps: float = NORM_EPS,
 ) -> StagedBackbone:
     """MobileNetV3 without its classifier; the arguments are described at `MobileNetV3Config`."""
     in_channels = stem_channels = make_divisible(STEM_CHANNELS * width)
@@ -113,13 +123,13 @@ def mobilenet_v3(
     for rows in STAGES[variant]:
         stage = nn.Sequential()
         for row in rows:
-            stage.append(_block(in_channels, row, width))
+            stage.append(_block(in_channels, row, width, norm_eps))
             in_channels = make_divisible(row.channels * width)
         stages.append(stage)
         channels.append(in_channels)
-    last_conv = ConvNormAct(in_channels, 6 * in_channels, activation="hard-swish", eps=NORM_EPS)
+    last_conv = ConvNormAct(in_channels, 6 * in_channels, activation="hard-swish", eps=norm_eps)
     return StagedBackbone(
-        ConvNormAct(3, stem_channels, 3, stride=2, activation="hard-swish", eps=NORM_EPS),
+        ConvNormAct(3, stem_channels, 3, stride=2, activation="hard-swish", eps=norm_eps),
         stages,
         channels=channels,
         strides=STRIDES[variant],
@@ -128,7 +138,7 @@ def mobilenet_v3(
     )
 
 
-def _block(in_channels: int, row: Row, width: float) -> InvertedResidual:
+def _block(in_channels: int, row: Row, width: float, norm_eps: float) -> InvertedResidual:
     hidden = make_divisible(row.hidden_channels * width)
     squeeze = SqueezeExcite(hidden, make_divisible(hidden / 4), gate="hard-sigmoid") if row.squeeze_excite else None
     return InvertedResidual(
@@ -139,5 +149,5 @@ def _block(in_channels: int, row: Row, width: float) -> InvertedResidual:
         stride=row.stride,
         activation=row.activation,
         squeeze_excite=squeeze,
-        eps=NORM_EPS,
+        eps=norm_eps,
     )

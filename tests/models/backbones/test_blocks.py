@@ -1,0 +1,209 @@
+"""Shared blocks against their definitions, and configurations against what they refuse."""
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from falconet.models.backbones import (
+    BACKBONES,
+    CSPResNetConfig,
+    EfficientNetConfig,
+    GhostNetConfig,
+    MobileNetV2Config,
+    MobileNetV3Config,
+    ShuffleNetV2Config,
+)
+from falconet.models.backbones.blocks import (
+    DropPath,
+    EffectiveSqueezeExcite,
+    GhostModule,
+    InvertedResidual,
+    RepVGGBlock,
+    SqueezeExcite,
+    last_stages,
+    make_divisible,
+)
+from falconet.models.layers import SeparableConv
+from tests.models.backbones.test_contract import randomise_norms
+
+
+@pytest.mark.parametrize(
+    ("value", "divisor", "expected"),
+    [
+        (32, 8, 32),
+        (12, 8, 16),
+        (11, 8, 16),
+        (8.7, 8, 8),
+        (1, 8, 8),
+        (22.4, 8, 24),
+        (17.7, 8, 16),
+        (18, 8, 24),
+        (18, 4, 20),
+    ],
+)
+def test_make_divisible(value, divisor, expected):
+    assert make_divisible(value, divisor) == expected
+    assert expected >= 0.9 * value
+
+
+def test_last_stages():
+    assert last_stages((2, 4, 4, 8, 8, 16, 16, 32, 32, 32)) == (4, 6, 9)
+    assert last_stages((2, 4)) == ()
+    assert last_stages((4, 16, 32, 32)) == (1, 3)
+
+
+def test_drop_path():
+    torch.manual_seed(0)
+    drop = DropPath(0.25)
+    ones = torch.ones(4000, 2, 1, 1)
+    dropped = drop(ones)
+    assert set(dropped.unique().tolist()) == {0.0, torch.tensor(1 / 0.75).item()}
+    assert torch.equal(dropped[:, 0], dropped[:, 1])  # whole samples
+    assert float((dropped == 0).float().mean()) == pytest.approx(0.25, abs=0.03)
+    assert drop.eval()(ones) is ones
+    assert drop.train()(ones[:0]).shape == (0, 2, 1, 1)
+
+
+def test_squeeze_excite_by_hand():
+    block = SqueezeExcite(2, 1, gate="hard-sigmoid")
+    with torch.no_grad():
+        block.reduce.weight.copy_(torch.tensor([1.0, -1.0]).reshape(1, 2, 1, 1))
+        block.reduce.bias.fill_(0.5)
+        block.expand.weight.copy_(torch.tensor([1.0, -2.0]).reshape(2, 1, 1, 1))
+        block.expand.bias.copy_(torch.tensor([0.0, 1.0]))
+        features = torch.tensor([[[[1.0, 3.0]], [[0.0, 1.0]]]])
+        # means 2 and 0.5; hidden relu(2 - 0.5 + 0.5) = 2; gates 2 / 6 + 0.5 and (1 - 4) / 6 + 0.5
+        torch.testing.assert_close(block(features), features * torch.tensor([5 / 6, 0.0]).reshape(1, 2, 1, 1))
+
+
+def test_effective_squeeze_excite_by_hand():
+    block = EffectiveSqueezeExcite(1)
+    with torch.no_grad():
+        block.excite.weight.fill_(3.0)
+        block.excite.bias.fill_(-3.0)
+        features = torch.tensor([[[[0.5, 1.5]]]])
+        torch.testing.assert_close(block(features), features * 0.5)
+
+
+@pytest.mark.parametrize("ratio", [2, 3, 4])
+@pytest.mark.parametrize("kernel_size", [1, 3, 5])
+def test_ghost_module_of_any_ratio(ratio, kernel_size):
+    module = GhostModule(6, 13, ratio=ratio, kernel_size=kernel_size).eval()
+    features = torch.rand(2, 6, 7, 9)
+    output = module(features)
+    primary = module.primary(features)
+    assert primary.shape[1] == -(-13 // ratio)
+    assert output.shape == (2, 13, 7, 9)
+    torch.testing.assert_close(output[:, : primary.shape[1]], primary)
+    assert module.cheap.conv.weight.shape[1:] == (1, kernel_size, kernel_size)
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+@pytest.mark.parametrize("activation", ["silu", "none"])
+def test_repvgg_block_is_one_convolution(alpha, activation):
+    torch.manual_seed(0)
+    block = RepVGGBlock(6, 6, activation=activation, alpha=alpha)
+    randomise_norms(block)
+    if alpha:
+        nn.init.constant_(block.alpha, -0.7)
+    block.eval()
+    fused = block.fused()
+    assert isinstance(fused if activation == "none" else fused[0], nn.Conv2d)
+    assert sum(p.numel() for p in fused.parameters()) == 6 * 6 * 9 + 6
+    features = torch.randn(2, 6, 9, 11)
+    with torch.no_grad():
+        assert float((block(features) - fused(features)).abs().max()) < 1e-5
+
+
+def test_repvgg_alpha_multiplies_the_small_branch():
+    block = RepVGGBlock(3, 3, activation="none", alpha=True).eval()
+    features = torch.randn(1, 3, 4, 4)
+    with torch.no_grad():
+        block.alpha.zero_()
+        torch.testing.assert_close(block(features), block.wide(features))
+        block.alpha.fill_(2)
+        torch.testing.assert_close(block(features), block.wide(features) + 2 * block.point(features))
+
+
+def test_inverted_residual_adds_its_input_where_shapes_agree():
+    block = InvertedResidual(4, 4, hidden_channels=8).eval()
+    features = torch.rand(1, 4, 6, 6)
+    with torch.no_grad():
+        nn.init.zeros_(block.project.norm.weight)
+        torch.testing.assert_close(block(features), features)
+    assert not InvertedResidual(4, 4, hidden_channels=8, stride=2).adds_input
+    assert not InvertedResidual(4, 6, hidden_channels=8).adds_input
+    assert isinstance(InvertedResidual(4, 6, hidden_channels=4).expand, nn.Identity)
+
+
+def test_separable_convolution_without_the_middle_activation():
+    pair = SeparableConv(4, 4, 3, middle_activation="none").eval()
+    features = torch.randn(1, 4, 5, 5)
+    middle = pair.depthwise(features).detach()
+    assert float(middle.min()) < 0
+    torch.testing.assert_close(pair(features), pair.pointwise(middle))
+
+
+@pytest.mark.parametrize("fusion", ["first", "last", "full"])
+@pytest.mark.parametrize("variant", ["s", "50"])
+def test_fusions_of_cspresnet(fusion, variant):
+    backbone = CSPResNetConfig(variant=variant, width=0.125, fusion=fusion, out_stages=(0, 1, 2, 3)).build().eval()
+    with torch.no_grad():
+        outputs = backbone(torch.rand(1, 3, 64, 96))
+    assert [tuple(o.shape[1:]) for o in outputs] == [(16, 16, 24), (32, 8, 12), (64, 4, 6), (128, 2, 3)]
+    stage = backbone.stages[1]
+    assert isinstance(stage.block_transition, nn.Identity) == (fusion == "first")
+    assert isinstance(stage.transition, nn.Identity) == (fusion == "last")
+
+
+def test_drop_connect_grows_with_depth():
+    rates = [
+        block.drop_path.rate
+        for stage in EfficientNetConfig(drop_connect=0.32).build().stages
+        for block in stage
+        if isinstance(block.drop_path, DropPath)
+    ]
+    assert rates == sorted(rates)
+    assert rates[0] == pytest.approx(0.02 * 2)  # block 2 of 16 is the first that adds its input
+    assert rates[-1] == pytest.approx(0.02 * 14)
+
+
+def test_a_table_of_inverted_residuals():
+    rows = ((1, 8, 1, 2), (4, 16, 2, 2), (4, 24, 1, 2), (4, 40, 1, 2))
+    backbone = MobileNetV2Config(rows=rows).build()
+    assert backbone.strides == (8, 16, 32)
+    assert backbone.channels == (16, 24, 40)
+    assert [len(stage) for stage in backbone.stages] == [1, 2, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: GhostNetConfig(out_stages=(6, 4)), "stages must ascend, each at most once, as in [4, 6]"),
+        (lambda: GhostNetConfig(out_stages=(4, 12)), "Input should be 0, 1, 2, 3, 4, 5, 6, 7, 8 or 9"),
+        (lambda: MobileNetV2Config(out_stages=(7,)), "there is no stage 7: the stages are 0, 1, 2, 3, 4, 5, 6"),
+        (
+            lambda: MobileNetV3Config(variant="small", out_stages=(5,)),
+            "there is no stage 5: the stages are 0, 1, 2, 3, 4",
+        ),
+        (
+            lambda: MobileNetV2Config(out_stages=(2, 4), with_last_conv=True),
+            "with_last_conv needs the last stage, 6, among out_stages",
+        ),
+        (lambda: MobileNetV2Config(rows=((6, 24, 1, 1),)), "no row has stride 8, 16 or 32"),
+        (lambda: CSPResNetConfig(variant="50", alpha=True), "alpha belongs to RepVGG convolutions"),
+        (lambda: CSPResNetConfig(stem="pooled"), "variant s has no pooled stem: only variant 50 has the pooled one"),
+        (lambda: ShuffleNetV2Config(width=0.7), "Input should be 0.5, 1.0, 1.5 or 2.0"),
+    ],
+)
+def test_what_does_not_exist_is_named(build, message):
+    with pytest.raises(ValidationError) as error:
+        build()
+    assert message in str(error.value)
+
+
+def test_every_backbone_refuses_unknown_keys():
+    for config in BACKBONES.values():
+        with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+            config(widht=1.0)

@@ -1,0 +1,114 @@
+"""Classifiers by name: parameters as published, structure of the heads, fusing."""
+
+import pytest
+import torch
+from torch import nn
+
+from falconet.models import CLASSIFIERS
+from falconet.models.backbones import BACKBONES, LCNetConfig, MobileNetV4Config
+from falconet.models.classifier import Classifier, ClassifierConfig
+from falconet.models.reparam import fuse
+from tests.models.backbones.test_contract import randomise_norms
+
+PARAMETERS = {
+    "shufflenet-v2-0.5": 1_366_792,
+    "shufflenet-v2-1.0": 2_278_604,
+    "shufflenet-v2-1.5": 3_503_624,
+    "shufflenet-v2-2.0": 7_393_996,
+    "ghostnet-0.5": 2_587_292,
+    "ghostnet-1.0": 5_182_508,
+    "mobilenet-v2-1.0": 3_504_872,
+    "mobilenet-v3-large": 5_483_032,
+    "mobilenet-v3-small": 2_542_856,
+    "mnasnet-0.5": 2_218_512,
+    "mnasnet-0.75": 3_170_208,
+    "mnasnet-1.0": 4_383_312,
+    "mnasnet-1.3": 6_282_256,
+    "efficientnet-b0": 5_288_548,
+    "efficientnet-b1": 7_794_184,
+    "efficientnet-b2": 9_109_994,
+    "efficientnet-b3": 12_233_232,
+    "efficientnet-b4": 19_341_616,
+    "cspresnet-50": 21_616_168,
+    "darknet53": 41_609_928,
+}
+"""As torchvision, timm and the original repositories state them for 1000 classes."""
+
+MILLIONS = {
+    "ghostnet-1.3": 7.4,
+    "mobilenet-v4-conv-s": 3.8,
+    "efficientnet-lite0": 4.7,
+    "efficientnet-lite1": 5.4,
+    "efficientnet-lite2": 6.1,
+    "efficientnet-lite3": 8.2,
+    "efficientnet-lite4": 13.0,
+    "lcnet-0.25": 1.5,
+    "lcnet-0.35": 1.6,
+    "lcnet-0.5": 1.9,
+    "lcnet-0.75": 2.4,
+    "lcnet-1.0": 3.0,
+    "lcnet-1.5": 4.5,
+    "lcnet-2.0": 6.5,
+    "lcnet-2.5": 9.0,
+}
+"""As the papers round them."""
+
+
+def count(name):
+    with torch.device("meta"):
+        return sum(p.numel() for p in CLASSIFIERS[name].build(1000).parameters())
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameters(name):
+    assert count(name) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", MILLIONS)
+def test_parameters_in_millions(name):
+    assert count(name) / 1e6 == pytest.approx(MILLIONS[name], abs=0.06)
+
+
+def test_every_family_is_a_classifier():
+    assert {config.backbone.name for config in CLASSIFIERS.values()} == set(BACKBONES)
+    for config in CLASSIFIERS.values():
+        assert ClassifierConfig.model_validate(config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize(
+    ("backbone", "options"),
+    [
+        (LCNetConfig(width=0.25), {}),
+        (LCNetConfig(width=0.25), {"hidden_channels": 20, "activation": "hard-swish", "dropout": 0.5}),
+        (MobileNetV4Config(width=0.25), {"hidden_channels": 20, "hidden_norm": True}),
+    ],
+)
+def test_fusing_changes_nothing(backbone, options):
+    torch.manual_seed(0)
+    classifier = Classifier(backbone.build(), 7, **options)
+    randomise_norms(classifier)
+    classifier.eval()
+    fused = fuse(classifier)
+    assert not any(isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d) for part in fused.modules())
+    images = torch.rand(3, 3, 64, 96)
+    with torch.no_grad():
+        before, after = classifier(images), fused(images)
+    assert before.shape == (3, 7)
+    assert float((before - after).abs().max()) < 1e-5
+
+
+def test_a_classifier_learns():
+    torch.manual_seed(0)
+    classifier = ClassifierConfig(backbone=LCNetConfig(width=0.25)).build(2)
+    images = torch.zeros(8, 3, 32, 32)
+    images[::2, 0] = 1.0
+    labels = torch.tensor([0, 1] * 4)
+    optimizer = torch.optim.SGD(classifier.parameters(), lr=0.1, momentum=0.9)
+    losses = []
+    for _ in range(12):
+        loss = nn.functional.cross_entropy(classifier(images + 0.1 * torch.rand_like(images)), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.1 * losses[0]

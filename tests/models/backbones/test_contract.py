@@ -1,0 +1,142 @@
+"""What holds for every backbone; a new one joins by being in `BACKBONES`."""
+
+import pytest
+import torch
+from torch import nn
+
+from falconet.core.manifest import Preprocess
+from falconet.models.backbones import BACKBONES
+from falconet.models.deployable import Deployable
+from falconet.models.nanodet_plus import GhostPANConfig, NanoDetPlusConfig, NanoDetPlusHeadConfig
+from falconet.models.reparam import fuse
+from falconet.train.batch import Targets
+from falconet.train.criteria import build_criterion
+
+SMALL = {"shufflenet-v2": {"width": 0.5}} | {
+    name: {"width": 0.25}
+    for name, config in BACKBONES.items()
+    if "width" in config.model_fields and "shuffle" not in name
+}
+SIZES = [(64, 64), (96, 160)]
+
+
+def small(name):
+    """The family's configuration with few channels."""
+    return BACKBONES[name](**SMALL[name])
+
+
+def detector_config(name):
+    return NanoDetPlusConfig(
+        input=Preprocess(height=64, width=96),
+        backbone=small(name),
+        neck=GhostPANConfig(channels=32, kernel_size=3),
+        head=NanoDetPlusHeadConfig(channels=32, kernel_size=3, stacked_convs=1),
+    )
+
+
+def randomise_norms(module):
+    """Statistics and affine parameters as training leaves them: none of them 0 or 1."""
+    generator = torch.Generator().manual_seed(1)
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.running_mean.normal_(0, 0.2, generator=generator)
+            part.running_var.uniform_(0.5, 1.5, generator=generator)
+            nn.init.uniform_(part.weight, 0.5, 1.5, generator=generator)
+            nn.init.normal_(part.bias, 0, 0.1, generator=generator)
+
+
+@pytest.fixture(params=BACKBONES)
+def name(request):
+    torch.manual_seed(0)
+    return request.param
+
+
+def test_name_and_defaults(name):
+    config = BACKBONES[name]()
+    assert config.name == name
+    assert config.build().strides == (8, 16, 32)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_states_what_it_returns(name, size):
+    backbone = small(name).build().eval()
+    with torch.no_grad():
+        outputs = backbone(torch.rand(2, 3, *size))
+    assert [tuple(output.shape) for output in outputs] == [
+        (2, channels, size[0] // stride, size[1] // stride)
+        for channels, stride in zip(backbone.channels, backbone.strides, strict=True)
+    ]
+
+
+def test_a_side_that_no_stride_divides(name):
+    backbone = small(name).build().eval()
+    with torch.no_grad():
+        outputs = backbone(torch.rand(1, 3, 70, 101))
+    for output, stride in zip(outputs, backbone.strides, strict=True):
+        assert output.shape[2:] == (-(-70 // stride), -(-101 // stride))
+
+
+def test_stages_after_the_last_are_not_built(name):
+    config = small(name)
+    whole = config.build()
+    first = config.model_copy(update={"out_stages": (whole.out_stages[0],)}).build()
+    assert first.channels == whole.channels[:1]
+    assert first.strides == whole.strides[:1]
+    kept = first.state_dict()
+    assert len(kept) < len(whole.state_dict())
+    first.load_state_dict({key: whole.state_dict()[key] for key in kept})
+    images = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(first.eval()(images)[0], whole.eval()(images)[0])
+
+
+def test_channels_last_changes_nothing(name):
+    backbone = small(name).build().eval()
+    images = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        plain = backbone(images)
+        last = backbone.to(memory_format=torch.channels_last)(images.to(memory_format=torch.channels_last))
+    for one, other in zip(plain, last, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * float(one.abs().max()))
+
+
+def test_trains_one_step_in_a_detector(name):
+    config = detector_config(name)
+    detector = config.build(3)
+    criterion = build_criterion(config, detector, num_classes=3, auxiliary="keep", detach_epoch=1)
+    boxes = torch.tensor([[[8.0, 8, 50, 40], [40, 20, 90, 60]], [[20, 10, 70, 60], [0, 0, 0, 0]]])
+    targets = Targets(boxes, torch.tensor([[0, 2], [1, 0]]), torch.tensor([[True, True], [True, False]]))
+    before = {key: value.clone() for key, value in detector.backbone.named_parameters()}
+    optimizer = torch.optim.SGD(detector.parameters(), lr=0.1)
+    losses = criterion(detector.trace(torch.rand(2, 3, 64, 96)), targets, 0)
+    sum(losses.values()).backward()
+    for key, parameter in detector.backbone.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.isfinite().all(), key
+    optimizer.step()
+    assert any(not torch.equal(value, before[key]) for key, value in detector.backbone.named_parameters())
+
+
+def test_fusing_changes_nothing(name):
+    backbone = small(name).build()
+    randomise_norms(backbone)
+    backbone.eval()
+    fused = fuse(backbone)
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in fused.modules())
+    images = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        for before, after in zip(backbone(images), fused(images), strict=True):
+            assert float((before - after).abs().max()) < 1e-5 * max(1.0, float(before.abs().max()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(320, 320), (192, 320)])
+def test_traces_for_export(name, size):
+    config = detector_config(name).model_copy(update={"input": Preprocess(height=size[0], width=size[1])})
+    deployable = Deployable(fuse(config.build(3)), config.input).eval()
+    pixels = torch.randint(0, 256, (1, *size, 3), dtype=torch.uint8)
+    program = torch.export.export(deployable, (pixels,), strict=False)
+    with torch.no_grad():
+        expected, got = deployable(pixels), program.module()(pixels)
+    for one, other in zip(expected, got, strict=True):
+        torch.testing.assert_close(one, other)
