@@ -162,6 +162,17 @@ def test_labels_and_boxes_of_padding_do_not_matter():
     assert {name: term.item() for name, term in terms.items()} == {name: term.item() for name, term in same.items()}
 
 
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+@pytest.mark.parametrize("targets", [TARGETS, EMPTY], ids=["boxes", "no boxes"])
+def test_a_broken_network_is_seen_in_the_loss(broken, targets):
+    """The loop stops on a loss that is not finite; the criterion must neither fail before nor hide it."""
+    detector, criterion = _setup()
+    trace = detector.trace(_images())
+    logits, code = torch.full_like(trace.raw.logits, broken), torch.full_like(trace.raw.box_code, broken)
+    terms = criterion(trace._replace(raw=Raw(logits, code, None, trace.raw.priors)), targets, 10)
+    assert not _total(terms).isfinite()
+
+
 def test_free_predictions_learn_the_truth():
     """Without a network in between, descent on the terms ends with a good box of the right class for each."""
     priors = make_priors((SIZE, SIZE), (8, 16, 32), offset=0.0)

@@ -149,5 +149,4 @@ def quality_focal_loss(
     if background is None:
         background = background_focal(logits)
     loss, slope = background.loss.flatten(), background.slope.flatten(0, -2)
-    loss = _QualityFocalLoss.apply(logits, rows, labels, quality, loss, slope)
-    return loss
+    return _QualityFocalLoss.apply(logits, rows, labels, quality, loss, slope)
