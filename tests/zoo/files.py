@@ -106,3 +106,39 @@ def onnx_model() -> bytes:
     graph = helper.make_graph(nodes, "g", values[:1], values[1:], constants)
     model: onnx.ModelProto = helper.make_model(graph)
     return model.SerializeToString()
+
+
+def nanodet_pair(num_classes: int = 3, *, strides: tuple[int, ...] = (8, 16, 32), seed: int = 0) -> tuple[bytes, bytes]:
+    """A tiny network with NanoDet's output end, as an ncnn pair: a few strided convolutions, then one per level."""
+    rng = np.random.default_rng(seed)
+    outputs, lines, parts = num_classes + 32, ["Input data 0 1 data"], []
+
+    def convolution(name: str, source: str, channels: tuple[int, int], kernel: int, *, stride: int) -> None:
+        inputs, count = channels
+        size = inputs * count * kernel * kernel
+        options = f"0={count} 1={kernel} 3={stride} 4={kernel // 2} 5=1 6={size}"
+        activation = " 9=2 -23310=1,1.000000e-01" if kernel > 1 else ""
+        lines.append(f"Convolution {name} 1 1 {source} {name} {options}{activation}")
+        parts.append(flagged(rng.normal(size=size) / np.sqrt(size / count), half=True))
+        parts.append(rng.normal(size=count).astype("<f4").tobytes())
+
+    convolution("d2", "data", (3, 8), 3, stride=2)
+    convolution("d4", "d2", (8, 8), 3, stride=2)
+    source, joined = "d4", []
+    for stride in strides:
+        name = f"d{stride}"
+        convolution(name, source, (8, 8), 3, stride=2)
+        # A second copy of the last level would be an output of its own.
+        copies = [f"{name}a"] if stride == strides[-1] else [f"{name}a", f"{name}b"]
+        lines.append(f"Split split{stride} 1 {len(copies)} {name} {' '.join(copies)}")
+        convolution(f"o{stride}", f"{name}a", (8, outputs), 1, stride=1)
+        lines.append(f"Slice s{stride} 1 2 o{stride} c{stride} b{stride} -23300=2,{num_classes},-233")
+        lines.append(f"Sigmoid g{stride} 1 1 c{stride} p{stride}")
+        lines.append(f"Concat j{stride} 2 1 p{stride} b{stride} j{stride}")
+        lines.append(f"Reshape f{stride} 1 1 j{stride} f{stride} 0=-1 1={outputs}")
+        joined.append(f"f{stride}")
+        source = f"{name}b"
+    lines.append(f"Concat all {len(joined)} 1 {' '.join(joined)} all 0=1")
+    lines.append("Permute turn 1 1 all output 0=1")
+    text = "\n".join(["7767517", f"{len(lines)} {len(lines)}", *lines]) + "\n"
+    return text.encode(), b"".join(parts)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from falconet.core.errors import ModelError
 from falconet.models.detector import Detector
 from falconet.models.weights import Card, save_weights
 from falconet.zoo.parity import Parity
@@ -35,7 +36,11 @@ class Imported:
     parity: Parity | None = None
 
     def save(self, path: Path) -> None:
-        """Write the weights file. Raises ModelError as `save_weights` does."""
+        """Write the weights file; its folder is created. Raises ModelError as `save_weights` does."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ModelError(f"{path.parent}: cannot be created: {error.strerror}") from error
         save_weights(path, self.detector, self.card, extra=self.extra)
 
     def report(self) -> list[str]:
