@@ -100,18 +100,20 @@ def _words(text: str) -> list[str]:
 
 def _open_engine(model: Path, threads: int | None, opening: object) -> "Engine":
     """ONNX Runtime for an exported file; torch, where it is installed, for a weights file or a run folder."""
-    from falconet.cli.truth import is_weights, open_engine
-
-    if isinstance(opening, startup.Opening) and opening.path == model:
+    if not model.is_dir() and model.suffix != ".safetensors":
         from falconet.runtime.engines import OnnxEngine
 
-        return OnnxEngine(model, session=opening.session())
-    if is_weights(model) and model.exists() and find_spec("torch") is None:
+        if isinstance(opening, startup.Opening) and opening.path == model:
+            return OnnxEngine(model, session=opening.session())
+        return OnnxEngine(model, threads=threads)
+    if model.exists() and find_spec("torch") is None:
         raise ModelError(
             f"{model}: running weights needs torch, which is not installed; export them where it is, with "
             f"'falconet export {model} --to onnx --out FOLDER', and pass the .onnx file, or "
             "pip install 'falconet[train]'"
         )
+    from falconet.cli.truth import open_engine
+
     return open_engine(model, engine="auto", threads=threads)
 
 

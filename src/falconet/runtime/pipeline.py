@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from time import perf_counter
 from typing import NamedTuple, TypeVar
 
@@ -24,8 +23,7 @@ class Milliseconds(NamedTuple):
     select: float
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Result:
+class Result(NamedTuple):
     """A frame with what was found in it; boxes are in pixels of the picture at full size."""
 
     frame: Frame

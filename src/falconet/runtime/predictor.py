@@ -62,9 +62,9 @@ class Predictor:
     def predict(self, source: Source | Sequence[Source], *, batch: int = 8) -> Detections | list[Detections]:
         """The detections of one picture, or of each picture of a list.
 
-        A path is decoded no larger than the network needs (a JPEG at a reduced scale), so that its boxes may
-        differ in the last digits from those of the same picture given as an array; both are in pixels of the
-        full picture. Grey, float or BGRA arrays are not guessed at: see Raises.
+        A path is decoded no larger than the network needs (a large JPEG at a reduced scale), so that its boxes
+        may differ a little from those of the same picture given as an array; both are in pixels of the full
+        picture. Grey, float or BGRA arrays are not guessed at: see Raises.
 
         Args:
             source: a path, an array uint8 [H, W, 3] in blue, green, red order, or a list of these.

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -18,8 +19,7 @@ VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".m
 """Endings of video files, in small letters."""
 
 
-@dataclass(frozen=True, slots=True)
-class PictureFile:
+class PictureFile(NamedTuple):
     """A picture; `name` is unique among the sources of a run: its path below the folder given, no ending."""
 
     path: Path
@@ -29,8 +29,7 @@ class PictureFile:
         return str(self.path)
 
 
-@dataclass(frozen=True, slots=True)
-class VideoFile:
+class VideoFile(NamedTuple):
     """A video; `name` as in `PictureFile`."""
 
     path: Path
@@ -40,8 +39,7 @@ class VideoFile:
         return str(self.path)
 
 
-@dataclass(frozen=True, slots=True)
-class Camera:
+class Camera(NamedTuple):
     """A camera by its number in the operating system, 0 for the first."""
 
     number: int
@@ -73,8 +71,7 @@ class Frame:
     rate: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
+class Broken(NamedTuple):
     """A source that could not be read, with the error that says why."""
 
     source: MediaSource
