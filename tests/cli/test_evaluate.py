@@ -133,11 +133,27 @@ def test_files_of_out(folder):
 
 
 def test_report_shows_the_receipt_beside_the_model(folder):
-    from tests.eval.test_report import RECEIPT
+    from falconet.export.receipt import Receipt, Side, Tolerance, write_receipt
 
-    (folder / "m.receipt.json").write_text(json.dumps(RECEIPT), encoding="utf-8")
+    one = {"version": "1", "detections": 3, "ap": 0.5, "ap50": 0.6, "milliseconds": 1.5, "threads": 1}
+    counts = {"size": 9, "pictures": 4, "other_shapes": 1, "raw_pictures": 1, "score_threshold": 0.05, "matched": 3}
+    receipt = Receipt(
+        **counts,
+        model="m.onnx",
+        weights="w",
+        sha256="abc123",
+        largest_box_difference=0.01,
+        largest_score_difference=1e-6,
+        torch=Side(name="torch", **one),
+        exported=Side(name="onnxruntime", **one),
+        tolerance=Tolerance(),
+    )
+    write_receipt(receipt, folder / "m.onnx")
     run("--out", "result")
     assert "abc123" in (folder / "result" / "report.html").read_text(encoding="utf-8")
+    (folder / "m.receipt.json").write_text("{", encoding="utf-8")
+    assert "m.receipt.json: is not a receipt" in run("--out", "result")[1]
+    assert "Export receipt" not in (folder / "result" / "report.html").read_text(encoding="utf-8")
 
 
 def test_what_is_left_out_is_said(folder):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from falconet.cli.truth import Truth, open_engine, open_truth, progress, require, run_folder
+from falconet.core.errors import ModelError
 from falconet.core.manifest import EVALUATION
 
 if TYPE_CHECKING:
@@ -222,12 +223,20 @@ def _latency(done: Evaluation) -> "dict[str, Latency]":
 
 
 def _receipt(model: Path, folder: Path | None) -> dict[str, Any] | None:
-    """The receipt of the exported file, or the newest one in the run's folder."""
-    beside = model.with_suffix(".receipt.json")
+    """The receipt of the exported file, or the newest one in the run's folder; one that is broken is left out."""
+    from falconet.export.receipt import read_receipt, receipt_paths
+
+    beside = receipt_paths(model)[0]
     found = [beside] if model.suffix == ".onnx" and beside.is_file() else []
     if folder is not None:
         found += sorted(folder.glob("**/*.receipt.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-    return json.loads(found[0].read_text(encoding="utf-8")) if found else None
+    if not found:
+        return None
+    try:
+        return read_receipt(found[0]).model_dump()
+    except ModelError as error:
+        print(error, file=sys.stderr)
+        return None
 
 
 def _tell(truth: Truth, note: str) -> None:

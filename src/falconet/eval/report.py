@@ -140,8 +140,9 @@ def _notes(notes: Sequence[str]) -> str:
     if not notes:
         return ""
     entries = "".join(f"<li>{escape(note)}</li>" for note in notes)
-    few = len(notes) <= 5
-    return f"<details{' open' if few else ''}><summary>{len(notes)} notes</summary><ul>{entries}</ul></details>"
+    title = "1 note" if len(notes) == 1 else f"{len(notes)} notes"
+    opened = " open" if len(notes) <= 5 else ""
+    return f"<details{opened}><summary>{title}</summary><ul>{entries}</ul></details>"
 
 
 def _classes(metrics: Metrics, curves: Sequence[Curve]) -> str:
