@@ -60,11 +60,19 @@ CASES = {
 }
 """Golden case -> our classifier, and which of our modules is the upstream's."""
 
-LARGE = {"timm_darknet53", "timm_cspresnet50", "ppyoloe_plus_l"}
+SLOW = {
+    "timm_darknet53",
+    "timm_cspresnet50",
+    "ppyoloe_plus_l",
+    "efficientnet_b1",
+    "timm_efficientnet_b0",
+    "timm_ghostnet_100",
+}
+"""Large, or the same network as another case under other names."""
 
 
 def marked(names):
-    return [pytest.param(name, marks=[pytest.mark.slow] * (name in LARGE)) for name in names]
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in names]
 
 
 def configuration(case: str) -> ClassifierConfig:
