@@ -1,4 +1,5 @@
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ import falconet
 from falconet.core.errors import ConfigError
 from falconet.runtime.pipeline import Result, detect_frames, prefetch
 from falconet.runtime.predictor import Predictor
-from falconet.runtime.stream import Broken, find_sources
+from falconet.runtime.stream import Broken, PictureFile, find_sources
 from tests.runtime.test_predictor import Recorder
 from tests.runtime.test_stream import write_video
 from tests.runtime.tiny_model import picture, save
@@ -103,3 +104,21 @@ def test_left_early(folder):
 def test_batch_below_one(folder):
     with pytest.raises(ConfigError, match="batch must be 1 or more, but got 0"):
         next(detect_frames(Predictor(Recorder()), find_sources([folder]), batch=0))
+
+
+def test_memory_does_not_grow_with_the_number_of_pictures(model, tmp_path):
+    path = save(tmp_path / "a.png", picture((0, 0, "red"), scale=4))
+    sources = [PictureFile(path, str(number)) for number in range(600)]
+    predictor = falconet.load(model)
+    held = []
+    tracemalloc.start()
+    try:
+        for number, item in enumerate(detect_frames(predictor, sources, batch=2)):
+            assert isinstance(item, Result)
+            assert len(item.detections) == 1
+            if number in (100, 599):
+                held.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    # One picture alone is 196 kB.
+    assert held[1] - held[0] < 150_000
