@@ -36,7 +36,7 @@ def fit_config(
         ModelError: none fits; `where` names the file.
     """
     shapes = [layer.weights["weight"].shape for layer in convolutions]
-    best = (0, "no candidate")
+    best = (0, "there is none with such an output end and depthwise convolutions")
     for config, num_classes in candidates:
         with torch.random.fork_rng(devices=[]):
             detector = build(config, num_classes).eval()
@@ -49,9 +49,9 @@ def fit_config(
         if same >= best[0]:
             found = list(shapes[same]) if same < len(shapes) else "no more"
             wanted = f"{places[same].name} {list(expected[same])}" if same < len(places) else "no more"
-            best = (same, f"convolution {same + 1} is {found}, expected {wanted}")
+            best = (same, f"in the nearest, convolution {same + 1} is {wanted}, in the file {found}")
     raise ModelError(
-        f"{where}: is not one of the networks that can be rebuilt here; of the nearest, {best[1]}. "
+        f"{where}: is not one of the networks that can be rebuilt here: {best[1]}. "
         "It can still be converted to ONNX and used for detection"
     )
 

@@ -1,0 +1,196 @@
+"""`falconet import`, `falconet import-config`: foreign weights and their YAML brought here, with a report."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from falconet.cli.truth import require
+from falconet.core.config import plain, read_yaml, validate, write_yaml
+from falconet.core.errors import ConfigError, DataError, ModelError
+from falconet.core.files import replace_file
+from falconet.core.manifest import Preprocess
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from falconet.models import ModelConfig
+    from falconet.zoo.imported import Imported
+
+MOST_PICTURES = 300
+"""Enough to measure batch norms on; more take longer and change nothing."""
+
+
+def import_weights(
+    files: Annotated[
+        list[Path], typer.Argument(help="A .param with its .bin (ncnn), or one .ckpt, .pth, .pt or .onnx of NanoDet.")
+    ],
+    out: Annotated[Path, typer.Option(help="Weights file to write (.safetensors); of an ncnn pair also an .onnx.")],
+    config: Annotated[
+        Path | None,
+        typer.Option(help="The original's YAML: class names, input, architecture.", show_default=False),
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Class names in the order of training: a,b,c or a file with one a line.")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Network input, as in 416 or 320x416 (height x width) [default: 416].")
+    ] = None,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(help="Folder of pictures on which folded batch norms are measured, for training elsewhere."),
+    ] = None,
+    source: Annotated[str, typer.Option(help="Where the weights come from, for the file's description.")] = "",
+    licence: Annotated[str, typer.Option(help="Licence of the weights, for the file's description.")] = "",
+) -> None:
+    """Turn foreign weights into ours, and report what matched, what was left over, and whether both compute the same.
+
+    Files are read with an allow-list: nothing inside of them is ever run.
+    """
+    model, names = (None, None) if config is None else _read_config(config)
+    chosen = _class_names(classes) if classes is not None else names
+    preprocess = _preprocess(size, model)
+    if out.exists():
+        raise ConfigError(f"{out}: exists already; choose another name with --out, or remove it")
+    if out.suffix == ".onnx":
+        _to_onnx(files, out, preprocess, chosen, source, licence)
+        return
+    if out.suffix != ".safetensors":
+        raise ConfigError(f"{out}: expected a name that ends in .safetensors (or .onnx, of an ncnn pair)")
+    require(["torch", "onnx"], extra="train", purpose="importing weights")
+    from falconet.zoo.importing import import_files
+
+    imported = import_files(files, preprocess=preprocess, config=model, classes=chosen, source=source, licence=licence)
+    lines = imported.report()
+    if pictures is not None:
+        lines.append(f"batch norms   measured on {_measure(imported, pictures)} pictures")
+    imported.save(out)
+    for line in lines:
+        print(line)
+    print(f"written       {out}")
+
+
+def import_config(
+    path: Annotated[Path, typer.Argument(help="YAML of RangiLyu/nanodet.")],
+    out: Annotated[Path | None, typer.Option(help="Write the run file here.", show_default=False)] = None,
+) -> None:
+    """Translate a YAML of NanoDet into a run file, and list key by key what has no counterpart."""
+    require(["torch"], extra="train", purpose="checking a run file")
+    from falconet.train.run_config import RunConfig
+    from falconet.zoo.nanodet_yaml import translate
+
+    if out is not None and out.exists():
+        raise ConfigError(f"{out}: exists already; choose another name with --out, or remove it")
+    translation = translate(plain(read_yaml(path)), str(path))
+    run = validate(RunConfig, translation.run, name=f"{path}, translated")
+    text = write_yaml(run)
+    if out is None:
+        print(text, end="")
+    else:
+        replace_file(out, text)
+        print(out)
+    typer.echo(f"{len(translation.dropped)} keys of {path} have no counterpart:", err=True)
+    for line in translation.lines():
+        typer.echo(f"  {line}", err=True)
+
+
+def _read_config(path: Path) -> "tuple[ModelConfig, tuple[str, ...] | None]":
+    """The model and the class names that a YAML of NanoDet describes."""
+    require(["torch"], extra="train", purpose="importing weights")
+    from pydantic import TypeAdapter, ValidationError
+
+    from falconet.models import ModelConfig
+    from falconet.zoo.nanodet_yaml import translate
+
+    translation = translate(plain(read_yaml(path)), str(path))
+    try:
+        model: ModelConfig = TypeAdapter(ModelConfig).validate_python(translation.run["model"])
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise ConfigError(f"{path}: its model cannot be built here: {where}: {problem['msg']}") from error
+    return model, translation.class_names or None
+
+
+def _class_names(text: str) -> list[str]:
+    path = Path(text)
+    if path.suffix == ".txt" or path.is_file():
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"--classes {text}: cannot be read: {error}") from error
+        names = [line.strip() for line in lines if line.strip()]
+    else:
+        names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names or len(set(names)) < len(names):
+        raise ConfigError(f"--classes {text}: expected class names that differ from each other")
+    return names
+
+
+def _preprocess(size: str | None, model: Any) -> Preprocess | None:
+    """The input of --size, or of the YAML's model; None where neither says."""
+    known: Preprocess | None = None if model is None else model.input
+    if size is None:
+        return known
+    sides = size.lower().split("x")
+    if len(sides) > 2 or not all(side.isdigit() and 32 <= int(side) <= 8192 for side in sides):
+        raise ConfigError(f"--size {size}: expected pixels as in 416, or height x width as in 320x416")
+    if known is not None and (known.height, known.width) != (int(sides[0]), int(sides[-1])):
+        raise ConfigError(f"--size {size}: the YAML says {known.height}x{known.width}; leave one of both out")
+    return known or Preprocess(height=int(sides[0]), width=int(sides[-1]))
+
+
+def _to_onnx(
+    files: list[Path], out: Path, preprocess: Preprocess | None, classes: Any, source: str, licence: str
+) -> None:
+    """An ncnn pair as an ONNX file, without torch."""
+    if not {path.suffix for path in files} <= {".param", ".bin"} or len(files) > 2:
+        raise ConfigError(
+            f"{out}: only an ncnn pair becomes .onnx directly; import to a .safetensors file, then 'falconet export' it"
+        )
+    require(["onnx"], extra="train", purpose="writing ONNX")
+    from falconet.zoo.ncnn_to_onnx import convert
+
+    graph, weights = files[0].with_suffix(".param"), files[0].with_suffix(".bin")
+    if len(files) == 2:
+        graph, weights = sorted(files, key=lambda path: path.suffix, reverse=True)
+    model = convert(graph, weights, preprocess=preprocess, classes=classes, source=source, licence=licence)
+    replace_file(out, model.SerializeToString())
+    print(out)
+
+
+def _measure(imported: "Imported", folder: Path) -> int:
+    """Set the statistics of the batch norms to those on the folder's pictures; returns how many were used."""
+    from falconet.models.norms import measure_norms, unmeasured
+
+    if not unmeasured(imported.detector):
+        raise ModelError("the weights carry statistics of their batch norms; leave --pictures out")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".bmp"))
+    if not paths:
+        raise DataError(f"{folder}: holds no pictures; expected .jpg or .png files to measure batch norms on")
+    step = -(-len(paths) // MOST_PICTURES)
+    return measure_norms(imported.detector, _inputs(paths[::step], imported.card.model.input))
+
+
+def _inputs(paths: list[Path], preprocess: Preprocess) -> "Iterator[Tensor]":
+    """Network inputs [1, 3, H, W] of pictures."""
+    import torch
+
+    from falconet.core.images import read_image
+    from falconet.core.resize import fit
+    from falconet.models.deployable import Normalize
+
+    normalize = Normalize(preprocess)
+    for path in paths:
+        image, original = read_image(path, at_least=(preprocess.height, preprocess.width))
+        pixels, _ = fit(
+            image,
+            height=preprocess.height,
+            width=preprocess.width,
+            rule=preprocess.resize,
+            pad_value=preprocess.pad_value,
+            original=original,
+        )
+        yield normalize(torch.from_numpy(pixels)[None])

@@ -1,0 +1,374 @@
+"""YAML files of RangiLyu/nanodet as run files of ours: what has a counterpart, and key by key what has none.
+
+Plain values in, plain values out: the run file is checked by whoever knows what a run is. Needs no torch.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from falconet.core.errors import ConfigError
+
+ACTIVATIONS = {
+    "ReLU": "relu",
+    "ReLU6": "relu6",
+    "LeakyReLU": "leaky-relu",
+    "SiLU": "silu",
+    "HardSwish": "hard-swish",
+    "Hardswish": "hard-swish",
+}
+MODELS = {"NanoDetPlusHead": "nanodet-plus", "NanoDetHead": "nanodet"}
+LOSS_WEIGHTS = {"loss_qfl": 1.0, "loss_dfl": 0.25, "loss_bbox": 2.0}
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A translated YAML.
+
+    Attributes:
+        run: the run file, as plain values.
+        dropped: (key of the original, why it is not in the run file).
+        class_names: as in the original; empty where it names none.
+    """
+
+    run: dict[str, Any]
+    dropped: list[tuple[str, str]]
+    class_names: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """One line per key without counterpart."""
+        return [f"{key}: {why}" for key, why in self.dropped]
+
+
+@dataclass
+class _Source:
+    """The original's tree; knows which keys were looked at."""
+
+    tree: Mapping[str, Any]
+    name: str
+    seen: set[str] = field(default_factory=set)
+    dropped: list[tuple[str, str]] = field(default_factory=list)
+
+    def get(self, path: str, default: Any = None) -> Any:
+        """The value at a dotted path, or the default."""
+        self.seen.add(path)
+        node: Any = self.tree
+        for key in path.split("."):
+            if not isinstance(node, Mapping) or key not in node:
+                return default
+            node = node[key]
+        return node
+
+    def need(self, path: str) -> Any:
+        """The value at a dotted path. Raises ConfigError where there is none."""
+        value = self.get(path)
+        if value is None:
+            raise ConfigError(f"{self.name}: {path}: is missing; expected a YAML file of RangiLyu/nanodet")
+        return value
+
+    def numbers(self, path: str, count: int, default: Sequence[float]) -> list[float]:
+        """A list of numbers at a dotted path. Raises ConfigError where it is something else."""
+        value = self.get(path, default)
+        if not isinstance(value, Sequence) or len(value) != count or not all(_is_number(v) for v in value):
+            raise ConfigError(f"{self.name}: {path}: expected {count} numbers, but got {str(value)[:60]}")
+        return list(value)
+
+    def number(self, path: str, default: Any = None) -> Any:
+        """A number at a dotted path, or the default. Raises ConfigError where it is something else."""
+        value = self.get(path, default)
+        if value is not None and not _is_number(value):
+            raise ConfigError(f"{self.name}: {path}: expected a number, but got {str(value)[:60]}")
+        return value
+
+    def drop(self, path: str, why: str) -> None:
+        """Report a key, where it is there, as one without counterpart."""
+        self.seen.add(path)
+        if self.get(path) is not None:
+            self.dropped.append((path, why))
+
+    def expect(self, path: str, wanted: Any, why: str) -> None:
+        """Report a key, where it is there, unless it says what ours does anyway."""
+        value = self.get(path)
+        if value is not None and value != wanted:
+            self.dropped.append((path, f"is {str(value)[:60]}; {why}"))
+
+    def rest(self) -> list[tuple[str, str]]:
+        """Every key that nobody looked at."""
+        found: list[tuple[str, str]] = []
+
+        def walk(node: Mapping[str, Any], prefix: str) -> None:
+            for key, value in node.items():
+                path = f"{prefix}{key}"
+                if path in self.seen:
+                    continue
+                if isinstance(value, Mapping) and value:
+                    walk(value, f"{path}.")
+                elif value is not None:
+                    found.append((path, "has no counterpart"))
+
+        walk(self.tree, "")
+        return found
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def translate(tree: Mapping[str, Any], name: str) -> Translation:
+    """The run file for a YAML of RangiLyu/nanodet.
+
+    Args:
+        tree: its content, as plain values.
+        name: of the file, for messages.
+
+    Raises:
+        ConfigError: it is another kind of file, or its network has no counterpart.
+    """
+    source = _Source(tree, name)
+    model = _model(source)
+    names = tuple(str(value) for value in source.get("class_names") or ())
+    classes = source.number("model.arch.head.num_classes")
+    if names and classes is not None and len(names) != classes:
+        raise ConfigError(f"{name}: class_names has {len(names)} names, but model.arch.head.num_classes is {classes}")
+    run = {
+        "output": str(source.get("save_dir", f"runs/{model['name']}")),
+        "model": model,
+        "data": _data(source, names),
+        "augment": _augment(source),
+        "train": _train(source),
+    }
+    source.drop("log.interval", "progress is always shown")
+    source.expect("evaluator.name", "CocoDetectionEvaluator", "ours is COCO's")
+    source.expect("evaluator.save_key", "mAP", "the best weights are those with the best AP")
+    return Translation(run, source.dropped + source.rest(), names)
+
+
+def _model(source: _Source) -> dict[str, Any]:
+    head_name = source.need("model.arch.head.name")
+    if head_name not in MODELS:
+        raise ConfigError(
+            f"{source.name}: model.arch.head.name: {head_name} has no counterpart; expected one of: {', '.join(MODELS)}"
+        )
+    model = MODELS[head_name]
+    source.get("model.arch.name")
+    channels = source.number("model.arch.fpn.out_channels", 96)
+    neck: dict[str, Any] = {"channels": channels}
+    fpn = source.need("model.arch.fpn.name")
+    if fpn != {"nanodet-plus": "GhostPAN", "nanodet": "PAN"}[model]:
+        raise ConfigError(f"{source.name}: model.arch.fpn.name: {fpn} does not go with {head_name} here")
+    backbone = _backbone(source)
+    if model == "nanodet-plus":
+        neck["kernel_size"] = source.number("model.arch.fpn.kernel_size", 5)
+        neck["extra_levels"] = source.number("model.arch.fpn.num_extra_level", 0)
+        neck["activation"] = _activation(source, "model.arch.fpn.activation")
+        source.expect("model.arch.fpn.use_depthwise", True, "the neck of ours is depthwise")
+    _implied_neck(source)
+    return {
+        "name": model,
+        "input": _input(source),
+        "backbone": backbone,
+        "neck": neck,
+        "head": _head(source, model, channels),
+    }
+
+
+def _implied_neck(source: _Source) -> None:
+    """Keys of the neck that follow from others here."""
+    for key in ("in_channels", "num_outs", "start_level", "end_level"):
+        source.get(f"model.arch.fpn.{key}")
+    source.expect("model.arch.fpn.num_blocks", 1, "there is one block per level")
+    source.expect("model.arch.fpn.expand", 1, "ghost blocks have no expansion")
+    source.expect("model.arch.fpn.use_res", False, "ghost blocks have no further shortcut")
+
+
+def _head(source: _Source, model: str, neck_channels: int) -> dict[str, Any]:
+    prefix = "model.arch.head."
+    for key in ("input_channel", "strides", "norm_cfg", "scales_per_octave", "assigner_cfg"):
+        source.get(f"{prefix}{key}")
+    source.expect(f"{prefix}conv_type", "DWConv", "the convolutions of ours are depthwise-separable")
+    source.expect(f"{prefix}ignore_iof_thr", -1, "boxes to ignore are not used")
+    for loss, weight in LOSS_WEIGHTS.items():
+        source.get(f"{prefix}loss.{loss}.name")
+        source.expect(f"{prefix}loss.{loss}.loss_weight", weight, f"ours is always {weight}")
+    source.expect(f"{prefix}loss.loss_qfl.use_sigmoid", True, "ours is a sigmoid")
+    source.expect(f"{prefix}loss.loss_qfl.beta", 2.0, "ours is always 2")
+    if model == "nanodet":
+        source.expect(f"{prefix}octave_base_scale", 5, "ours is always 5")
+        if source.get(f"{prefix}share_cls_reg") is not True:
+            raise ConfigError(f"{source.name}: {prefix}share_cls_reg: only heads that share have a counterpart")
+    _auxiliary(source, neck_channels)
+    return {
+        "channels": source.number(f"{prefix}feat_channels", neck_channels),
+        "stacked_convs": source.number(f"{prefix}stacked_convs", 2),
+        "kernel_size": source.number(f"{prefix}kernel_size", 5 if model == "nanodet-plus" else 3),
+        "reg_max": source.number(f"{prefix}reg_max", 7),
+        "activation": _activation(source, f"{prefix}activation"),
+    }
+
+
+def _auxiliary(source: _Source, neck_channels: int) -> None:
+    """The auxiliary head follows from the model here."""
+    prefix = "model.arch.aux_head."
+    for key in ("name", "num_classes", "strides", "activation", "reg_max", "norm_cfg"):
+        source.get(f"{prefix}{key}")
+    for key in ("input_channel", "feat_channels"):
+        source.expect(f"{prefix}{key}", 2 * neck_channels, "ours is twice the neck's channels")
+    source.expect(f"{prefix}stacked_convs", 4, "ours is always 4")
+
+
+def _activation(source: _Source, path: str) -> str:
+    name = source.get(path, "LeakyReLU")
+    if name not in ACTIVATIONS:
+        raise ConfigError(
+            f"{source.name}: {path}: {name} has no counterpart; expected one of: {', '.join(ACTIVATIONS)}"
+        )
+    return ACTIVATIONS[name]
+
+
+def _backbone(source: _Source) -> dict[str, Any]:
+    prefix = "model.arch.backbone."
+    name = source.need(f"{prefix}name")
+    source.drop(f"{prefix}pretrain", "start from weights with train.weights")
+    common: dict[str, Any] = {"activation": _activation(source, f"{prefix}activation")}
+    stages = source.get(f"{prefix}out_stages")
+    if stages is not None:
+        common["out_stages"] = list(stages)
+    if name == "ShuffleNetV2":
+        size = str(source.get(f"{prefix}model_size", "1.5x"))
+        if size not in ("0.5x", "1.0x", "1.5x", "2.0x"):
+            raise ConfigError(f"{source.name}: {prefix}model_size: {size} is not a size of ShuffleNetV2")
+        last = bool(source.get(f"{prefix}with_last_conv", False))
+        source.expect(f"{prefix}kernal_size", 3, "ours is always 3")
+        return {"name": "shufflenet-v2", "width": float(size[:-1]), **common, "with_last_conv": last}
+    if name == "GhostNet":
+        source.expect(f"{prefix}act", None, "the key is activation")
+        return {"name": "ghostnet", "width": float(source.number(f"{prefix}width_mult", 1.0)), **common}
+    if name == "MobileNetV2":
+        source.drop(f"{prefix}last_channel", "see with_last_conv")
+        return {"name": "mobilenet-v2", "width": float(source.number(f"{prefix}width_mult", 1.0)), **common}
+    if name == "EfficientNetLite":
+        variant = str(source.need(f"{prefix}model_name")).removeprefix("efficientnet_")
+        return {"name": "efficientnet-lite", "variant": variant, **common}
+    raise ConfigError(
+        f"{source.name}: {prefix}name: {name} has no counterpart; expected one of: ShuffleNetV2, GhostNet, "
+        "MobileNetV2, EfficientNetLite"
+    )
+
+
+def _input(source: _Source) -> dict[str, Any]:
+    width, height = source.numbers("data.train.input_size", 2, ())
+    keep = bool(source.get("data.train.keep_ratio", False))
+    normalize = source.get("data.train.pipeline.normalize", [[103.53, 116.28, 123.675], [57.375, 57.12, 58.395]])
+    for key, wanted in (("input_size", [width, height]), ("keep_ratio", keep), ("pipeline.normalize", normalize)):
+        source.expect(f"data.val.{key}", wanted, "training and validation have the same here")
+    fits = isinstance(normalize, Sequence) and len(normalize) == 2
+    if not fits or not all(isinstance(part, Sequence) and len(part) == 3 for part in normalize):
+        raise ConfigError(f"{source.name}: data.train.pipeline.normalize: expected [[3 means], [3 deviations]]")
+    return {
+        "height": height,
+        "width": width,
+        "resize": "letterbox" if keep else "stretch",
+        "pad_value": 0 if keep else 114,
+        "mean": list(normalize[0]),
+        "std": list(normalize[1]),
+    }
+
+
+def _data(source: _Source, names: tuple[str, ...]) -> dict[str, Any]:
+    data: dict[str, Any] = {}
+    for part in ("train", "val"):
+        source.get(f"data.{part}.name")
+        source.get(f"data.{part}.class_names")
+        data[part] = {
+            "annotations": str(source.need(f"data.{part}.ann_path")),
+            "images": str(source.need(f"data.{part}.img_path")),
+        }
+    kind = str(source.get("data.train.name"))
+    if kind.lower() not in ("coco", "cocodataset") and names:
+        data["classes"] = list(names)
+    workers = source.number("device.workers_per_gpu")
+    if workers is not None:
+        data["workers"] = workers
+    return data
+
+
+def _augment(source: _Source) -> dict[str, Any]:
+    prefix = "data.train.pipeline."
+    result: dict[str, Any] = {
+        "scale": source.numbers(f"{prefix}scale", 2, (1, 1)),
+        "stretch": [1, 1],
+        "translate": source.number(f"{prefix}translate", 0.0),
+        "rotate": source.number(f"{prefix}rotation", 0.0),
+        "shear": source.number(f"{prefix}shear", 0.0),
+        "flip": source.number(f"{prefix}flip", 0.0),
+        "brightness": source.number(f"{prefix}brightness", 0.0),
+        "contrast": source.numbers(f"{prefix}contrast", 2, (1, 1)),
+        "saturation": source.numbers(f"{prefix}saturation", 2, (1, 1)),
+    }
+    stretch = source.get(f"{prefix}stretch")
+    if stretch is not None:
+        if not isinstance(stretch, Sequence) or len(stretch) != 2 or any(len(part) != 2 for part in stretch):
+            raise ConfigError(f"{source.name}: {prefix}stretch: expected [[low, high], [low, high]]")
+        result["stretch"] = list(stretch[0])
+        source.expect(f"{prefix}stretch", [list(stretch[0])] * 2, "ours is the same for width and height")
+    source.expect(f"{prefix}perspective", 0.0, "pictures are not tilted")
+    source.expect("data.train.multi_scale", None, "the input size is fixed; see augment.scale")
+    return result
+
+
+def _train(source: _Source) -> dict[str, Any]:
+    train: dict[str, Any] = {"epochs": int(source.number("schedule.total_epochs", 100))}
+    gpus = source.get("device.gpu_ids", [0])
+    devices = len(gpus) if isinstance(gpus, Sequence) and gpus else 1
+    on_cpu = gpus == -1 or gpus == [-1]
+    train["accelerator"] = "cpu" if on_cpu else "auto"
+    train["devices"] = devices
+    train["batch_size"] = int(source.number("device.batchsize_per_gpu", 16)) * devices
+    precision = source.get("device.precision", 32)
+    train["precision"] = "float32" if precision == 32 else "auto"
+    source.expect("device.precision", 32, "half precision here is bfloat16, where the hardware multiplies it")
+    train |= _optimiser(source)
+    train["warmup_steps"] = int(source.number("schedule.warmup.steps", 0))
+    source.expect("schedule.warmup.name", "linear", "ours is linear")
+    source.drop("schedule.warmup.ratio", "the warm-up starts near 0")
+    train["clip_gradients"] = source.number("grad_clip")
+    train["average_decay"] = _average(source)
+    train["detach_epoch"] = int(source.number("model.arch.detach_epoch", 0))
+    train["auxiliary"] = "keep"
+    interval = source.number("schedule.val_intervals")
+    if interval is not None:
+        train["validate_every"] = int(interval)
+    source.drop("schedule.load_model", "import it with 'falconet import' and pass train.weights")
+    source.drop("schedule.resume", "'falconet train --resume FOLDER' goes on with a run")
+    return train
+
+
+def _optimiser(source: _Source) -> dict[str, Any]:
+    """Rate, decay and the end of the schedule; SGD's do not suit AdamW and are left out."""
+    name = source.get("schedule.optimizer.name", "AdamW")
+    schedule = source.get("schedule.lr_schedule.name", "CosineAnnealingLR")
+    result: dict[str, Any] = {}
+    rate = source.number("schedule.optimizer.lr", 1e-3)
+    if name == "AdamW":
+        result = {"learning_rate": rate, "reference_batch": None}
+        result["weight_decay"] = source.number("schedule.optimizer.weight_decay", 0.01)
+    else:
+        for key in ("name", "lr", "momentum", "weight_decay"):
+            source.drop(f"schedule.optimizer.{key}", "ours is AdamW with its own rate and decay")
+    if schedule == "CosineAnnealingLR" and name == "AdamW":
+        result["final_rate"] = source.number("schedule.lr_schedule.eta_min", 0) / rate
+        epochs = source.number("schedule.total_epochs", 100)
+        source.expect("schedule.lr_schedule.T_max", epochs, "the cosine ends with the run")
+    else:
+        for key in source.get("schedule.lr_schedule") or {}:
+            source.drop(f"schedule.lr_schedule.{key}", "ours is a cosine")
+    return result
+
+
+def _average(source: _Source) -> float:
+    name = source.get("model.weight_averager.name")
+    if name is None:
+        return 0.0
+    if name != "ExpMovingAverager":
+        source.drop("model.weight_averager.name", "ours is an exponential moving average")
+    return float(source.number("model.weight_averager.decay", 0.9998))
