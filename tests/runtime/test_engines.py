@@ -152,3 +152,10 @@ def test_input_may_have_another_name(tmp_path):
     onnx.save(made, tmp_path / "named.onnx")
     boxes, _ = OnnxEngine(tmp_path / "named.onnx")(some_pixels(1))
     assert boxes.shape == (1, 16, 4)
+
+
+def test_the_callers_arithmetic_stays_as_it_was(model):
+    OnnxEngine(model)(some_pixels(1))
+    # ONNX Runtime can flush denormal numbers to zero, but would do so in the caller's thread too.
+    assert np.float32(1e-39) * np.float32(0.5) > 0
+    assert 5e-324 + 0.0 > 0

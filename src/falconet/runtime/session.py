@@ -52,8 +52,6 @@ def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     # leaves the cores to decoding and to other programs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "1")
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    # Denormal activations cost tens of times more than zeros and mean nothing.
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except _LOAD_ERRORS as error:
