@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from falconet.cli import export as command
 from falconet.core.errors import ConfigError, DataError, ModelError
 from falconet.export import onnx as exporter
+from falconet.export import verify as verification
 from tests.export.models import write_weights
 
 app = typer.Typer()
@@ -24,6 +25,7 @@ def folder(weights, exported, records, tmp_path, monkeypatch) -> Path:
     shutil.copy(weights, "small.safetensors")
     shutil.copytree(records[0].path.parent, "in")
     monkeypatch.setattr(exporter, "export_onnx", lambda _weights, out, **_options: Path(shutil.copy(exported, out)))
+    monkeypatch.setattr(verification, "default_threads", lambda: 1)
     truth = {
         "images": [{"id": r.image_id, "file_name": r.path.name, "width": r.width, "height": r.height} for r in records],
         "categories": [{"id": n, "name": name} for n, name in enumerate(("circle", "square", "triangle"))],

@@ -57,7 +57,7 @@ def test_other_weights_are_a_drift(exported, records, tmp_path):
     from tests.export.models import write_weights
 
     other = write_weights(tmp_path / "other.safetensors", seed=1, channels="rgb")
-    problems = verify(other, exported, records, raw_pictures=4).problems
+    problems = verify(other, exported, records, raw_pictures=4, threads=1).problems
     assert any(problem.startswith("boxes differ by") for problem in problems)
     assert any(problem.startswith("only") for problem in problems)
 
@@ -69,12 +69,12 @@ def test_a_small_change_of_the_file_is_a_drift(weights, exported, records, tmp_p
     value[0] += 0.05
     bias.CopyFrom(numpy_helper.from_array(value, bias.name))
     onnx.save(model, tmp_path / "bent.onnx")
-    receipt = verify(weights, tmp_path / "bent.onnx", records)
+    receipt = verify(weights, tmp_path / "bent.onnx", records, threads=1)
     assert any(problem.startswith("scores differ by 0.0") for problem in receipt.problems)
 
 
 def test_without_truth_there_is_no_ap(weights, exported, records):
-    receipt = verify(weights, exported, records[:1])
+    receipt = verify(weights, exported, records[:1], threads=1)
     assert (receipt.torch.ap, receipt.exported.ap50) == (None, None)
     assert "AP  " not in receipt.text()
 
@@ -84,7 +84,7 @@ def test_pictures_that_cannot_be_read_are_left_out(weights, exported, records, t
 
     broken = replace(records[0], path=tmp_path / "broken.jpg")
     broken.path.write_bytes(b"no picture")
-    assert verify(weights, exported, [broken, records[1]]).pictures == 1
+    assert verify(weights, exported, [broken, records[1]], threads=1).pictures == 1
     assert len(caplog.messages) == 1
     assert caplog.messages[0].startswith(f"left out: {broken.path}")
     with pytest.raises(ModelError, match="compared with torch on pictures, but there are none"):
