@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from falconet.core.errors import ModelError
-from falconet.core.manifest import Preprocess
-from falconet.export.onnx import quiet_exporter
+from falconet.core.manifest import EVALUATION, Preprocess
+from falconet.export.onnx import export_onnx, quiet_exporter
+from falconet.export.torch_engine import TorchEngine
 from falconet.models import PRESETS, build
 from falconet.models.deployable import Normalize
 from falconet.models.nanodet import NanoDetConfig
@@ -18,7 +19,8 @@ from falconet.models.nanodet_plus import NanoDetPlusConfig
 from falconet.models.norms import unmeasured
 from falconet.models.reparam import fuse
 from falconet.models.weights import load_extra, load_weights
-from falconet.runtime.predictor import load
+from falconet.runtime.engines import OnnxEngine
+from falconet.runtime.predictor import Predictor, load
 from falconet.train.criteria import build_criterion
 from falconet.zoo.checkpoint_to_detector import choose_weights
 from falconet.zoo.importing import import_files
@@ -27,8 +29,9 @@ from falconet.zoo.parity import standard_pictures
 from falconet.zoo.torch_files import read_checkpoint
 from tests.golden.case import Case
 from tests.zoo import files
+from tests.zoo.average_precision import average_precision
 from tests.zoo.ncnn_writer import nanodet_pair
-from tests.zoo.shared import CHECKPOINT, GRAPH, WEIGHTS, need
+from tests.zoo.shared import CHECKPOINT, COCO_MINI, GRAPH, WEIGHTS, need
 
 SMALL = {"backbone": {"name": "shufflenet-v2", "width": 0.5}, "neck": {"channels": 32}, "head": {"channels": 32}}
 NAMES = ["apple", "banana", "cherry"]
@@ -49,7 +52,7 @@ def _lively(detector: nn.Module) -> nn.Module:
     return detector.eval()
 
 
-def _nanodet() -> nn.Module:
+def small_nanodet() -> nn.Module:
     return _lively(build(NanoDetConfig.model_validate(SMALL | {"input": SIZE}), 3))
 
 
@@ -69,7 +72,7 @@ def _same(one: nn.Module, other: nn.Module) -> None:
 
 
 def test_a_nanodet_ncnn_pair_is_rebuilt(tmp_path: Path) -> None:
-    detector = _nanodet()
+    detector = small_nanodet()
     paths = _write(tmp_path, *nanodet_pair(detector, half=False))
     imported = import_files(paths, preprocess=SIZE, classes=NAMES, licence="MIT")
     _same(detector, imported.detector)
@@ -91,7 +94,7 @@ def test_a_nanodet_ncnn_pair_is_rebuilt(tmp_path: Path) -> None:
 
 
 def test_a_nanodet_ncnn_pair_as_onnx_detects_as_the_detector_does(tmp_path: Path) -> None:
-    detector = _nanodet()
+    detector = small_nanodet()
     paths = _write(tmp_path, *nanodet_pair(detector, half=False))
     onnx.save(convert(*paths, preprocess=SIZE, classes=NAMES), tmp_path / "m.onnx")
     engine = load(tmp_path / "m.onnx", threads=1).engine
@@ -126,7 +129,7 @@ def test_a_network_that_cannot_be_rebuilt_still_converts(tmp_path: Path) -> None
 
 def test_another_network_of_equal_shapes_is_noticed(tmp_path: Path) -> None:
     # The same convolutions with another slope of the activation: shapes fit, numbers do not.
-    graph, weights = nanodet_pair(_nanodet(), half=False)
+    graph, weights = nanodet_pair(small_nanodet(), half=False)
     paths = _write(tmp_path, graph.replace(b" 0=1.000000e-01", b" 0=2.000000e-01"), weights)
     with pytest.raises(ModelError, match=r"m\.param: was rebuilt, but does not compute the same \(largest difference"):
         import_files(paths, preprocess=SIZE, classes=NAMES)
@@ -269,7 +272,7 @@ def test_checkpoints_that_do_not_fit(tmp_path: Path, golden: dict[str, torch.Ten
 
 
 def test_classes_must_be_named(tmp_path: Path) -> None:
-    paths = _write(tmp_path, *nanodet_pair(_nanodet(), half=True))
+    paths = _write(tmp_path, *nanodet_pair(small_nanodet(), half=True))
     with pytest.raises(ModelError, match="has 3 classes, and the file does not name them; pass their names in the"):
         import_files(paths, preprocess=SIZE)
 
@@ -288,3 +291,26 @@ def test_unknown_kinds_and_missing_files(tmp_path: Path) -> None:
     torch.save({"epoch": 1}, path)
     with pytest.raises(ModelError, match="holds no tensors; its entries are epoch"):
         import_files([path])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["torch", "onnxruntime"])
+def test_reference_average_precision_of_nanodet(tmp_path: Path, engine: str) -> None:
+    need(CHECKPOINT, COCO_MINI)
+    path = tmp_path / "m.safetensors"
+    import_files([CHECKPOINT]).save(path)
+    runs = TorchEngine(path) if engine == "torch" else OnnxEngine(export_onnx(path, tmp_path / "m.onnx"), threads=1)
+    metrics = average_precision(Predictor(runs, selection=EVALUATION))
+    # 28.82 by ncnn, of the half-precision export of the same training run.
+    assert metrics["AP"] == pytest.approx(0.2882, abs=0.002)
+
+
+@pytest.mark.slow
+def test_reference_average_precision_of_the_rebuilt_nanodet_plus(tmp_path: Path) -> None:
+    need(GRAPH, WEIGHTS, COCO_MINI)
+    path = tmp_path / "m.safetensors"
+    import_files([GRAPH, WEIGHTS]).save(path)
+    for engine in (TorchEngine(path), OnnxEngine(export_onnx(path, tmp_path / "m.onnx"), threads=1)):
+        metrics = average_precision(Predictor(engine, selection=EVALUATION))
+        assert metrics["AP"] == pytest.approx(0.3949, abs=0.001)
+        assert metrics["AP50"] == pytest.approx(0.5564, abs=0.001)
