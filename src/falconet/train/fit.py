@@ -14,7 +14,6 @@ from falconet.models.detector import Detector
 from falconet.models.weights import find_weights, load_weights, transfer
 from falconet.train.criteria import build_criterion
 from falconet.train.depthwise import use_fast_depthwise
-from falconet.train.depthwise import use_fast_depthwise
 from falconet.train.journal import Silent, Watcher, logging_to
 from falconet.train.loader import Loader, default_workers, make_pictures
 from falconet.train.module import Interrupted, run_epochs
@@ -79,8 +78,8 @@ def _train(run: RunConfig, folder: RunFolder, watcher: Watcher) -> Path:
 def _train_one(rank: int, run: RunConfig, folder: RunFolder, watcher: Watcher, started: float) -> None:
     """Train in one of the run's processes."""
     if rank:
-        logging.getLogger("falconet").setLevel(logging.ERROR)
-        logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+        for name in ("falconet", "pytorch_lightning", "lightning_fabric"):
+            logging.getLogger(name).setLevel(logging.ERROR)
         _run(rank, run, folder, Silent(), started)
         return
     with logging_to(folder.log):
@@ -189,8 +188,6 @@ def _networks(run: RunConfig, data: RunData, *, detach_epoch: int, speak: bool) 
         detach_epoch=detach_epoch,
     )
     networks = nn.ModuleDict({"detector": detector, "criterion": criterion}).train()
-    if _device(run) == "cpu":
-        use_fast_depthwise(networks)
     if _device(run) == "cpu":
         use_fast_depthwise(networks)
     return networks.to(_device(run), memory_format=torch.channels_last)

@@ -45,18 +45,20 @@ def logging_to(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
-    ours, lightning = logging.getLogger("falconet"), logging.getLogger("pytorch_lightning")
-    levels = ours.level, lightning.level
+    ours = logging.getLogger("falconet")
+    quiet = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    levels = [logger.level for logger in (ours, *quiet)]
     ours.setLevel(min(ours.getEffectiveLevel(), logging.INFO))
-    lightning.setLevel(logging.WARNING)
+    for logger in quiet:
+        logger.setLevel(logging.WARNING)
     ours.addHandler(handler)
     try:
         yield
     finally:
         ours.removeHandler(handler)
         handler.close()
-        ours.setLevel(levels[0])
-        lightning.setLevel(levels[1])
+        for logger, level in zip((ours, *quiet), levels, strict=True):
+            logger.setLevel(level)
 
 
 class Journal:

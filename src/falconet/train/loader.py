@@ -6,6 +6,7 @@ the same for any number of workers. One pool of workers serves training and vali
 
 import multiprocessing
 import os
+import signal
 import sys
 import time
 import warnings
@@ -298,6 +299,7 @@ def _forking_quietly() -> Iterator[None]:
 
 def _start_worker(number: int) -> None:  # noqa: ARG001  # torch passes it
     cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training process, which ends its workers
 
 
 def make_pictures(

@@ -81,6 +81,7 @@ class Learner(lightning.LightningModule):
         gradient_clip_algorithm: str | None = None,  # noqa: ARG002
     ) -> None:
         """Limit the norm of all gradients together, and stop before gradients that are not finite are used."""
+        self.session.forget_dropped()
         limit = self.session.run.train.clip_gradients
         gradients = [p.grad for p in self.networks.parameters() if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
@@ -143,7 +144,8 @@ def run_epochs(session: Session, *, device: str, devices: int) -> None:
     """
     learner = Learner(session)
     backend = "nccl" if device == "cuda" else "gloo"
-    several = DDPStrategy(process_group_backend=backend, find_unused_parameters=True)
+    # Criteria give each of their parameters a gradient in every step, so none has to be searched for.
+    several = DDPStrategy(process_group_backend=backend)
     trainer = lightning.Trainer(
         accelerator="gpu" if device == "cuda" else "cpu",
         devices=devices,
@@ -159,6 +161,8 @@ def run_epochs(session: Session, *, device: str, devices: int) -> None:
     with _interruptible(), warnings.catch_warnings():
         # Lightning 2.6 still asks torch in a way that torch 2.13 warns of.
         warnings.filterwarnings("ignore", message=r".*LeafSpec", category=FutureWarning)
+        # A gradient of a 1x1 convolution has two names for the same memory format; torch takes the slower copy.
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view", category=UserWarning)
         trainer.fit(learner, train_dataloaders=session.loader)
 
 

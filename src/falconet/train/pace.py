@@ -35,7 +35,6 @@ def measure_pace(
     guided = _seconds_per_step(networks, loader, preprocess, epoch=0, half=half) * loader.steps
     alone = guided
     if drops_auxiliary:
-        networks["criterion"].requires_grad_(False)
         alone = _seconds_per_step(networks, loader, preprocess, epoch=LATE, half=half) * loader.steps
     detector = networks["detector"]
     assert isinstance(detector, Detector)

@@ -139,11 +139,17 @@ class Session:
         self.loader.with_mosaic = self.epoch < self.plan.epochs * (1 - self.run.augment.mosaic_close)
         self.loader.waited = 0.0
         self.networks.train()
-        if self.run.train.auxiliary == "drop" and self.epoch >= self.plan.detach_epoch:
-            # Not even weight decay touches the dropped branch: its last weights stay what they were.
-            self.networks["criterion"].requires_grad_(False)
         self._sums = defaultdict(lambda: torch.zeros((), device=self.device))
         self._epoch_started = time.monotonic()
+
+    def forget_dropped(self) -> None:
+        """Take the zero gradients that several processes agreed on from a dropped branch.
+
+        Without a gradient not even weight decay touches it: its last weights stay what they were.
+        """
+        if self.run.train.auxiliary == "drop" and self.epoch >= self.plan.detach_epoch:
+            for parameter in self.networks["criterion"].parameters():
+                parameter.grad = None
 
     def add_terms(self, loss: Tensor, terms: dict[str, Tensor]) -> None:
         """Count the terms of a step towards the epoch's means."""

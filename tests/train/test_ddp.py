@@ -1,0 +1,123 @@
+"""Two processes train together: equal weights, every picture validated once, no hanging, errors come through."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from safetensors.torch import save_file
+
+from falconet.core.errors import DataError
+from falconet.train import RunConfig, fit, loader, resume
+from falconet.train.journal import Silent
+from falconet.train.processes import in_processes
+from falconet.train.run_folder import RunFolder
+from falconet.train.session import Session
+from tests.train.tiny import assert_same_weights, draw, tiny_run
+
+pytestmark = pytest.mark.slow
+TWO = ["train.devices=2", "train.epochs=3", "train.detach_epoch=1", "train.average_decay=0"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw(tmp_path_factory.mktemp("drawn"))
+
+
+@pytest.fixture(scope="module")
+def together(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fit(tiny_run(data, tmp_path_factory.mktemp("runs") / "two", *TWO))
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_two_processes_train_and_validate(together: Path) -> None:
+    lines = metrics(together)
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert all(np.isfinite(line["loss"]) and 0 <= line["AP"] <= 1 for line in lines)
+    log = (together / "train.log").read_text()
+    assert "cpu x 2" in log
+    assert log.count("weights: from scratch") == 1
+    assert all(np.isfinite(values).all() for values in load_file(together / "last.safetensors").values())
+
+
+def test_the_dropped_branch_rests_in_two_processes_too(together: Path) -> None:
+    state = RunFolder(together).read_state()
+    assert state is not None
+    moved = {moments["step"].item() for moments in state["optimizer"]["state"].values()}
+    assert moved == {3.0, 9.0}
+
+
+def _train_and_keep(rank: int, run: RunConfig, folder: RunFolder, kept: Path) -> None:
+    entry = sys.modules["falconet.train.fit"]
+    original = entry.run_epochs
+
+    def recorded(session: Session, **options: Any) -> None:
+        original(session, **options)
+        state = {name: value.contiguous() for name, value in session.networks.state_dict().items()}
+        save_file(state, kept / f"{rank}.safetensors")
+
+    entry.run_epochs = recorded
+    entry._train_one(rank, run, folder, Silent(), 0.0)
+
+
+def test_both_processes_end_with_the_same_weights(data: Path, tmp_path: Path) -> None:
+    run = tiny_run(data, tmp_path / "run", *TWO).absolute()
+    in_processes(_train_and_keep, 2, (run, RunFolder(run.output), tmp_path))
+    first, second = load_file(tmp_path / "0.safetensors"), load_file(tmp_path / "1.safetensors")
+    assert first.keys() == second.keys()
+    for name, values in first.items():
+        if "running_" not in name:  # batch norm counts what its own process sees; the first one's is kept
+            np.testing.assert_array_equal(values, second[name], err_msg=name)
+
+
+class StopInTheSecondEpoch(Silent):
+    """Fails after the second epoch's weights were written and before its checkpoint."""
+
+    def epoch(self, figures: dict[str, Any]) -> None:
+        if figures["epoch"] == 2:
+            raise DataError("enough")
+
+
+def test_resumed_in_two_processes(together: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="enough"):
+        fit(tiny_run(data, tmp_path / "run", *TWO), watcher=StopInTheSecondEpoch())
+    state = RunFolder(tmp_path / "run").read_state()
+    assert state is not None
+    assert state["epoch"] == 1
+    folder = resume(tmp_path / "run")
+    assert_same_weights(folder / "last.safetensors", together / "last.safetensors")
+
+
+def test_one_process_has_only_pictures_without_boxes(tmp_path: Path) -> None:
+    data = draw(tmp_path / "drawn", train=8)
+    path = data / "train.json"
+    tree = json.loads(path.read_text())
+    # With a batch of all eight, the second process gets every other picture of the epoch's order.
+    empty = {tree["images"][index]["id"] for index in loader.epoch_order(8, seed=0, epoch=0)[1::2]}
+    tree["annotations"] = [a for a in tree["annotations"] if a["image_id"] not in empty]
+    assert tree["annotations"]
+    path.write_text(json.dumps(tree))
+    folder = fit(tiny_run(data, tmp_path / "run", "train.devices=2", "train.batch_size=8", "train.epochs=2"))
+    assert len(metrics(folder)) == 2
+    assert all(np.isfinite(line["loss"]) for line in metrics(folder))
+
+
+def _fail_in_one(rank: int, what: str) -> None:
+    if rank == 1 and what == "data":
+        raise DataError("x.jpg: is broken")
+    if rank == 1:
+        raise ZeroDivisionError("oops")
+
+
+def test_an_error_of_any_process_comes_through() -> None:
+    with pytest.raises(DataError, match=r"^x\.jpg: is broken$"):
+        in_processes(_fail_in_one, 2, ("data",))
+    with pytest.raises(RuntimeError, match="ZeroDivisionError: oops"):
+        in_processes(_fail_in_one, 2, ("other",))
+    in_processes(_fail_in_one, 1, ("nothing",))
