@@ -36,7 +36,11 @@ def predict(
         list[str], typer.Argument(help="Pictures, videos, folders, globs ('*.jpg') or a camera's number.")
     ],
     model: Annotated[
-        Path | None, typer.Option(help="Exported .onnx file. With torch also a weights file or a run folder.")
+        Path | None,
+        typer.Option(
+            help="Exported .onnx file; with torch also a weights file or a run folder "
+            "[default: NanoDet-Plus-m of COCO's 80 classes, fetched once]."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for what is saved (default: runs/predict, where --save is given).")
@@ -72,9 +76,8 @@ def predict(
     from falconet.runtime.predictor import Predictor
     from falconet.runtime.stream import find_sources
 
-    if model is None:
-        raise ConfigError("predict needs a model: pass --model FILE.onnx, a file written by 'falconet export'")
     found = find_sources(sources, recursive=recursive)
+    model = _published(model)
     engine = _open_engine(model, threads, context.obj)
     wanted = {"score_threshold": score, "iou_threshold": iou, "max_detections": max_detections}
     given = {key: value for key, value in wanted.items() if value is not None}
@@ -92,6 +95,16 @@ def predict(
         report.print(f"saved {', '.join(kinds)} in {folder}")
     if interrupted or report.broken:
         raise typer.Exit(130 if interrupted else 2)
+
+
+def _published(model: Path | None) -> Path:
+    """`model`; where none is named, or published weights are, these as an exported file, fetched if need be."""
+    if model is not None and (model.suffix in (".onnx", ".safetensors") or model.exists()):
+        return model
+    from falconet.zoo import published
+
+    name = published.DEFAULT if model is None else str(model)
+    return published.fetch_onnx(name) if model is None or published.is_published(name) else Path(name)
 
 
 def _words(text: str) -> list[str]:
