@@ -163,10 +163,10 @@ def test_a_camera_has_a_line_per_frame(monkeypatch):
     assert errors == ["falconet: camera 0: gives no more pictures after 2; is it still connected?"]
 
 
-def test_what_is_wrong_is_said_before_anything_is_written(folder):
-    assert fail(ConfigError, "in", "--out", "out") == (
-        "predict needs a model: pass --model FILE.onnx, a file written by 'falconet export'"
-    )
+def test_what_is_wrong_is_said_before_anything_is_written(folder, monkeypatch):
+    monkeypatch.setenv("FALCONET_WEIGHTS", str(folder))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    assert "but FALCONET_WEIGHTS names this folder; put nanodet-plus-m_416" in fail(ModelError, "in", "--out", "out")
     assert "no such file or folder" in fail(DataError, "nowhere", "--model", "m.onnx", "--out", "out")
     assert "none.onnx: no such file" in fail(ModelError, "in", "--model", "none.onnx", "--out", "out")
     assert fail(ModelError, "in", "--model", "none.safetensors") == (
@@ -242,8 +242,6 @@ def test_the_whole_command():
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"{Path('in/b.jpg')}: 128x128, 1 green, ")
     assert "1 picture, 1 detection\n" in done.stdout
-    done = falconet("predict", "in/b.jpg")
+    done = falconet("predict", "in/b.jpg", "--model", "in/b.jpg")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == (
-        "falconet: predict needs a model: pass --model FILE.onnx, a file written by 'falconet export'\n"
-    )
+    assert done.stderr.startswith("falconet: in/b.jpg: is not a complete ONNX model")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from falconet.cli import startup
-from falconet.core.errors import ConfigError, ModelError
+from falconet.core.errors import ModelError
 
 if TYPE_CHECKING:
     from falconet.runtime.engines import Engine

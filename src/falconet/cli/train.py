@@ -3,12 +3,15 @@
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from falconet.core.errors import ConfigError
 from falconet.core.files import replace_file
+
+if TYPE_CHECKING:
+    from falconet.train.run_config import RunConfig
 
 
 def train(
@@ -36,7 +39,7 @@ def train(
         folder = training.resume(resume, watcher=watcher)
     else:
         assert run is not None
-        folder = training.fit(training.read_run(run, overrides or []), watcher=watcher)
+        folder = training.fit(_with_published(training.read_run(run, overrides or [])), watcher=watcher)
     print(folder)
 
 
@@ -151,6 +154,16 @@ class Bar:
         for handler, stream in self._moved:
             handler.setStream(stream)
         self._progress, self._moved = None, []
+
+
+def _with_published(run: "RunConfig") -> "RunConfig":
+    """`run`, with the file of published weights in place of their name."""
+    from falconet.zoo import published
+
+    if run.train.weights is None or not published.is_published(run.train.weights):
+        return run
+    path = published.fetch_weights(str(run.train.weights))
+    return run.model_copy(update={"train": run.train.model_copy(update={"weights": path})})
 
 
 def _require_training() -> None:

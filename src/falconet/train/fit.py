@@ -196,8 +196,9 @@ def _networks(run: RunConfig, data: RunData, *, detach_epoch: int, speak: bool) 
 def load_initial(run: RunConfig, names: tuple[str, ...], detector: Detector) -> str:
     """Give a fresh detector the weights that `run` starts from, and say which these are.
 
+    Where the weights know other classes than `names`, the class outputs start anew; all else is taken over.
+
     Raises:
-        ConfigError: the weights know other classes and the run does not ask for new ones.
         ModelError: no weights there, or of another architecture.
     """
     if run.train.weights is None:
@@ -205,14 +206,6 @@ def load_initial(run: RunConfig, names: tuple[str, ...], detector: Detector) -> 
     path = find_weights(run.train.weights)
     source, card = load_weights(path)
     fresh = {name: detector.state_dict()[name].clone() for name in _class_outputs(detector)}
-    if card.classes != names and not run.train.new_classes:
-        raise ConfigError(
-            f"train.weights: {path} knows other classes than the data\n"
-            f"  weights: {', '.join(card.classes)}\n"
-            f"  data:    {', '.join(names)}\n"
-            "expected the same names in the same order; to teach a model new classes, set train.new_classes=true: "
-            "then only its class outputs start anew"
-        )
     report = f"weights: {path}: {transfer(detector, source.state_dict())}"
     if card.classes == names:
         return report
