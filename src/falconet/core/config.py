@@ -68,7 +68,7 @@ def write_yaml(value: Config | dict[str, Any], *, comments: bool = False) -> str
     return stream.getvalue()
 
 
-def _write_null(representer: Any, value: None) -> Any:
+def _write_null(representer: Any, _: None) -> Any:
     return representer.represent_scalar("tag:yaml.org,2002:null", "null")
 
 
@@ -199,10 +199,8 @@ def _location_in_tree(tree: Any, location: Sequence[int | str]) -> tuple[int | s
     node = tree
     for index, part in enumerate(location):
         last = index == len(location) - 1
-        if isinstance(node, dict) and part in node:
-            kept.append(part)
-            node = node[part]
-        elif isinstance(node, list) and isinstance(part, int) and part < len(node):
+        in_list = isinstance(node, list) and isinstance(part, int) and part < len(node)
+        if in_list or (isinstance(node, dict) and part in node):
             kept.append(part)
             node = node[part]
         elif last and isinstance(node, dict) and part != node.get("name"):

@@ -69,7 +69,7 @@ class Train(Config):
     detach_epoch: int | Literal["auto"] = Field(default="auto", description="auto: 10, at most a tenth of the epochs")
     validate_every: int | Literal["auto"] = Field(default="auto", description="epochs; auto: about 50 times in all")
     patience: int | None = Field(default=None, ge=1, description="stop after so many epochs without a better AP")
-    weights: Path | None = Field(default=None, description="file, run folder or published name to start from; null: scratch")
+    weights: Path | None = Field(default=None, description="to start from: file, run folder or published name")
 
     @field_validator("warmup_steps", "detach_epoch")
     @classmethod
