@@ -7,7 +7,6 @@ how many inputs each reader was given, and writes an input that broke one to `fu
 import io
 import pickletools
 import random
-import resource
 import sys
 import tempfile
 import time
@@ -194,6 +193,8 @@ def targets() -> dict[str, Target]:
 
 def main() -> None:
     """Runs every reader for its share of the seconds given on the command line."""
+    import resource  # not on Windows
+
     seconds = float(sys.argv[1])
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else 0
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
