@@ -1,0 +1,110 @@
+"""`falconet train`, `models`, `config`: what is printed and how wrong requests are answered."""
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from falconet.cli import train as commands
+from falconet.core.errors import ConfigError
+from falconet.models import PRESETS
+from falconet.train.recipes import PUBLISHED_AP
+from tests.train.tiny import draw, options
+
+app = typer.Typer()
+app.command("train")(commands.train)
+app.command("models")(commands.models)
+app.command("config")(commands.config)
+
+
+def output(*arguments: str) -> str:
+    result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def message(*arguments: str) -> str:
+    with pytest.raises(ConfigError) as error:
+        CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+    return str(error.value)
+
+
+def test_models_lists_every_preset() -> None:
+    rows = json.loads(output("models", "--json"))
+    assert [row["name"] for row in rows] == list(PRESETS)
+    first = rows[0]
+    assert first["parameters"] > 1_000_000
+    assert first["macs"] > 400_000_000
+    assert first["published_ap"] == 0.27
+    assert set(PUBLISHED_AP) <= set(PRESETS)
+    table = output("models")
+    assert all(name in table for name in PRESETS)
+
+
+def test_config_prints_or_writes_a_run_file(tmp_path: Path) -> None:
+    text = output("config", "nanodet-plus-demo")
+    assert text.startswith("output: runs/nanodet-plus-demo")
+    path = tmp_path / "run.yaml"
+    assert output("config", "nanodet-plus-demo", "--out", str(path)).strip() == str(path)
+    assert path.read_text() == text
+    assert "exists already; choose another name with --out" in message(
+        "config", "nanodet-plus-demo", "--out", str(path)
+    )
+    assert json.loads(output("config", "--schema"))["title"] == "RunConfig"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["config"], "expected either a preset ('falconet models' lists them) or --schema"),
+        (["config", "a", "--schema"], "expected either a preset"),
+        (["config", "nanodet"], "'nanodet' is neither a file nor a preset; did you mean"),
+        (["train"], "expected a run file, a preset name ('falconet models' lists them) or --resume FOLDER"),
+        (["train", "run.yaml", "--resume", "x"], "it cannot be combined with 'run.yaml'"),
+        (["train", "--resume", "/absent"], "/absent: holds no run.yaml; expected the folder of a run"),
+    ],
+)
+def test_a_wrong_request_says_what_was_expected(arguments: list[str], expected: str) -> None:
+    assert expected in message(*arguments)
+
+
+def test_without_the_training_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "torch" else name)
+    assert message("models") == (
+        "training needs torch, which the base install leaves out; install it by: pip install 'falconet[train]'"
+    )
+
+
+def test_train_prints_the_folder(tmp_path: Path) -> None:
+    data = draw(tmp_path / "drawn", train=4, val=2)
+    text = output("train", *options(data, tmp_path / "run", "train.epochs=1"))
+    assert text.strip().splitlines()[-1] == str(tmp_path / "run")
+    assert (tmp_path / "run/best.safetensors").exists()
+
+
+def test_the_bar_shows_figures_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("COLUMNS", "160")
+    bar = commands.Bar()
+    bar.start(epochs=2, steps=3, finished=0)
+    bar.epoch({"AP": 0.25, "AP50": 0.5})
+    bar.step(epoch=1, epochs=2, step=2, loss=1.5)
+    bar.stop()
+    bar.stop()
+    shown = capsys.readouterr().err
+    assert "epoch 2/2" in shown
+    assert "AP 0.250" in shown
+    assert "loss 1.500" in shown
+
+
+def test_no_bar_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    bar = commands.Bar()
+    bar.start(epochs=2, steps=3, finished=0)
+    bar.step(epoch=0, epochs=2, step=0, loss=1.0)
+    bar.stop()
+    assert capsys.readouterr().err == ""
