@@ -17,7 +17,7 @@ PICTURES = 200
 
 
 def export(
-    weights: Annotated[Path, typer.Argument(help="Run folder or weights file (.safetensors).")],
+    weights: Annotated[Path, typer.Argument(help="Run folder, weights file (.safetensors) or published name.")],
     to: Annotated[Literal["onnx"], typer.Option(help="Format.")] = "onnx",
     out: Annotated[Path, typer.Option(help="Folder for the model and its receipt.")] = Path("export"),
     name: Annotated[
@@ -46,7 +46,11 @@ def export(
     from falconet.export.onnx import export_onnx
     from falconet.export.receipt import write_receipt
     from falconet.models.weights import find_weights
+    from falconet.zoo import published
 
+    if published.is_published(weights):
+        name = name or str(weights)
+        weights = published.fetch_weights(str(weights))
     found = find_weights(weights)
     truth = _pictures(weights, data, images, split)
     target = out / f"{name or _name(weights)}.{to}"

@@ -108,9 +108,7 @@ def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str,
         path, separator, text = override.partition("=")
         keys = path.split(".")
         if not separator or not all(keys):
-            raise ConfigError(
-                f"override '{override}': expected KEY=VALUE with a dotted key, as in train.epochs=50"
-            )
+            raise ConfigError(f"override '{override}': expected KEY=VALUE with a dotted key, as in train.epochs=50")
         try:
             value = YAML(typ="safe", pure=True).load(text) if text.strip() else None
         except YAMLError as error:
@@ -185,9 +183,7 @@ def _describe(kind: type[Config], tree: Any, detail: Any, name: str, overrides: 
     value = value if len(value) <= 60 else value[:57] + "..."
     hint = ""
     if detail["type"] == "literal_error" and isinstance(detail["input"], str):
-        choices = [
-            choice.strip(" '") for choice in str(detail["ctx"]["expected"]).replace(" or ", ", ").split(",")
-        ]
+        choices = [choice.strip(" '") for choice in str(detail["ctx"]["expected"]).replace(" or ", ", ").split(",")]
         near = difflib.get_close_matches(detail["input"], choices, n=1, cutoff=0.4)
         hint = f"; did you mean '{near[0]}'?" if near else ""
     return f"{origin}: {path or 'top level'}: {message}, but got {value}{hint}"

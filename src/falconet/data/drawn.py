@@ -1,10 +1,10 @@
 """A drawn detection data set: the demonstration and the tests need no pictures from elsewhere.
 
-Plain shapes of six classes on textured backgrounds, rotated, in random colours, filled plainly, with a gradient,
-stripes or noise, partly hiding one another; lines, arcs and slats distract. The longer side of a shape is 5% to
-60% of the shorter side of the picture. A box covers the whole shape inside the picture, hidden parts included; no
-shape is hidden by more than `MAX_HIDDEN` of its pixels, or lies outside the picture by more than `MAX_OUTSIDE` of
-them. About one picture in twelve has no shape at all.
+Plain shapes of six classes on muted, textured backgrounds, turned a little, each class mostly in its own colour,
+filled plainly, with a gradient, stripes or noise, partly hiding one another; lines, arcs and slats distract. The
+longer side of a shape is 5% to 60% of the shorter side of the picture. A box covers the whole shape inside the
+picture, hidden parts included; no shape is hidden by more than `MAX_HIDDEN` of its pixels, or lies outside the
+picture by more than `MAX_OUTSIDE` of them. About one picture in twelve has no shape at all.
 
 Every picture depends on (seed, split, index) alone, and only on integer arithmetic of OpenCV, so the same seed
 writes the same bytes, whatever the number of pictures.
@@ -27,6 +27,7 @@ from falconet.core.types import Floats, Ints, Pixels, Sample
 
 NAMES = ("disc", "ring", "square", "triangle", "star", "cross")
 SMALLEST, LARGEST = 0.05, 0.6
+MAX_TURN = np.pi / 8
 MAX_HIDDEN = 0.5
 MAX_OUTSIDE = 0.3
 _EMPTY = 0.08
@@ -123,10 +124,16 @@ def _colour(rng: Generator) -> Pixels:
     return rng.integers(20, 236, 3, np.uint8)
 
 
+def _muted(rng: Generator) -> Pixels:
+    """A greyish colour, blue, green, red."""
+    grey = rng.integers(50, 206)
+    return np.asarray(np.clip(grey + rng.integers(-25, 26, 3), 0, 255), np.uint8)
+
+
 def _background(rng: Generator, height: int, width: int) -> Pixels:
     """Two or three colours mixed by noise of several scales, and grain."""
     image = np.empty((height, width, 3), np.uint8)
-    image[:] = _colour(rng)
+    image[:] = _muted(rng)
     for _ in range(int(rng.integers(1, 3))):
         weight = np.zeros((height, width), np.uint16)
         shares = rng.integers(1, 6, 3).tolist()
@@ -135,7 +142,7 @@ def _background(rng: Generator, height: int, width: int) -> Pixels:
         weight //= sum(shares)
         weight = np.clip(weight.astype(np.int16) * 2 - 128, 0, 255)
         other = np.empty_like(image)
-        other[:] = _colour(rng)
+        other[:] = _muted(rng)
         image = _blend(image, other, weight.astype(np.uint8))
     grain = rng.integers(-10, 11, (height, width, 1), np.int16) * int(rng.integers(0, 3)) // 2
     return np.asarray(np.clip(image.astype(np.int16) + grain, 0, 255), np.uint8)
@@ -180,7 +187,7 @@ def _place_shapes(image: Pixels, rng: Generator) -> tuple[Floats, Ints]:
             hidden = np.bincount(covered[covered >= 0], minlength=len(counts))
             if count < (1 - MAX_OUTSIDE) * whole or (visible - hidden < (1 - MAX_HIDDEN) * np.array(counts)).any():
                 continue
-            image[window] = _blend(image[window], _fill(image[window], inside, rng), mask)
+            image[window] = _blend(image[window], _fill(image[window], inside, label, rng), mask)
             owner[window][inside] = len(labels)
             visible = np.append(visible - hidden, count)
             boxes.append(_box(inside, left, top))
@@ -192,10 +199,10 @@ def _place_shapes(image: Pixels, rng: Generator) -> tuple[Floats, Ints]:
 
 def _shape(rng: Generator, label: int, height: int, width: int) -> tuple[Pixels, int, int, float]:
     """A mask, 0..255, of a shape inside the picture, its left and top, and the pixels of the whole shape."""
-    # The longer side of its box; all sizes are as likely on a logarithmic scale.
-    extent = float(np.exp(rng.uniform(np.log(SMALLEST), np.log(LARGEST)))) * min(height, width)
+    # The longer side of its box.
+    extent = float(rng.uniform(SMALLEST, LARGEST)) * min(height, width)
     centre = rng.uniform((0, 0), (width, height))
-    turn = float(rng.uniform(0, 2 * np.pi))
+    turn = float(rng.uniform(-MAX_TURN, MAX_TURN)) - np.pi / 2
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     outlines = [outline @ rotation.T for outline in _OUTLINES[NAMES[label]]]
     scale = extent / float(np.ptp(outlines[0], axis=0).max())
@@ -247,15 +254,25 @@ _OUTLINES: dict[str, tuple[Floats, ...]] = {
 }
 
 
-def _fill(image: Pixels, inside: NDArray[np.bool_], rng: Generator) -> Pixels:
-    """Paint for a shape, of the size of `image`: it stands out from what it covers."""
+# Blue, green, red around which a class is painted; learning the shape pays, since colours vary and overlap.
+_PAINT: dict[str, NDArray[np.int64]] = {
+    "disc": np.array([60, 60, 215]),
+    "ring": np.array([215, 120, 50]),
+    "square": np.array([70, 180, 70]),
+    "triangle": np.array([50, 200, 225]),
+    "star": np.array([200, 60, 190]),
+    "cross": np.array([205, 205, 70]),
+}
+
+
+def _fill(image: Pixels, inside: NDArray[np.bool_], label: int, rng: Generator) -> Pixels:
+    """Paint for a shape, of the size of `image`, around the colour of its class: it stands out from what it covers."""
     height, width = image.shape[:2]
     behind = image[inside].mean(axis=0) if inside.any() else np.full(3, 128.0)
-    first = _colour(rng)
     for _ in range(_TRIES):
+        first = np.clip(_PAINT[NAMES[label]] + rng.integers(-45, 46, 3), 0, 255).astype(np.uint8)
         if np.abs(first - behind).sum() >= 150:
             break
-        first = _colour(rng)
     paint = np.empty((height, width, 3), np.uint8)
     paint[:] = first
     second = np.clip(first.astype(np.int16) + rng.integers(-70, 71, 3), 0, 255).astype(np.uint8)

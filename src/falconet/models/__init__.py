@@ -34,7 +34,7 @@ PRESETS: dict[str, ModelConfig] = {
     "nanodet-plus-m-1.5x-320": NanoDetPlusConfig(**_WIDE),
     "nanodet-plus-m-1.5x-416": NanoDetPlusConfig(input=Preprocess(height=416, width=416), **_WIDE),
     "nanodet-plus-demo": NanoDetPlusConfig(
-        input=Preprocess(height=256, width=256),
+        input=Preprocess(height=224, width=224),
         backbone=ShuffleNetV2Config(width=0.5),
         neck=GhostPANConfig(channels=64, kernel_size=3),
         head=NanoDetPlusHeadConfig(channels=64, kernel_size=3),

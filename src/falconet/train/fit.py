@@ -9,9 +9,12 @@ import torch
 from torch import nn
 
 from falconet.core.errors import ConfigError
+from falconet.core.manifest import Preprocess
 from falconet.models import build
+from falconet.models.deployable import Normalize
 from falconet.models.detector import Detector
-from falconet.models.weights import find_weights, load_weights, transfer
+from falconet.models.norms import measure_norms, unmeasured
+from falconet.models.weights import find_weights, load_extra, load_weights, transfer
 from falconet.train.criteria import build_criterion
 from falconet.train.depthwise import use_fast_depthwise
 from falconet.train.journal import Silent, Watcher, logging_to
@@ -26,6 +29,9 @@ from falconet.train.run_folder import RunFolder
 from falconet.train.session import Session
 
 _log = logging.getLogger(__name__)
+
+MEASURED = 256
+"""Pictures that batch norms of imported weights are measured on."""
 
 
 def fit(run: RunConfig, *, watcher: Watcher | None = None) -> Path:
@@ -133,7 +139,7 @@ def _prepare(
         run,
         folder,
         names=data.names,
-        networks=_networks(run, data, detach_epoch=plan.detach_epoch, speak=state is None),
+        networks=_networks(run, data, loader, detach_epoch=plan.detach_epoch, speak=state is None),
         loader=loader,
         plan=plan,
         pace=pace,
@@ -173,7 +179,7 @@ def _loader(rank: int, run: RunConfig, data: RunData, *, workers: int) -> Loader
     return loader
 
 
-def _networks(run: RunConfig, data: RunData, *, detach_epoch: int, speak: bool) -> nn.ModuleDict:
+def _networks(run: RunConfig, data: RunData, loader: Loader, *, detach_epoch: int, speak: bool) -> nn.ModuleDict:
     """Detector and criterion with the weights a run starts from; the same each time."""
     torch.manual_seed(run.seed)
     detector = build(run.model, len(data.names))
@@ -187,6 +193,8 @@ def _networks(run: RunConfig, data: RunData, *, detach_epoch: int, speak: bool) 
         auxiliary=run.train.auxiliary,
         detach_epoch=detach_epoch,
     )
+    if run.train.weights is not None:
+        _finish_initial(find_weights(run.train.weights), detector, criterion, run.model.input, loader, speak=speak)
     networks = nn.ModuleDict({"detector": detector, "criterion": criterion}).train()
     if _device(run) == "cpu":
         use_fast_depthwise(networks)
@@ -218,6 +226,24 @@ def load_initial(run: RunConfig, names: tuple[str, ...], detector: Detector) -> 
     )
 
 
+def _finish_initial(
+    weights: Path, detector: Detector, criterion: nn.Module, preprocess: Preprocess, loader: Loader, *, speak: bool
+) -> None:
+    """What weights for training need beyond those of the detector: the auxiliary branch, statistics of its norms."""
+    own = criterion.state_dict()
+    extra = {name: value for name, value in load_extra(weights).items() if name in own}
+    fitting = {name: value for name, value in extra.items() if value.shape == own[name].shape}
+    criterion.load_state_dict(fitting, strict=False)
+    if speak and extra:
+        _log.info("auxiliary branch: %d of %d tensors from there", len(fitting), len(own))
+    if unmeasured(detector):
+        normalize = Normalize(preprocess)
+        batches = (normalize(batch.pixels) for batch in loader.first(max(1, MEASURED // loader.batch_size)))
+        count = measure_norms(detector, batches)
+        if speak:
+            _log.info("batch norms were folded away in these weights; measured anew on %d training pictures", count)
+
+
 def _class_outputs(detector: Detector) -> dict[str, slice]:
     """Rows of each class output, by name of the parameter in the detector."""
     return {f"head.{name}": rows for name, rows in detector.head.class_outputs().items()}
@@ -234,7 +260,7 @@ def _plan(
         return _planned(run, loader, run.train.epochs), None
     began = time.monotonic()
     pace = measure_pace(
-        _networks(run, data, detach_epoch=1, speak=False),
+        _networks(run, data, loader, detach_epoch=1, speak=False),
         loader,
         run.model.input,
         half=half,

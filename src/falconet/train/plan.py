@@ -9,6 +9,9 @@ from falconet.core.config import Config
 from falconet.train.optim import Schedule
 from falconet.train.run_config import Train
 
+SCRATCH_RATE, TUNING_RATE = 4e-3, 1e-3
+"""Learning rates at a batch of 16: small data sets in few epochs want a high one, trained weights a gentle one."""
+
 MOST_WARMUP = 500
 """Warm-up steps of the original NanoDet-Plus recipe; short runs take a tenth of their steps."""
 
@@ -71,17 +74,24 @@ def make_plan(train: Train, *, epochs: int, steps_per_epoch: int, batch_size: in
     )
 
 
+def base_rate(train: Train) -> float:
+    """The learning rate at the reference batch: as given, or by where the weights come from."""
+    if train.learning_rate != "auto":
+        return train.learning_rate
+    return SCRATCH_RATE if train.weights is None else TUNING_RATE
+
+
 def peak_rate(train: Train, *, batch_size: int) -> float:
     """The largest learning rate: by the square root of the batch size, as suits Adam (arXiv:2205.10287)."""
     if train.reference_batch is None:
-        return train.learning_rate
-    return train.learning_rate * math.sqrt(batch_size / train.reference_batch)
+        return base_rate(train)
+    return base_rate(train) * math.sqrt(batch_size / train.reference_batch)
 
 
 def rate_arithmetic(train: Train, plan: Plan, *, batch_size: int) -> str:
     """One line that shows where the learning rate comes from."""
     if train.reference_batch is None:
-        origin = f"{train.learning_rate:g} as given"
+        origin = f"{base_rate(train):g} as given"
     else:
         origin = f"{train.learning_rate:g} * sqrt(batch {batch_size} / {train.reference_batch}) = {plan.peak_rate:.3g}"
     return (

@@ -1,7 +1,7 @@
 """One training run as a value: what a run file (YAML) holds."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -49,7 +49,9 @@ class Train(Config):
     epochs: int = Field(default=100, ge=1, description="passes over the training pictures")
     minutes: float | None = Field(default=None, gt=0, description="fits epochs and schedule into this time instead")
     batch_size: int = Field(default=16, ge=1, description="pictures per step, over all devices together")
-    learning_rate: float = Field(default=1e-3, gt=0, le=1, description="peak, at a batch of reference_batch")
+    learning_rate: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = Field(
+        default="auto", description="peak, at a batch of reference_batch; auto: 0.004, from weights 0.001"
+    )
     reference_batch: int | None = Field(
         default=16, ge=1, description="rate * sqrt(batch_size / this); null: rate as it stands"
     )
