@@ -39,14 +39,14 @@ def main() -> None:
     arguments = parser.parse_args()
     out: Path = arguments.out
     prepare(out)
-    data, run, model = out / "data", out / "run", out / "demo.onnx"
+    data, model = out / "data", out / "demo.onnx"
     start = time.monotonic()
 
     falconet("data", "demo", data)
     falconet("data", "check", data / "train.json")
     sources = [f"data.train={data / 'train.json'}", f"data.val={data / 'val.json'}"]
-    falconet("train", "nanodet-plus-demo", f"output={run}", *sources, *arguments.overrides)
-    falconet("export", run, "--to", "onnx", "--out", out, "--name", model.stem)
+    falconet("train", "nanodet-plus-demo", f"output={out}", *sources, *arguments.overrides)
+    falconet("export", out, "--to", "onnx", "--out", out, "--name", model.stem)
     falconet("eval", model, "--data", data / "val.json", "--out", out)
     falconet("predict", data / "val", "--model", model, "--out", out / "found", "--save", "images,json")
 

@@ -51,7 +51,7 @@ def test_boxes_lie_inside_and_have_the_sizes_promised() -> None:
     # The picture's edge may cut a shape; a mask is a pixel wider than its shape.
     assert min(longest) >= SMALLEST * SIZE[0] * 0.7 - 1
     assert 0.45 * SIZE[0] < max(longest) <= 0.6 * SIZE[0] + 2
-    assert np.quantile(longest, 0.3) < 0.15 * SIZE[0]
+    assert np.quantile(longest, 0.2) < 0.2 * SIZE[0]  # sizes are evenly spread
 
 
 def test_pictures_without_shapes_and_with_hidden_ones_occur() -> None:

@@ -11,8 +11,11 @@ import torch
 from safetensors.numpy import load_file
 from torch import Tensor, nn
 
+from falconet import __version__
 from falconet.core.errors import ConfigError, DataError, ModelError
-from falconet.models.weights import load_weights
+from falconet.models import build
+from falconet.models.norms import unmeasured
+from falconet.models.weights import Card, load_extra, load_weights, save_weights
 from falconet.train import fit, module
 from falconet.train.plan import (
     Pace,
@@ -80,7 +83,7 @@ def test_the_folder_holds_everything(first: Path) -> None:
     for expected in (
         "data: 12 training pictures",
         "classes (boxes): disc (",
-        "learning rate: 0.001 * sqrt(batch 4 / 16) = 0.0005; warm-up over 0 steps",
+        "learning rate: 0.004 * sqrt(batch 4 / 8) = 0.00283; warm-up over 0 steps",
         "weights: from scratch",
         "epoch 1/2  loss",
         "0 loader workers",
@@ -224,7 +227,23 @@ def test_minutes_decide_the_epochs(data: Path, tmp_path: Path) -> None:
 
 def test_fine_tuning_from_weights(data: Path, first: Path, tmp_path: Path) -> None:
     folder = fit(tiny_run(data, tmp_path / "run", f"train.weights={first}", "train.epochs=1"))
-    assert f"weights: {first}/best.safetensors: " in (folder / "train.log").read_text()
+    log = (folder / "train.log").read_text()
+    assert f"weights: {first}/best.safetensors: " in log
+    count = len(load_extra(first / "best.safetensors"))
+    assert f"auxiliary branch: {count} of {count} tensors from there" in log
+    assert "batch norms" not in log
+    assert "learning rate: 0.001 * sqrt" in log
+
+
+def test_fine_tuning_measures_norms_that_were_folded_away(data: Path, tmp_path: Path) -> None:
+    run = tiny_run(data, tmp_path / "run", "train.epochs=1", f"train.weights={tmp_path / 'folded.safetensors'}")
+    names = ("disc", "ring", "square", "triangle", "star", "cross")
+    detector = build(run.model, len(names)).eval()
+    assert unmeasured(detector)
+    card = Card(model=run.model, classes=names, falconet_version=__version__)
+    save_weights(tmp_path / "folded.safetensors", detector, card)
+    folder = fit(run)
+    assert "measured anew on 256 training pictures" in (folder / "train.log").read_text()
 
 
 def test_weights_of_other_classes(first: Path, tmp_path: Path) -> None:
@@ -286,7 +305,7 @@ def test_nothing_to_learn(tmp_path: Path) -> None:
 def test_plan_by_hand() -> None:
     plan = make_plan(Train(), epochs=100, steps_per_epoch=12, batch_size=4)
     assert (plan.total_steps, plan.warmup_steps, plan.detach_epoch, plan.validate_every) == (1200, 120, 10, 2)
-    assert plan.peak_rate == pytest.approx(5e-4)
+    assert plan.peak_rate == pytest.approx(2e-3)
     assert plan.validates(1)
     assert not plan.validates(2)
     assert make_plan(Train(), epochs=300, steps_per_epoch=100, batch_size=16).warmup_steps == 500

@@ -93,7 +93,7 @@ def rate_arithmetic(train: Train, plan: Plan, *, batch_size: int) -> str:
     if train.reference_batch is None:
         origin = f"{base_rate(train):g} as given"
     else:
-        origin = f"{train.learning_rate:g} * sqrt(batch {batch_size} / {train.reference_batch}) = {plan.peak_rate:.3g}"
+        origin = f"{base_rate(train):g} * sqrt(batch {batch_size} / {train.reference_batch}) = {plan.peak_rate:.3g}"
     return (
         f"learning rate: {origin}; warm-up over {plan.warmup_steps} steps, "
         f"cosine to {plan.peak_rate * plan.final_rate:.2g} at step {plan.total_steps}"
