@@ -15,12 +15,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import onnxruntime
 from common import in_turns, milliseconds, write
 
 from falconet.core.select import select
 from falconet.runtime.engines import OnnxEngine
 from falconet.runtime.predictor import Predictor
+from falconet.runtime.session import open_session
 
 
 def exported(folder: Path) -> Path:
@@ -53,9 +53,8 @@ def rows(model: Path, pictures: list[Path], *, threads: int, rounds: int) -> lis
     """One row per stage, with its share of the bare session."""
     engine = OnnxEngine(model, threads=threads)
     predictor = Predictor(engine)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    bare = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    # Of the engine's own options: threads of a default session spin on after each run and would slow its neighbours.
+    bare = open_session(model, threads)
     ready = [predictor.prepare(path) for path in pictures]
     outputs = [predictor.run([one]) for one in ready]
     turn = {name: itertools.cycle(range(len(pictures))) for name in ("bare", "whole", "read", "select")}
