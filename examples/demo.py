@@ -5,6 +5,7 @@ python examples/demo.py [--out runs/demo] [train.epochs=3 ...]
 
 import argparse
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -17,7 +18,9 @@ def falconet(*arguments: str | Path) -> None:
     """Run a falconet command and show it as one would type it; its failure ends the demo."""
     words = [str(argument) for argument in arguments]
     print(f"\n$ falconet {shlex.join(words)}", flush=True)
-    code = subprocess.run([sys.executable, "-m", "falconet", *words], check=False).returncode
+    # The demo's network is so small that two threads wait for each other more than they compute.
+    environment = os.environ | ({"OMP_NUM_THREADS": "1"} if words[0] == "train" else {})
+    code = subprocess.run([sys.executable, "-m", "falconet", *words], check=False, env=environment).returncode
     if code:
         sys.exit(code)
 
