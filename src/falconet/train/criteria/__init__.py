@@ -12,16 +12,24 @@ from falconet.core.config import Config
 from falconet.core.errors import ConfigError
 from falconet.models.detector import Detector
 from falconet.train.criteria import nanodet, nanodet_plus
+from falconet.train.criteria.phases import Phases
 
 CRITERIA: dict[str, Callable[..., nn.Module]] = {
     "nanodet-plus": nanodet_plus.build,
     "nanodet": nanodet.build,
 }
-"""The criterion of each architecture, by the name of its config."""
+"""The builder of each architecture's criterion, by the name of its config: it is called with the config, the detector,
+`num_classes` and `phases`."""
 
 
 def build_criterion(
-    config: Config, detector: Detector, *, num_classes: int, auxiliary: Literal["drop", "keep"], detach_epoch: int
+    config: Config,
+    detector: Detector,
+    *,
+    num_classes: int,
+    auxiliary: Literal["drop", "keep"],
+    detach_epoch: int,
+    static_epochs: int = 0,
 ) -> nn.Module:
     """The criterion for a detector that `config` describes.
 
@@ -29,9 +37,7 @@ def build_criterion(
         config: of the model; its `name` chooses the criterion.
         detector: built from it, with the weights training starts from.
         num_classes: C.
-        auxiliary: what becomes of an auxiliary branch at `detach_epoch`: "keep" goes on with it as the original
-            does, cut off from the network's gradients; "drop" stops running it.
-        detach_epoch: the first epoch, counted from 0, without the auxiliary branch's gradients.
+        auxiliary, detach_epoch, static_epochs: when the criterion changes; see `Phases`.
 
     Raises:
         ConfigError: there is no criterion for this model.
@@ -39,4 +45,5 @@ def build_criterion(
     name: Any = getattr(config, "name", None)
     if name not in CRITERIA:
         raise ConfigError(f"model {name!r} cannot be trained; expected one of: {', '.join(CRITERIA)}")
-    return CRITERIA[name](config, detector, num_classes=num_classes, auxiliary=auxiliary, detach_epoch=detach_epoch)
+    phases = Phases(auxiliary, detach_epoch, static_epochs)
+    return CRITERIA[name](config, detector, num_classes=num_classes, phases=phases)

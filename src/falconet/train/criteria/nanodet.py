@@ -7,7 +7,7 @@ Where we differ from the source: a batch in which no prediction has a truth stil
 (the original skips it).
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -21,6 +21,7 @@ from falconet.train import losses
 from falconet.train.assign.atss import atss_assign
 from falconet.train.batch import Targets
 from falconet.train.criteria.nanodet_plus import distance_targets
+from falconet.train.criteria.phases import Phases
 
 CLASS_WEIGHT, BOX_WEIGHT, DISTRIBUTION_WEIGHT = 1.0, 2.0, 0.25
 ANCHOR_SCALE = 5
@@ -35,8 +36,7 @@ def build(
     detector: Detector,
     *,
     num_classes: int,  # noqa: ARG001 (of every criterion's builder; this one has no weights of its own)
-    auxiliary: Literal["drop", "keep"],  # noqa: ARG001
-    detach_epoch: int,  # noqa: ARG001
+    phases: Phases,  # noqa: ARG001 (it stays the same from the first epoch to the last)
 ) -> "NanoDetCriterion":
     """The criterion for a detector built from `config`. There is no auxiliary branch."""
     return NanoDetCriterion(detector.head.strides, reg_max=config.head.reg_max)

@@ -27,18 +27,12 @@ from falconet.models.types import Features, Priors, Raw, Trace
 from falconet.train import losses
 from falconet.train.assign.dynamic_soft import dynamic_soft_assign
 from falconet.train.batch import Targets
+from falconet.train.criteria.phases import Phases
 
 CLASS_WEIGHT, BOX_WEIGHT, DISTRIBUTION_WEIGHT = 1.0, 2.0, 0.25
 
 
-def build(
-    config: NanoDetPlusConfig,
-    detector: Detector,
-    *,
-    num_classes: int,
-    auxiliary: Literal["drop", "keep"],
-    detach_epoch: int,
-) -> "NanoDetPlusCriterion":
+def build(config: NanoDetPlusConfig, detector: Detector, *, num_classes: int, phases: Phases) -> "NanoDetPlusCriterion":
     """The criterion for a detector built from `config`; see `NanoDetPlusCriterion`."""
     head = AuxiliaryHead(
         2 * config.neck.channels,
@@ -47,7 +41,7 @@ def build(
         reg_max=config.head.reg_max,
         activation=config.head.activation,
     )
-    return NanoDetPlusCriterion(detector.neck, head, auxiliary=auxiliary, detach_epoch=detach_epoch)
+    return NanoDetPlusCriterion(detector.neck, head, auxiliary=phases.auxiliary, detach_epoch=phases.detach_epoch)
 
 
 class _ConvGroupNormAct(nn.Module):
