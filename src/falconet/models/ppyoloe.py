@@ -1,0 +1,296 @@
+"""PP-YOLOE and PP-YOLOE+: arXiv:2203.16250; PaddlePaddle/PaddleDetection (Apache-2.0), `CSPResNet`, `CustomCSPPAN`,
+`PPYOLOEHead`.
+
+Backbone, then a path aggregation network (arXiv:1803.01534) of cross-stage-partial stages with RepVGG convolutions
+and spatial pyramid pooling at its top, then the "efficient task-aligned" head: on each level one branch for classes
+and one for boxes, each a gate over channels (effective squeeze-excite) and a 1x1 convolution, then a 3x3
+convolution. Boxes are distributions over `reg_max` + 1 distances per side, in strides ("Generalized Focal Loss",
+arXiv:2006.04388, section 3.2), measured from the centre of a cell: at (index + 0.5) * stride.
+
+PP-YOLOE+ is the same network with a learnt factor in the backbone's RepVGG convolutions (`backbone.alpha`) and pixels
+that are only divided by 255.
+
+What trains it (ATSS, then task-aligned assignment; varifocal loss) is in `falconet.train.criteria.ppyoloe`.
+
+Where we differ from the source:
+* Levels run from the finest to the coarsest, everywhere.
+* Sides that are not multiples of 32 work: upsampling goes to the size of the finer level instead of doubling.
+* The pooling windows of 9 and 13 are two and three windows of 5 in a row: the same maxima in a third of the time.
+* The projection of a distribution to its mean is arithmetic, not a convolution with constant weights.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from falconet.core.config import Config
+from falconet.core.manifest import Preprocess
+from falconet.models.backbones import BackboneConfig, CSPResNetConfig
+from falconet.models.backbones.blocks import EffectiveSqueezeExcite, RepVGGBlock
+from falconet.models.backbones.cspresnet import CSPStage
+from falconet.models.detector import Detector
+from falconet.models.layers import Activation, ConvNormAct
+from falconet.models.nanodet_plus import CLASS_PRIOR, boxes_at, expected_distances
+from falconet.models.priors import make_priors
+from falconet.models.types import Decoded, Features, Raw
+
+POOLING_WINDOW = 5
+POOLINGS = 3
+
+INPUT = Preprocess(height=640, width=640, channels="rgb", mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
+"""Of PP-YOLOE: red-green-blue, ImageNet mean and standard deviation, stretched."""
+
+PLUS_INPUT = Preprocess(height=640, width=640, channels="rgb", mean=(0, 0, 0), std=(255, 255, 255))
+"""Of PP-YOLOE+: red-green-blue, 0..1, stretched."""
+
+
+class CSPPANConfig(Config):
+    """The neck of PP-YOLOE."""
+
+    channels: int = Field(default=96, ge=8, le=1024, description="of the finest level; doubled on each coarser one")
+    blocks: int = Field(default=1, ge=1, le=12, description="per stage: a 3x3 and a RepVGG convolution each")
+    pooling: bool = Field(default=True, description="spatial pyramid pooling on the coarsest level")
+    alpha: bool = Field(default=False, description="a learnt factor for the 1x1 branch of each RepVGG convolution")
+    activation: Activation = "silu"
+
+
+class PPYOLOEHeadConfig(Config):
+    """The head of PP-YOLOE."""
+
+    reg_max: int = Field(default=16, ge=1, le=64, description="largest distance of a side, in strides")
+    activation: Activation = "silu"
+    class_loss: Literal["varifocal", "focal"] = Field(default="varifocal", description="training only")
+
+
+class PPYOLOEConfig(Config):
+    """PP-YOLOE. The defaults are those of PP-YOLOE-s at 640 x 640."""
+
+    name: Literal["ppyoloe"] = "ppyoloe"
+    input: Preprocess = INPUT
+    backbone: BackboneConfig = CSPResNetConfig()
+    neck: CSPPANConfig = CSPPANConfig()
+    head: PPYOLOEHeadConfig = PPYOLOEHeadConfig()
+
+    def build(self, num_classes: int) -> Detector:
+        """The detector, with fresh weights."""
+        backbone = self.backbone.build()
+        neck = CSPPAN(
+            backbone.channels,
+            self.neck.channels,
+            strides=backbone.strides,
+            blocks=self.neck.blocks,
+            pooling=self.neck.pooling,
+            alpha=self.neck.alpha,
+            activation=self.neck.activation,
+        )
+        head = PPYOLOEHead(
+            neck.channels,
+            num_classes,
+            strides=neck.strides,
+            reg_max=self.head.reg_max,
+            activation=self.head.activation,
+        )
+        return Detector(backbone, neck, head)
+
+
+def ppyoloe(variant: Literal["s", "m", "l", "x"], *, plus: bool) -> PPYOLOEConfig:
+    """The published model of a size: width and depth are those of its backbone."""
+    width, depth = {"s": (0.5, 0.33), "m": (0.75, 0.67), "l": (1.0, 1.0), "x": (1.25, 1.33)}[variant]
+    return PPYOLOEConfig(
+        input=PLUS_INPUT if plus else INPUT,
+        backbone=CSPResNetConfig(variant=variant, alpha=plus),
+        neck=CSPPANConfig(channels=round(192 * width), blocks=max(1, round(3 * depth))),
+    )
+
+
+class PyramidPooling(nn.Module):
+    """The input beside its maxima over windows of 5, 9 and 13, then a 1x1 convolution (arXiv:1406.4729)."""
+
+    def __init__(self, channels: int, *, activation: Activation) -> None:
+        super().__init__()
+        # A window of 5 over maxima of windows of 5 sees 9 places, one more 13.
+        self.pool = nn.MaxPool2d(POOLING_WINDOW, stride=1, padding=POOLING_WINDOW // 2)
+        self.conv = ConvNormAct((POOLINGS + 1) * channels, channels, activation=activation)
+
+    def forward(self, features: Float[Tensor, "B I H W"]) -> Float[Tensor, "B I H W"]:
+        maxima = [features]
+        for _ in range(POOLINGS):
+            maxima.append(self.pool(maxima[-1]))
+        return self.conv(torch.cat(maxima, dim=1))
+
+
+class CSPPAN(nn.Module):
+    """Features of a backbone to as many levels; each coarser one has twice the channels.
+
+    Args:
+        in_channels: of each input, finest level first.
+        channels: of the finest output.
+        strides: of each input, pixels per cell.
+        blocks: per stage.
+        pooling: put `PyramidPooling` in the middle of the blocks of the coarsest stage on the way down.
+        alpha: of the RepVGG convolutions.
+        activation: of all convolutions.
+
+    Attributes:
+        channels, strides: of what is returned.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        channels: int,
+        *,
+        strides: Sequence[int],
+        blocks: int = 1,
+        pooling: bool = True,
+        alpha: bool = False,
+        activation: Activation = "silu",
+    ) -> None:
+        super().__init__()
+        self.strides = tuple(strides)
+        self.channels = tuple(channels * 2**level for level in range(len(self.strides)))
+
+        def stage(count: int, out_channels: int, *, pooled: bool = False) -> CSPStage:
+            middle = out_channels // 2
+            parts: list[nn.Module] = [
+                nn.Sequential(
+                    ConvNormAct(middle, middle, 3, activation=activation),
+                    RepVGGBlock(middle, middle, activation=activation, alpha=alpha),
+                )
+                for _ in range(blocks)
+            ]
+            if pooled:
+                parts.insert((blocks - 1) // 2 + 1, PyramidPooling(middle, activation=activation))
+            return CSPStage(
+                count,
+                out_channels,
+                down_channels=None,
+                split_channels=middle,
+                blocks=parts,
+                split_activation=activation,
+                activation=activation,
+            )
+
+        # In the order of use: top_down and reduce start at the coarsest level, downsample and bottom_up at the finest.
+        coarse_first = list(zip(reversed(in_channels), reversed(self.channels), strict=True))
+        self.top_down = nn.ModuleList([stage(*coarse_first[0], pooled=pooling)])
+        self.reduce = nn.ModuleList()
+        for count, out_channels in coarse_first[1:]:
+            self.reduce.append(ConvNormAct(2 * out_channels, out_channels, activation=activation))
+            self.top_down.append(stage(count + out_channels, out_channels))
+        self.downsample = nn.ModuleList()
+        self.bottom_up = nn.ModuleList()
+        for finer, coarser in zip(self.channels, self.channels[1:], strict=False):
+            self.downsample.append(ConvNormAct(finer, finer, 3, stride=2, activation=activation))
+            self.bottom_up.append(stage(finer + coarser, coarser))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+
+    def forward(self, features: Features) -> list[Tensor]:
+        inner = [self.top_down[0](features[-1])]
+        for reduce, merge, finer in zip(self.reduce, self.top_down[1:], reversed(features[:-1]), strict=True):
+            coarser = F.interpolate(reduce(inner[0]), size=finer.shape[-2:], mode="nearest")
+            inner.insert(0, merge(torch.cat((coarser, finer), dim=1)))
+        outputs = inner[:1]
+        for halve, merge, level in zip(self.downsample, self.bottom_up, inner[1:], strict=True):
+            outputs.append(merge(torch.cat((halve(outputs[-1]), level), dim=1)))
+        return outputs
+
+
+class PPYOLOEHead(nn.Module):
+    """Per level two branches of a channel gate and a 1x1 convolution; the class branch adds its input back.
+
+    Args:
+        in_channels: of each level, finest first.
+        num_classes: C.
+        strides: of the levels, pixels per cell.
+        reg_max: largest distance of a side in strides; K = 4 * (reg_max + 1).
+        activation: of the 1x1 convolutions.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        num_classes: int,
+        *,
+        strides: Sequence[int],
+        reg_max: int = 16,
+        activation: Activation = "silu",
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.reg_max = reg_max
+        self.strides = tuple(strides)
+
+        def branches() -> nn.ModuleList:
+            return nn.ModuleList(
+                nn.Sequential(
+                    EffectiveSqueezeExcite(count, gate="sigmoid"), ConvNormAct(count, count, activation=activation)
+                )
+                for count in in_channels
+            )
+
+        def outputs(channels: int) -> nn.ModuleList:
+            return nn.ModuleList(nn.Conv2d(count, channels, 3, padding=1) for count in in_channels)
+
+        self.class_branches, self.box_branches = branches(), branches()
+        self.class_predictions, self.box_predictions = outputs(num_classes), outputs(4 * (reg_max + 1))
+        self._initialise()
+
+    def forward(self, features: Features, size: tuple[int, int]) -> Raw:
+        """Raw predictions of features for an input of `size` (height, width) pixels.
+
+        Box codes are the logits of left's bins, then top's, right's and bottom's.
+        """
+        logits = [
+            _rows(output(branch(level) + level))
+            for branch, output, level in zip(self.class_branches, self.class_predictions, features, strict=True)
+        ]
+        codes = [
+            _rows(output(branch(level)))
+            for branch, output, level in zip(self.box_branches, self.box_predictions, features, strict=True)
+        ]
+        joined = torch.cat(logits, dim=1)
+        dtype = torch.promote_types(joined.dtype, torch.float32)
+        priors = make_priors(size, self.strides, offset=0.5, device=joined.device, dtype=dtype)
+        return Raw(joined, torch.cat(codes, dim=1), None, priors)
+
+    def decode(self, raw: Raw) -> Decoded:
+        """Boxes xyxy in network-input pixels, not clipped, and scores 0..1, in at least float32."""
+        dtype = raw.priors.points.dtype
+        distances = expected_distances(raw.box_code.to(dtype))
+        return Decoded(boxes_at(raw.priors, distances), raw.logits.to(dtype).sigmoid())
+
+    def class_outputs(self) -> dict[str, slice]:
+        """Parameters, by name within the head, of which the rows in the slice belong to classes."""
+        rows = slice(0, self.num_classes)
+        return {
+            f"class_predictions.{level}.{kind}": rows
+            for level in range(len(self.strides))
+            for kind in ("weight", "bias")
+        }
+
+    def _initialise(self) -> None:
+        for branch in (*self.class_branches, *self.box_branches):
+            excite, conv = branch
+            nn.init.normal_(excite.excite.weight, std=0.001)
+            nn.init.zeros_(excite.excite.bias)
+            nn.init.kaiming_normal_(conv.conv.weight, mode="fan_in", nonlinearity="relu")
+        # Outputs start independent of the picture: every class scores CLASS_PRIOR, every distance is equally likely.
+        for output in (*self.class_predictions, *self.box_predictions):
+            nn.init.zeros_(output.weight)
+        for output in self.class_predictions:
+            nn.init.constant_(output.bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))
+        for output in self.box_predictions:
+            nn.init.ones_(output.bias)
+
+
+def _rows(level: Float[Tensor, "B K H W"]) -> Float[Tensor, "B HW K"]:
+    return level.permute(0, 2, 3, 1).flatten(1, 2)
