@@ -24,10 +24,13 @@ class Priors:
         points: [P, 2] or, after `Raw.take`, [B, P, 2]: x, y of each place in network-input pixels. Whether
             that is a cell's corner or its centre is the architecture's choice (see its file).
         strides: [P, 1] or [B, P, 1]: pixels per cell of the place's level.
+        anchors: [P, 2] or [B, P, 2]: width and height of the box that stands at the place, network-input pixels;
+            None for architectures without anchors.
     """
 
     points: Float[Tensor, "*B P 2"]
     strides: Float[Tensor, "*B P 1"]
+    anchors: Float[Tensor, "*B P 2"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +56,16 @@ class Raw:
         def pick_shared(values: Float[Tensor, "P X"]) -> Float[Tensor, "B N X"]:
             return values.index_select(0, index.flatten()).unflatten(0, index.shape)
 
+        priors = self.priors
         return Raw(
             logits=pick(self.logits),
             box_code=pick(self.box_code),
             objectness=None if self.objectness is None else pick(self.objectness),
-            priors=Priors(pick_shared(self.priors.points), pick_shared(self.priors.strides)),
+            priors=Priors(
+                pick_shared(priors.points),
+                pick_shared(priors.strides),
+                None if priors.anchors is None else pick_shared(priors.anchors),
+            ),
         )
 
 

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from falconet.core.config import Config
 from falconet.models.backbones.cspresnet import CSPResNetConfig
-from falconet.models.backbones.darknet import Darknet53Config
+from falconet.models.backbones.darknet import Darknet53Config, DarknetTinyConfig
 from falconet.models.backbones.efficientnet import EfficientNetConfig, EfficientNetLiteConfig
 from falconet.models.backbones.ghostnet import GhostNetConfig
 from falconet.models.backbones.lcnet import LCNetConfig
@@ -28,6 +28,7 @@ BACKBONES: dict[str, type[Config]] = {
     "lcnet": LCNetConfig,
     "cspresnet": CSPResNetConfig,
     "darknet53": Darknet53Config,
+    "darknet-tiny": DarknetTinyConfig,
 }
 """Backbone configurations by name, in the order of the documentation."""
 
@@ -42,7 +43,8 @@ BackboneConfig = Annotated[
     | EfficientNetLiteConfig
     | LCNetConfig
     | CSPResNetConfig
-    | Darknet53Config,
+    | Darknet53Config
+    | DarknetTinyConfig,
     Field(discriminator="name"),
 ]
 """What `backbone:` in a run file may hold, told apart by `name`."""
@@ -52,6 +54,7 @@ __all__ = [
     "BackboneConfig",
     "CSPResNetConfig",
     "Darknet53Config",
+    "DarknetTinyConfig",
     "EfficientNetConfig",
     "EfficientNetLiteConfig",
     "GhostNetConfig",
