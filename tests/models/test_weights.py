@@ -85,7 +85,7 @@ def test_a_folder_that_is_missing(tmp_path, detector):
 
 
 def test_a_fused_model_is_not_saved(tmp_path, detector):
-    with pytest.raises(ModelError, match=r"not written: the detector is not the one its card describes: .* missing"):
+    with pytest.raises(ModelError, match=r"not written: the network is not the one its card describes: .* missing"):
         save_weights(tmp_path / "x.safetensors", fuse(detector), CARD)
     assert list(tmp_path.iterdir()) == []
 

@@ -26,7 +26,7 @@ def train(
         Path | None, typer.Option(help="Go on with the interrupted run in this folder.", show_default=False)
     ] = None,
 ) -> None:
-    """Train a detector: falconet train run.yaml train.epochs=50."""
+    """Train a detector or a classifier: falconet train run.yaml train.epochs=50."""
     if resume is not None and run is not None:
         raise ConfigError(f"--resume goes on with the run as it was; it cannot be combined with '{run}'")
     if resume is None and run is None:
@@ -93,14 +93,14 @@ def config(
 
 
 class Bar:
-    """A progress bar with loss, AP and time left, where there is a terminal; log lines go above it."""
+    """A progress bar with loss, AP or accuracy and time left, where there is a terminal; log lines go above it."""
 
     def __init__(self) -> None:
         self._progress: Any = None
         self._task: Any = None
         self._moved: list[tuple[logging.StreamHandler[Any], Any]] = []
         self._steps = 0
-        self._precision = ""
+        self._reached = ""
 
     def start(self, *, epochs: int, steps: int, finished: int) -> None:
         """Show the bar."""
@@ -114,14 +114,14 @@ class Bar:
         self._progress = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
-            TextColumn("loss {task.fields[loss]:.3f}{task.fields[precision]}"),
+            TextColumn("loss {task.fields[loss]:.3f}{task.fields[reached]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(elapsed_when_finished=True),
             console=console,
         )
         self._task = self._progress.add_task(
-            "", total=epochs * steps, completed=finished * steps, epoch="", loss=float("nan"), precision=""
+            "", total=epochs * steps, completed=finished * steps, epoch="", loss=float("nan"), reached=""
         )
         original = sys.stderr
         self._progress.start()
@@ -138,13 +138,15 @@ class Bar:
                 completed=epoch * self._steps + step + 1,
                 epoch=f"{epoch + 1}/{epochs}",
                 loss=loss,
-                precision=self._precision,
+                reached=self._reached,
             )
 
     def epoch(self, figures: dict[str, Any]) -> None:
         """Show the AP of the last validation."""
-        if "AP" in figures:
-            self._precision = f"  AP {figures['AP']:.3f}  AP50 {figures['AP50']:.3f}"
+        from falconet.train.journal import HEADLINES
+
+        shown = [f"  {name} {figures[name]:.3f}" for name in HEADLINES if name in figures]
+        self._reached = "".join(shown) or self._reached
 
     def stop(self) -> None:
         """Take the bar away."""

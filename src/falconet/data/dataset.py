@@ -9,7 +9,7 @@ import numpy as np
 from falconet.core.errors import DataError
 from falconet.core.types import Record
 
-Format = Literal["coco", "voc", "yolo"]
+Format = Literal["coco", "voc", "yolo", "folder"]
 
 
 class Problem(NamedTuple):
@@ -45,6 +45,7 @@ KINDS = {
     "broken-file": "picture files that are truncated, damaged or no pictures",
     "orphan-label": "label files without a picture",
     "shared-picture": "pictures in two splits",
+    "no-class": "pictures outside the folders of the classes",
     "not-expressible": "boxes that the target format cannot express",
 }
 """Kinds of problems, and how a summary calls them."""

@@ -5,27 +5,21 @@ from typing import Annotated
 from pydantic import Field
 
 from falconet.core.manifest import Preprocess
-from falconet.models.backbones import (
-    DarknetTinyConfig,
-    MobileNetV2Config,
-    MobileNetV3Config,
-    ShuffleNetV2Config,
-)
+from falconet.models.backbones import ShuffleNetV2Config
+from falconet.models.classifier import Classifier, ClassifierConfig
 from falconet.models.classifiers import CLASSIFIERS
 from falconet.models.detector import Detector
 from falconet.models.nanodet import NanoDetConfig, NanoDetHeadConfig, PANConfig
 from falconet.models.nanodet_plus import GhostPANConfig, NanoDetPlusConfig, NanoDetPlusHeadConfig
-from falconet.models.yolov3 import TINY_ANCHORS, YOLOv3Config, YOLOv3HeadConfig, YOLOv3NeckConfig
 
-ModelConfig = Annotated[NanoDetPlusConfig | NanoDetConfig | YOLOv3Config, Field(discriminator="name")]
+ModelConfig = Annotated[NanoDetPlusConfig | NanoDetConfig | ClassifierConfig, Field(discriminator="name")]
 """What `model:` in a run file may hold, told apart by `name`."""
 
-MODELS: dict[str, type[NanoDetPlusConfig] | type[NanoDetConfig] | type[YOLOv3Config]] = {
+MODELS: dict[str, type[NanoDetPlusConfig] | type[NanoDetConfig]] = {
     "nanodet-plus": NanoDetPlusConfig,
     "nanodet": NanoDetConfig,
-    "yolov3": YOLOv3Config,
 }
-"""Model configurations by name, in the order of the documentation."""
+"""Configurations of detectors by name, in the order of the documentation."""
 
 _WIDE = {
     "backbone": ShuffleNetV2Config(width=1.5),
@@ -34,15 +28,6 @@ _WIDE = {
 }
 _PADDED_320 = Preprocess(resize="letterbox", pad_value=0)
 _PADDED_416 = Preprocess(height=416, width=416, resize="letterbox", pad_value=0)
-
-_IMAGENET_RGB = Preprocess(
-    resize="letterbox", channels="rgb", mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)
-)
-_LITE = {
-    "input": _IMAGENET_RGB,
-    "neck": YOLOv3NeckConfig(channels=64, depthwise=True),
-    "head": YOLOv3HeadConfig(center_reach=2.0, depthwise=True),
-}
 
 PRESETS: dict[str, ModelConfig] = {
     "nanodet-plus-m-320": NanoDetPlusConfig(),
@@ -63,29 +48,30 @@ PRESETS: dict[str, ModelConfig] = {
         neck=PANConfig(channels=128),
         head=NanoDetHeadConfig(channels=128),
     ),
-    "yolov3-darknet53": YOLOv3Config(),
-    "yolov3-mobilenet-v2": YOLOv3Config(
-        input=_IMAGENET_RGB, backbone=MobileNetV2Config(), head=YOLOv3HeadConfig(center_reach=2.0)
-    ),
-    "yolov3-spp": YOLOv3Config(neck=YOLOv3NeckConfig(spp=True)),
-    "yolov3-tiny": YOLOv3Config(
-        backbone=DarknetTinyConfig(out_stages=(3, 4)),
-        neck=YOLOv3NeckConfig(convs=1, merged_convs=0),
-        head=YOLOv3HeadConfig(anchors=TINY_ANCHORS, masks=((0, 1, 2), (3, 4, 5))),
-    ),
-    "yolov3-lite-mobilenet-v2": YOLOv3Config(backbone=MobileNetV2Config(), **_LITE),
-    "yolov3-lite-mobilenet-v3-large": YOLOv3Config(backbone=MobileNetV3Config(), **_LITE),
-    "yolov3-lite-mobilenet-v3-small": YOLOv3Config(backbone=MobileNetV3Config(variant="small"), **_LITE),
 }
-"""Ready-made model configurations by name."""
+"""Ready-made detectors by name; the classifiers are in `CLASSIFIERS`."""
 
 
-def build(config: ModelConfig, num_classes: int) -> Detector:
-    """The detector that `config` describes, for `num_classes` classes, with fresh weights in training mode.
+Network = Detector | Classifier
+
+
+def build(config: ModelConfig, num_classes: int) -> Network:
+    """The detector or classifier that `config` describes, for `num_classes` classes, with fresh weights in
+    training mode.
 
     Weights are drawn from torch's global generator: seed it for equal weights.
     """
     return config.build(num_classes)
 
 
-__all__ = ["CLASSIFIERS", "MODELS", "PRESETS", "Detector", "ModelConfig", "build"]
+__all__ = [
+    "CLASSIFIERS",
+    "MODELS",
+    "PRESETS",
+    "Classifier",
+    "ClassifierConfig",
+    "Detector",
+    "ModelConfig",
+    "Network",
+    "build",
+]

@@ -104,3 +104,12 @@ class Classifier(nn.Module):
         """Logits of normalised images."""
         pooled = self.backbone(images)[-1].mean((2, 3))
         return self.output(self.dropout(self.hidden(pooled)))
+
+    def trace(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C"]:
+        """What a criterion learns from: the logits."""
+        return self(images)
+
+    def class_outputs(self) -> dict[str, slice]:
+        """Rows that belong to the classes, by name of the parameter that holds them: all of the last layer."""
+        rows = slice(0, self.output.out_features)
+        return {"output.weight": rows, "output.bias": rows}

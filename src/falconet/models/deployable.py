@@ -1,12 +1,14 @@
-"""Everything between the pixels of a picture and its boxes, as one module that exports as it stands."""
+"""Everything between the pixels of a picture and its boxes or classes, as one module that exports as it stands."""
 
 import copy
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from falconet.core.manifest import Preprocess
+from falconet.models.classifier import Classifier
 from falconet.models.detector import Detector
 from falconet.models.types import Decoded
 
@@ -76,7 +78,28 @@ class Deployable(nn.Module):
         return Decoded(torch.minimum(boxes.clamp(min=0), limit), scores)
 
 
-def fold_input(deployable: Deployable) -> Deployable:
+class DeployableClassifier(nn.Module):
+    """uint8 pixels in, probabilities out; the same for every classifier.
+
+    Args:
+        classifier: in eval mode; fuse it first for speed.
+        preprocess: input size and normalisation.
+    """
+
+    def __init__(self, classifier: Classifier, preprocess: Preprocess) -> None:
+        super().__init__()
+        self.normalize: nn.Module = Normalize(preprocess)
+        self.classifier = classifier
+
+    def forward(self, pixels: UInt8[Tensor, "B H W 3"]) -> Float[Tensor, "B C"]:
+        """Probabilities of the classes; each row adds up to 1."""
+        return self.classifier(self.normalize(pixels)).softmax(-1)
+
+
+Whole = TypeVar("Whole", Deployable, DeployableClassifier)
+
+
+def fold_input(deployable: Whole) -> Whole:
     """A copy whose first convolution sees centred blue-green-red pixels: it does the scaling and the channel order.
 
     The mean stays a subtraction: the convolution pads with zeros after the normalisation, and a mean folded into its
@@ -87,7 +110,7 @@ def fold_input(deployable: Deployable) -> Deployable:
     folded = copy.deepcopy(deployable)
     normalize = folded.normalize
     assert isinstance(normalize, Normalize), "the input is already folded"
-    convs = [m for m in folded.detector.modules() if isinstance(m, nn.Conv2d) and m.in_channels == 3]
+    convs = [m for m in folded.modules() if isinstance(m, nn.Conv2d) and m.in_channels == 3]
     assert len(convs) == 1, f"expected one convolution of three channels, found {len(convs)}"
     mean = -normalize.shift / normalize.scale
     weight = convs[0].weight.detach() * normalize.scale[:, None, None]

@@ -51,6 +51,10 @@ class Detector(nn.Module):
         """Raw predictions of normalised images."""
         return self.trace(images).raw
 
+    def class_outputs(self) -> dict[str, slice]:
+        """Rows that belong to the classes, by name of the parameter that holds them."""
+        return {f"head.{name}": rows for name, rows in self.head.class_outputs().items()}
+
     def decode(self, raw: Raw) -> Decoded:
         """Boxes and scores of raw predictions."""
         decoded: Decoded = self.head.decode(raw)

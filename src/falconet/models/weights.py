@@ -1,6 +1,6 @@
 """Weights files: safetensors whose metadata rebuilds the model. Nothing is ever unpickled.
 
-A file holds the detector's tensors under their own names, tensors that only training needs (the criterion's
+A file holds the network's tensors under their own names, tensors that only training needs (the criterion's
 auxiliary branch) under `EXTRA`, and a `Card` as JSON in the metadata.
 """
 
@@ -21,8 +21,7 @@ import falconet
 from falconet.core.config import Config
 from falconet.core.errors import ModelError
 from falconet.core.manifest import Selection
-from falconet.models import ModelConfig, build
-from falconet.models.detector import Detector
+from falconet.models import ModelConfig, Network, build
 
 CARD_KEY = "falconet"
 EXTRA = "extra."
@@ -48,19 +47,19 @@ class Card(Config):
         return classes
 
 
-def save_weights(path: Path, detector: Detector, card: Card, *, extra: Mapping[str, Tensor] | None = None) -> None:
-    """Write `detector` and `card` to `path`, or leave what was there: beside first, then renamed.
+def save_weights(path: Path, network: Network, card: Card, *, extra: Mapping[str, Tensor] | None = None) -> None:
+    """Write `network` and `card` to `path`, or leave what was there: beside first, then renamed.
 
     Args:
         extra: tensors only training needs, by name.
 
     Raises:
-        ModelError: the disk is full or the folder cannot be written; or the detector is not the one that the card
+        ModelError: the disk is full or the folder cannot be written; or the network is not the one that the card
             describes (it was fused, or has another number of classes).
     """
-    state = detector.state_dict()
+    state = network.state_dict()
     if problem := _difference(state, _built(card).state_dict()):
-        raise ModelError(f"{path}: not written: the detector is not the one its card describes: {problem}")
+        raise ModelError(f"{path}: not written: the network is not the one its card describes: {problem}")
     tensors = dict(state) | {EXTRA + name: tensor for name, tensor in (extra or {}).items()}
     data = safetensors.torch.save(
         {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
@@ -80,8 +79,8 @@ def save_weights(path: Path, detector: Detector, card: Card, *, extra: Mapping[s
         ) from error
 
 
-def load_weights(path: Path) -> tuple[Detector, Card]:
-    """The detector in the file `path`, in eval mode, and its card. Leaves torch's random generator alone.
+def load_weights(path: Path) -> tuple[Network, Card]:
+    """The network in the file `path`, in eval mode, and its card. Leaves torch's random generator alone.
 
     Raises:
         ModelError: missing, truncated or foreign file; tensors that do not fit the card.
@@ -89,11 +88,11 @@ def load_weights(path: Path) -> tuple[Detector, Card]:
     card = read_card(path)
     with _opened(path) as file:
         state = {name: file.get_tensor(name) for name in file.keys() if not name.startswith(EXTRA)}  # noqa: SIM118
-    detector = _built(card)
-    if problem := _difference(state, detector.state_dict()):
+    network = _built(card)
+    if problem := _difference(state, network.state_dict()):
         raise ModelError(f"{path}: its tensors do not fit its own description: {problem}; the file is damaged")
-    detector.load_state_dict(state)
-    return detector.eval(), card
+    network.load_state_dict(state)
+    return network.eval(), card
 
 
 def read_card(path: Path) -> Card:
@@ -149,9 +148,9 @@ class Transfer:
 
     Attributes:
         loaded: taken over whole.
-        classes: taken over but for the class outputs, which stay as the detector drew them.
-        fresh: of the detector, not in the state or of another shape there.
-        unused: of the state, not in the detector.
+        classes: taken over but for the class outputs, which stay as the network drew them.
+        fresh: of the network, not in the state or of another shape there.
+        unused: of the state, not in the network.
     """
 
     loaded: tuple[str, ...]
@@ -170,20 +169,20 @@ class Transfer:
         return "; ".join(parts)
 
 
-def transfer(detector: Detector, state: Mapping[str, Tensor]) -> Transfer:
-    """Load into a freshly built `detector`, in place, all of `state` that fits.
+def transfer(network: Network, state: Mapping[str, Tensor]) -> Transfer:
+    """Load into a freshly built `network`, in place, all of `state` that fits.
 
     With another number of classes only the class rows of the last convolutions stay fresh; box rows are taken.
 
     Args:
-        state: of a detector with the same names, as `Detector.state_dict()`; the number of classes, or whole
+        state: of a network with the same names, as `state_dict()` gives it; the number of classes, or whole
             parts, may differ.
 
     Raises:
         ModelError: not one tensor fits.
     """
-    own = detector.state_dict()
-    class_rows = {f"head.{name}": rows for name, rows in detector.head.class_outputs().items()}
+    own = network.state_dict()
+    class_rows = network.class_outputs()
     loaded, classes, fresh = [], [], []
     with torch.no_grad():
         for name, target in own.items():
@@ -229,8 +228,8 @@ def _opened(path: Path) -> Iterator[Any]:
         raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _built(card: Card) -> Detector:
-    """The detector of the card, without a step of torch's random generator."""
+def _built(card: Card) -> Network:
+    """The network of the card, without a step of torch's random generator."""
     with torch.random.fork_rng(devices=[]):
         return build(card.model, len(card.classes))
 

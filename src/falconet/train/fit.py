@@ -10,9 +10,8 @@ from torch import nn
 
 from falconet.core.errors import ConfigError
 from falconet.core.manifest import Preprocess
-from falconet.models import build
+from falconet.models import Network, build
 from falconet.models.deployable import Normalize
-from falconet.models.detector import Detector
 from falconet.models.norms import measure_norms, unmeasured
 from falconet.models.weights import find_weights, load_extra, load_weights, transfer
 from falconet.train.criteria import build_criterion
@@ -27,6 +26,7 @@ from falconet.train.run_config import RunConfig
 from falconet.train.run_data import RunData, load_data
 from falconet.train.run_folder import RunFolder
 from falconet.train.session import Session
+from falconet.train.tasks import task_of
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ MEASURED = 256
 
 
 def fit(run: RunConfig, *, watcher: Watcher | None = None) -> Path:
-    """Train a detector.
+    """Train a detector or a classifier.
 
     With `train.devices` above 1, processes are started that import the calling program anew: call it under
     `if __name__ == "__main__":` then.
@@ -55,7 +55,7 @@ def fit(run: RunConfig, *, watcher: Watcher | None = None) -> Path:
     run = run.absolute()
     folder = RunFolder(run.output)
     folder.refuse_if_used()
-    data = load_data(run.data)
+    data = load_data(run.data, whole_pictures=task_of(run.model).whole_pictures)
     load_initial(run, data.names, build(run.model, len(data.names)))
     folder.write_run(run)
     return _train(run, folder, watcher or Silent())
@@ -113,7 +113,7 @@ def _run(rank: int, run: RunConfig, folder: RunFolder, watcher: Watcher, started
 def _prepare(
     rank: int, run: RunConfig, folder: RunFolder, watcher: Watcher, started: float, state: dict[str, Any] | None
 ) -> Session:
-    data = load_data(run.data)
+    data = load_data(run.data, whole_pictures=task_of(run.model).whole_pictures)
     for note in data.notes:
         _log.info("%s", note)
     device = _device(run)
@@ -170,6 +170,7 @@ def _loader(rank: int, run: RunConfig, data: RunData, *, workers: int) -> Loader
         seed=run.seed,
         cache_mb=run.data.cache_mb // run.train.devices,
         workers=workers,
+        whole_pictures=task_of(run.model).whole_pictures,
     )
     loader = Loader(pictures, batch_size=run.train.batch_size, workers=workers, rank=rank, processes=run.train.devices)
     if loader.batch_size < run.train.batch_size:
@@ -180,29 +181,30 @@ def _loader(rank: int, run: RunConfig, data: RunData, *, workers: int) -> Loader
 
 
 def _networks(run: RunConfig, data: RunData, loader: Loader, *, detach_epoch: int, speak: bool) -> nn.ModuleDict:
-    """Detector and criterion with the weights a run starts from; the same each time."""
+    """Network and criterion with the weights a run starts from; the same each time."""
     torch.manual_seed(run.seed)
-    detector = build(run.model, len(data.names))
-    started_from = load_initial(run, data.names, detector)
+    network = build(run.model, len(data.names))
+    started_from = load_initial(run, data.names, network)
     if speak:
         _log.info("%s", started_from)
     criterion = build_criterion(
         run.model,
-        detector,
+        network,
         num_classes=len(data.names),
         auxiliary=run.train.auxiliary,
         detach_epoch=detach_epoch,
+        label_smoothing=run.train.label_smoothing,
     )
     if run.train.weights is not None:
-        _finish_initial(find_weights(run.train.weights), detector, criterion, run.model.input, loader, speak=speak)
-    networks = nn.ModuleDict({"detector": detector, "criterion": criterion}).train()
+        _finish_initial(find_weights(run.train.weights), network, criterion, run.model.input, loader, speak=speak)
+    networks = nn.ModuleDict({"network": network, "criterion": criterion}).train()
     if _device(run) == "cpu":
         use_fast_depthwise(networks)
     return networks.to(_device(run), memory_format=torch.channels_last)
 
 
-def load_initial(run: RunConfig, names: tuple[str, ...], detector: Detector) -> str:
-    """Give a fresh detector the weights that `run` starts from, and say which these are.
+def load_initial(run: RunConfig, names: tuple[str, ...], network: Network) -> str:
+    """Give a fresh network the weights that `run` starts from, and say which these are.
 
     Where the weights know other classes than `names`, the class outputs start anew; all else is taken over.
 
@@ -213,13 +215,13 @@ def load_initial(run: RunConfig, names: tuple[str, ...], detector: Detector) -> 
         return "weights: from scratch"
     path = find_weights(run.train.weights)
     source, card = load_weights(path)
-    fresh = {name: detector.state_dict()[name].clone() for name in _class_outputs(detector)}
-    report = f"weights: {path}: {transfer(detector, source.state_dict())}"
+    fresh = {name: network.state_dict()[name].clone() for name in network.class_outputs()}
+    report = f"weights: {path}: {transfer(network, source.state_dict())}"
     if card.classes == names:
         return report
     with torch.no_grad():
-        for name, rows in _class_outputs(detector).items():
-            detector.state_dict()[name][rows] = fresh[name][rows]
+        for name, rows in network.class_outputs().items():
+            network.state_dict()[name][rows] = fresh[name][rows]
     return (
         f"{report}\nclass outputs start anew: {', '.join(names)} instead of {', '.join(card.classes[:20])}"
         f"{' ...' if len(card.classes) > 20 else ''}"
@@ -227,26 +229,21 @@ def load_initial(run: RunConfig, names: tuple[str, ...], detector: Detector) -> 
 
 
 def _finish_initial(
-    weights: Path, detector: Detector, criterion: nn.Module, preprocess: Preprocess, loader: Loader, *, speak: bool
+    weights: Path, network: Network, criterion: nn.Module, preprocess: Preprocess, loader: Loader, *, speak: bool
 ) -> None:
-    """What weights for training need beyond those of the detector: the auxiliary branch, statistics of its norms."""
+    """What weights for training need beyond those of the network: the auxiliary branch, statistics of its norms."""
     own = criterion.state_dict()
     extra = {name: value for name, value in load_extra(weights).items() if name in own}
     fitting = {name: value for name, value in extra.items() if value.shape == own[name].shape}
     criterion.load_state_dict(fitting, strict=False)
     if speak and extra:
         _log.info("auxiliary branch: %d of %d tensors from there", len(fitting), len(own))
-    if unmeasured(detector):
+    if unmeasured(network):
         normalize = Normalize(preprocess)
         batches = (normalize(batch.pixels) for batch in loader.first(max(1, MEASURED // loader.batch_size)))
-        count = measure_norms(detector, batches)
+        count = measure_norms(network, batches)
         if speak:
             _log.info("batch norms were folded away in these weights; measured anew on %d training pictures", count)
-
-
-def _class_outputs(detector: Detector) -> dict[str, slice]:
-    """Rows of each class output, by name of the parameter in the detector."""
-    return {f"head.{name}": rows for name, rows in detector.head.class_outputs().items()}
 
 
 def _plan(
@@ -263,6 +260,7 @@ def _plan(
         _networks(run, data, loader, detach_epoch=1, speak=False),
         loader,
         run.model.input,
+        task=task_of(run.model),
         half=half,
         drops_auxiliary=run.train.auxiliary == "drop",
     )
@@ -286,12 +284,15 @@ def _planned(run: RunConfig, loader: Loader, epochs: int) -> Plan:
 def _farewell(session: Session) -> None:
     if session.best is None or not session.recording:
         return
+    first, second = session.task.headline
     _log.info(
-        "done after %d epochs in %.1f minutes: best AP %.3f (AP50 %.3f) in epoch %d; %s",
+        "done after %d epochs in %.1f minutes: best %s %.3f (%s %.3f) in epoch %d; %s",
         session.epoch,
         session.spent() / 60,
-        session.best["AP"],
-        session.best["AP50"],
+        first,
+        session.best[first],
+        second,
+        session.best[second],
         session.best["epoch"],
         session.folder.best,
     )

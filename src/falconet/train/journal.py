@@ -10,6 +10,9 @@ from falconet.train.run_folder import RunFolder
 
 _log = logging.getLogger(__name__)
 
+HEADLINES = ("AP", "AP50", "top1", "top5")
+"""Figures of a validation that are told in a line."""
+
 
 class Watcher(Protocol):
     """Who follows a run while it goes on, for example a progress bar."""
@@ -95,9 +98,9 @@ def summary(figures: dict[str, Any], *, epochs: int) -> str:
     terms = "  ".join(
         f"{name.removeprefix('loss_')} {value:.3f}" for name, value in figures.items() if name.startswith("loss_")
     )
-    precision = f"  AP {figures['AP']:.3f}  AP50 {figures['AP50']:.3f}" if "AP" in figures else ""
+    reached = "".join(f"  {name} {figures[name]:.3f}" for name in HEADLINES if name in figures)
     return (
-        f"epoch {figures['epoch']}/{epochs}  loss {figures['loss']:.3f} ({terms}){precision}  "
+        f"epoch {figures['epoch']}/{epochs}  loss {figures['loss']:.3f} ({terms}){reached}  "
         f"{figures['seconds']:.1f} s, {figures['images_per_second']:.0f} images/s, "
         f"{figures['data_wait']:.0%} waiting for data"
     )

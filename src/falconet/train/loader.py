@@ -81,6 +81,7 @@ class Pictures(Dataset[Loaded]):
         variation: ranges of the augmentation.
         seed: of the run.
         cache: of this process; workers get their own copy.
+        whole_pictures: a label stands for the whole picture: it holds whatever augmentation leaves of it.
     """
 
     train: Sequence[Record]
@@ -89,6 +90,7 @@ class Pictures(Dataset[Loaded]):
     variation: Augment
     seed: int
     cache: PictureCache
+    whole_pictures: bool = False
 
     def __getitem__(self, key: Key) -> Loaded:
         """The sample of a key. Unreadable training pictures are replaced by the next readable ones."""
@@ -102,6 +104,9 @@ class Pictures(Dataset[Loaded]):
             made = mosaic([sample, *others], self.variation, self.preprocess, rng)
         else:
             made = augment(sample, self.variation, self.preprocess, rng)
+        if self.whole_pictures:
+            everything = np.array([[0, 0, self.preprocess.width, self.preprocess.height]], np.float32)
+            made = Sample(made.image, everything, sample.labels)
         return Loaded(key.index, made, None, tuple(problems))
 
     def _decoded(self, index: int, problems: list[str]) -> Sample:
@@ -311,6 +316,8 @@ def make_pictures(
     seed: int,
     cache_mb: int,
     workers: int,
+    whole_pictures: bool = False,
 ) -> Pictures:
     """The samples of a run; the memory for decoded pictures is shared out among the workers."""
-    return Pictures(train, val, preprocess, variation, seed, PictureCache((cache_mb << 20) // max(1, workers)))
+    cache = PictureCache((cache_mb << 20) // max(1, workers))
+    return Pictures(train, val, preprocess, variation, seed, cache, whole_pictures)

@@ -1,4 +1,4 @@
-"""The thin LightningModule around detector and criterion, and the trainer that runs it.
+"""The thin LightningModule around network and criterion, and the trainer that runs it.
 
 Only this file imports Lightning. Lightning brings the loop, the processes and the devices; what an epoch means
 (order, rate, average, validation, checkpoint) is decided by `Session`, so that a resumed run is the same run.
@@ -18,18 +18,18 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from falconet.core.errors import ModelError
+from falconet.models import Network
 from falconet.models.deployable import Normalize
-from falconet.models.detector import Detector
 from falconet.train.batch import Batch
 from falconet.train.optim import build_optimizer
 from falconet.train.session import Session
 
 
 class Learner(lightning.LightningModule):
-    """Detector and criterion in training.
+    """Network and criterion in training.
 
     Args:
-        session: decides and records; holds the detector and its criterion.
+        session: decides and records; holds the network and its criterion.
     """
 
     def __init__(self, session: Session) -> None:
@@ -115,14 +115,14 @@ def learn(networks: nn.ModuleDict, normalize: Normalize, batch: Batch, *, epoch:
     """The criterion's terms of a batch.
 
     Args:
-        networks: "detector" and "criterion".
+        networks: "network" and "criterion".
         epoch: from 0.
         half: run convolutions in bfloat16.
     """
-    detector = networks["detector"]
-    assert isinstance(detector, Detector)
+    network = networks["network"]
+    assert isinstance(network, Network)
     with torch.autocast(batch.pixels.device.type, torch.bfloat16, enabled=half):
-        trace = detector.trace(normalize(batch.pixels))
+        trace = network.trace(normalize(batch.pixels))
         terms: dict[str, Tensor] = networks["criterion"](trace, batch.targets, epoch)
     return terms
 

@@ -6,13 +6,13 @@ import torch
 from torch import nn
 
 from falconet.core.manifest import Preprocess
-from falconet.models.deployable import Deployable, Normalize
-from falconet.models.detector import Detector
-from falconet.train import validation
+from falconet.models import Network
+from falconet.models.deployable import Normalize
 from falconet.train.loader import Loader
 from falconet.train.module import learn
 from falconet.train.optim import WeightAverage, build_optimizer
 from falconet.train.plan import Pace
+from falconet.train.tasks import Task
 
 WARM_UP, TIMED = 3, 8
 """Steps before the clock starts (memory, kernels, the loader's queue) and steps that count."""
@@ -22,13 +22,14 @@ LATE = 1 << 30
 
 
 def measure_pace(
-    networks: nn.ModuleDict, loader: Loader, preprocess: Preprocess, *, half: bool, drops_auxiliary: bool
+    networks: nn.ModuleDict, loader: Loader, preprocess: Preprocess, *, task: Task, half: bool, drops_auxiliary: bool
 ) -> Pace:
     """Seconds of an epoch and of a validation, from a few steps of the real thing.
 
     Args:
-        networks: "detector" and "criterion", built for this; they do not come out as they went in.
+        networks: "network" and "criterion", built for this; they do not come out as they went in.
         loader: of the run.
+        task: of the run.
         half: convolutions run in bfloat16.
         drops_auxiliary: later epochs run without the auxiliary branch.
     """
@@ -36,9 +37,9 @@ def measure_pace(
     alone = guided
     if drops_auxiliary:
         alone = _seconds_per_step(networks, loader, preprocess, epoch=LATE, half=half) * loader.steps
-    detector = networks["detector"]
-    assert isinstance(detector, Detector)
-    return Pace(guided=guided, alone=alone, validation=_seconds_of_validation(detector, loader, preprocess))
+    network = networks["network"]
+    assert isinstance(network, Network)
+    return Pace(guided=guided, alone=alone, validation=_seconds_of_validation(network, loader, preprocess, task))
 
 
 def _seconds_per_step(
@@ -63,9 +64,9 @@ def _seconds_per_step(
     return (time.perf_counter() - started) / TIMED
 
 
-def _seconds_of_validation(detector: Detector, loader: Loader, preprocess: Preprocess) -> float:
-    device = next(detector.parameters()).device
-    deployable = Deployable(detector, preprocess).to(device).eval()
+def _seconds_of_validation(network: Network, loader: Loader, preprocess: Preprocess, task: Task) -> float:
+    device = next(network.parameters()).device
+    deployable = task.deployable(network, preprocess).to(device)
     started = time.perf_counter()
     pictures = 0
     batches = loader.validation(batch_size=loader.batch_size)
@@ -74,11 +75,11 @@ def _seconds_of_validation(detector: Detector, loader: Loader, preprocess: Prepr
             started = time.perf_counter()
         if number >= 1:
             pictures += len(batch.indices)
-        validation.detect(deployable, [batch], device=device)
+        task.answer(deployable, [batch], device=device)
         if number == 4:
             break
     if not pictures:
         pictures = len(loader.pictures.val)
     seconds = (time.perf_counter() - started) / max(1, pictures) * len(loader.pictures.val)
-    detector.train()
+    network.train()
     return seconds

@@ -8,7 +8,7 @@ from typing import Any
 
 from falconet.core.config import apply_overrides, plain, read_yaml, validate, write_yaml
 from falconet.core.errors import ConfigError
-from falconet.models import PRESETS
+from falconet.models import CLASSIFIERS, PRESETS
 from falconet.train.run_config import RunConfig
 
 PLACEHOLDER = "path/to/annotations"
@@ -18,6 +18,13 @@ RECIPES: dict[str, dict[str, Any]] = {
     "nanodet-plus-demo": {"train": {"epochs": 11, "batch_size": 8, "reference_batch": 8, "detach_epoch": 0}},
 }
 """Settings of a preset that differ from the defaults of `RunConfig`."""
+
+CLASSIFIER_RECIPE: dict[str, Any] = {
+    # What is in a picture's middle decides its class, so it is zoomed into rather than shrunk or pushed out.
+    "augment": {"scale": [0.9, 1.5], "stretch": [0.85, 1.18], "translate": 0.1, "contrast": [0.7, 1.3]},
+    "train": {"epochs": 30, "batch_size": 32, "reference_batch": 32},
+}
+"""The same for every classifier."""
 
 PUBLISHED_AP: dict[str, float] = {
     "nanodet-plus-m-320": 0.270,
@@ -37,15 +44,17 @@ def preset_tree(preset: str) -> dict[str, Any]:
     Raises:
         ConfigError: there is no such preset; the nearest name is suggested.
     """
-    if preset not in PRESETS:
-        near = difflib.get_close_matches(preset, PRESETS, n=1, cutoff=0.4)
+    known = PRESETS | CLASSIFIERS
+    if preset not in known:
+        near = difflib.get_close_matches(preset, known, n=1, cutoff=0.4)
         hint = f"did you mean '{near[0]}'?" if near else ""
         raise ConfigError(
-            f"'{preset}' is neither a file nor a preset; {hint or 'expected one of: ' + ', '.join(PRESETS)} "
+            f"'{preset}' is neither a file nor a preset; {hint or 'expected one of: ' + ', '.join(known)} "
             "('falconet models' lists the presets)"
         )
-    tree: dict[str, Any] = {"output": f"runs/{preset}", "model": PRESETS[preset].model_dump(mode="json")}
-    return tree | plain(RECIPES.get(preset, {}))
+    tree: dict[str, Any] = {"output": f"runs/{preset}", "model": known[preset].model_dump(mode="json")}
+    recipe = CLASSIFIER_RECIPE if preset in CLASSIFIERS else RECIPES.get(preset, {})
+    return tree | plain(recipe)
 
 
 def preset_text(preset: str) -> str:

@@ -7,14 +7,15 @@ from pydantic import Field, field_validator, model_validator
 
 from falconet.core.config import Config
 from falconet.data.augment import Augment
-from falconet.models import ModelConfig
+from falconet.models import ClassifierConfig, ModelConfig
 
 
 class Source(Config):
     """Where annotated pictures are. In a run file, a text alone stands for `annotations`."""
 
     annotations: Path = Field(
-        description="COCO .json, VOC folder or ImageSets list, YOLO .yaml or folder; from the working folder"
+        description="COCO .json, VOC folder or ImageSets list, YOLO .yaml or folder; of a classifier a folder of one "
+        "folder of pictures per class; from the working folder"
     )
     images: Path | None = Field(default=None, description="folder of the pictures, where it cannot be told")
     split: str | None = Field(default=None, description="part of the data set: train, val, test ...")
@@ -65,13 +66,20 @@ class Train(Config):
     )
     accelerator: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: cuda where there is one")
     devices: int = Field(default=1, ge=1, description="processes (cpu) or GPUs that share each batch")
+    label_smoothing: float = Field(
+        default=0.1, ge=0, lt=1, description="of classifiers: share of the truth spread over all classes"
+    )
     auxiliary: Literal["drop", "keep"] = Field(
         default="drop", description="what becomes of an auxiliary branch at detach_epoch"
     )
     detach_epoch: int | Literal["auto"] = Field(default="auto", description="auto: 10, at most a tenth of the epochs")
     validate_every: int | Literal["auto"] = Field(default="auto", description="epochs; auto: about 50 times in all")
-    patience: int | None = Field(default=None, ge=1, description="stop after so many epochs without a better AP")
-    weights: Path | None = Field(default=None, description="to start from: file, run folder or published name")
+    patience: int | None = Field(
+        default=None, ge=1, description="stop after so many epochs without a better AP or top-1"
+    )
+    weights: Path | None = Field(
+        default=None, description="to start from: file, run folder, published name, or imagenet"
+    )
 
     @field_validator("warmup_steps", "detach_epoch")
     @classmethod
@@ -103,6 +111,12 @@ class RunConfig(Config):
     data: Data
     augment: Augment = Augment()
     train: Train = Train()
+
+    @model_validator(mode="after")
+    def _fits_the_task(self) -> "RunConfig":
+        if isinstance(self.model, ClassifierConfig) and self.augment.mosaic:
+            raise ValueError("augment.mosaic joins pictures of several classes, which has no meaning for a classifier")
+        return self
 
     def absolute(self) -> "RunConfig":
         """The same run with absolute paths, so that it can be resumed from any folder."""

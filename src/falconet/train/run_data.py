@@ -9,6 +9,7 @@ import numpy as np
 
 from falconet.core.errors import ConfigError, DataError
 from falconet.core.types import Record
+from falconet.data.folders import open_image_folder
 from falconet.data.records import DataSet, Problem, open_dataset, usable
 from falconet.train.run_config import Data, Source
 
@@ -34,15 +35,18 @@ class RunData:
     notes: tuple[str, ...]
 
 
-def load_data(data: Data) -> RunData:
+def load_data(data: Data, *, whole_pictures: bool = False) -> RunData:
     """Open and check the data of a run.
+
+    Args:
+        whole_pictures: the data are image folders, see `falconet.data.folders`.
 
     Raises:
         DataError: nothing usable, no box to learn from, or a validation class that training does not know.
         ConfigError: the run file names other classes than the data.
     """
     notes: list[str] = []
-    train = _open(data.train, "training", notes)
+    train = _open(data.train, "training", notes, whole_pictures=whole_pictures)
     if data.val is None:
         train_records, val_records = set_aside(train.records, fraction=data.val_fraction)
         if not val_records:
@@ -52,7 +56,7 @@ def load_data(data: Data) -> RunData:
             "same in every run of these data"
         )
     else:
-        val = _open(data.val, "validation", notes)
+        val = _open(data.val, "validation", notes, whole_pictures=whole_pictures)
         train_records, val_records = train.records, _relabelled(val, train)
     if data.classes is not None and data.classes != train.names:
         raise ConfigError(
@@ -65,10 +69,12 @@ def load_data(data: Data) -> RunData:
     if not counts:
         raise DataError(f"{train.source}: no training picture has a box, so there is nothing to learn")
     empty = sum(1 for record in train_records if not len(record.boxes))
+    without = "" if whole_pictures else f" ({empty} without boxes)"
+    notes.append(f"data: {len(train_records)} training pictures{without}, {len(val_records)} for validation")
     notes.append(
-        f"data: {len(train_records)} training pictures ({empty} without boxes), {len(val_records)} for validation"
+        f"classes ({'pictures' if whole_pictures else 'boxes'}): "
+        + ", ".join(f"{name} ({counts[c]})" for c, name in enumerate(train.names))
     )
-    notes.append("classes (boxes): " + ", ".join(f"{name} ({counts[c]})" for c, name in enumerate(train.names)))
     return RunData(train.names, train_records, val_records, tuple(notes))
 
 
@@ -80,18 +86,27 @@ def set_aside(records: Sequence[Record], *, fraction: float) -> tuple[tuple[Reco
     return train, tuple(record for index, record in enumerate(records) if index in chosen)
 
 
-def _open(source: Source, purpose: str, notes: list[str]) -> DataSet:
-    dataset, problems = usable(open_dataset(source.annotations, source.images, split=source.split))
+def _open(source: Source, purpose: str, notes: list[str], *, whole_pictures: bool) -> DataSet:
+    if whole_pictures:
+        if source.images is not None or source.split is not None:
+            raise ConfigError(
+                f"{source.annotations}: a classifier learns from a folder of one folder of pictures per class; "
+                "expected neither data.*.images nor data.*.split beside it: give the split's own folder"
+            )
+        dataset, problems = open_image_folder(source.annotations)
+    else:
+        dataset, problems = usable(open_dataset(source.annotations, source.images, split=source.split))
     if problems:
-        notes.append(_left_out(problems, purpose))
+        notes.append(_left_out(problems, purpose, counted_by_check=not whole_pictures))
     return dataset
 
 
-def _left_out(problems: Sequence[Problem], purpose: str) -> str:
+def _left_out(problems: Sequence[Problem], purpose: str, *, counted_by_check: bool) -> str:
     lines = [f"{purpose} data: {len(problems)} problems; what they concern is left out or cut:"]
     lines += [f"  {problem}" for problem in problems[:SHOWN]]
     if len(problems) > SHOWN:
-        lines.append(f"  and {len(problems) - SHOWN} more; 'falconet data check' lists all")
+        where = "; 'falconet data check' lists all" if counted_by_check else ""
+        lines.append(f"  and {len(problems) - SHOWN} more{where}")
     return "\n".join(lines)
 
 

@@ -14,10 +14,8 @@ from torch import Tensor, distributed, nn
 from falconet import __version__
 from falconet.core.errors import ConfigError
 from falconet.core.types import Record
-from falconet.models.deployable import Deployable
-from falconet.models.detector import Detector
+from falconet.models import Network
 from falconet.models.weights import Card, save_weights
-from falconet.train import validation
 from falconet.train.batch import Batch
 from falconet.train.journal import Journal, Watcher
 from falconet.train.loader import Loader
@@ -25,6 +23,7 @@ from falconet.train.optim import WeightAverage, restore_optimizer
 from falconet.train.plan import Pace, Plan, adjusted
 from falconet.train.run_config import RunConfig
 from falconet.train.run_folder import RunFolder
+from falconet.train.tasks import task_of
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ class Session:
     Args:
         run, folder: what is trained, and where it is written.
         names: class names.
-        networks: "detector" and "criterion", on the device they train on.
+        networks: "network" and "criterion", on the device they train on.
         loader: of this process.
         plan: epochs and rates.
         pace: expected times, for a run of given minutes.
@@ -50,7 +49,7 @@ class Session:
     Attributes:
         epoch, step: the ones in progress, from 0 (steps over all epochs).
         first_epoch: where this process began.
-        best: {"AP": .., "epoch": ..} of the best validation so far, epochs from 1.
+        best: the headline figures and the epoch (from 1) of the best validation so far.
         stopped: no epoch shall follow.
     """
 
@@ -70,6 +69,7 @@ class Session:
         state: dict[str, Any] | None,
     ) -> None:
         self.run, self.folder, self.names = run, folder, names
+        self.task = task_of(run.model)
         self.networks, self.loader = networks, loader
         self.plan, self.pace, self.half = plan, pace, half
         self.watcher = watcher
@@ -179,9 +179,10 @@ class Session:
         self._fit_time()
         if self.plan.validates(self.epoch):
             figures |= self._validate()
-        improved = "AP" in figures and (self.best is None or figures["AP"] > self.best["AP"])
+        first, second = self.task.headline
+        improved = first in figures and (self.best is None or figures[first] > self.best[first])
         if improved:
-            self.best = {"AP": figures["AP"], "AP50": figures["AP50"], "epoch": self.epoch + 1}
+            self.best = {first: figures[first], second: figures[second], "epoch": self.epoch + 1}
         self.stopped = self._shall_stop()
         self.epoch += 1
         if rank == 0:
@@ -216,18 +217,16 @@ class Session:
         self.plan = plan
 
     def _validate(self) -> dict[str, Any]:
-        detector = self.average.module["detector"]
-        assert isinstance(detector, Detector)
-        metrics, problems = validation.measure(
-            detector,
+        deployable = self.task.deployable(self.average.module["network"], self.run.model.input)
+        figures, problems = self.task.measure(
+            deployable.to(self.device),
             self.loader.validation(batch_size=self.loader.batch_size),
-            deployable=Deployable(detector, self.run.model.input).to(self.device).eval(),
             names=self.names,
             records=self.val_records,
             device=self.device,
         )
         self._report(tuple(problems))
-        return {**metrics.as_dict(), "per_class": dict(metrics.per_class)}
+        return figures
 
     def _shall_stop(self) -> bool:
         patience = self.run.train.patience
@@ -235,7 +234,8 @@ class Session:
             return True
         if patience is None or self.best is None or self.epoch + 1 - self.best["epoch"] < patience:
             return False
-        _log.info("stopped early: no better AP since epoch %d (train.patience=%d)", self.best["epoch"], patience)
+        name = self.task.headline[0]
+        _log.info("stopped early: no better %s since epoch %d (train.patience=%d)", name, self.best["epoch"], patience)
         return True
 
     def _write(self, figures: dict[str, Any], optimizer_state: dict[str, Any], *, improved: bool) -> None:
@@ -264,8 +264,8 @@ class Session:
         )
 
     def _save(self, path: Path, figures: dict[str, Any]) -> None:
-        detector = self.average.module["detector"]
-        assert isinstance(detector, Detector)
+        network = self.average.module["network"]
+        assert isinstance(network, Network)
         card = Card(
             model=self.run.model,
             classes=self.names,
@@ -274,10 +274,10 @@ class Session:
             metrics={
                 name: float(value)
                 for name, value in figures.items()
-                if name in ("epoch", "loss") or name.startswith(("AP", "AR"))
+                if name in ("epoch", "loss") or name.startswith(("AP", "AR", "top"))
             },
         )
-        save_weights(path, detector, card, extra=dict(self.average.module["criterion"].state_dict()))
+        save_weights(path, network, card, extra=dict(self.average.module["criterion"].state_dict()))
 
     def _restore(self, state: dict[str, Any]) -> None:
         if tuple(state["classes"]) != self.names or state["pictures"] != len(self.loader.pictures.train):
