@@ -5,19 +5,30 @@ from typing import Annotated
 from pydantic import Field
 
 from falconet.core.manifest import Preprocess
-from falconet.models.backbones import ShuffleNetV2Config
+from falconet.models.backbones import (
+    DarknetTinyConfig,
+    MobileNetV2Config,
+    MobileNetV3Config,
+    ShuffleNetV2Config,
+)
 from falconet.models.classifier import Classifier, ClassifierConfig
 from falconet.models.classifiers import CLASSIFIERS
 from falconet.models.detector import Detector
 from falconet.models.nanodet import NanoDetConfig, NanoDetHeadConfig, PANConfig
 from falconet.models.nanodet_plus import GhostPANConfig, NanoDetPlusConfig, NanoDetPlusHeadConfig
+from falconet.models.ppyoloe import PPYOLOEConfig, ppyoloe
+from falconet.models.yolov3 import TINY_ANCHORS, YOLOv3Config, YOLOv3HeadConfig, YOLOv3NeckConfig
 
-ModelConfig = Annotated[NanoDetPlusConfig | NanoDetConfig | ClassifierConfig, Field(discriminator="name")]
+ModelConfig = Annotated[
+    NanoDetPlusConfig | NanoDetConfig | PPYOLOEConfig | YOLOv3Config | ClassifierConfig, Field(discriminator="name")
+]
 """What `model:` in a run file may hold, told apart by `name`."""
 
-MODELS: dict[str, type[NanoDetPlusConfig] | type[NanoDetConfig]] = {
+MODELS: dict[str, type[NanoDetPlusConfig] | type[NanoDetConfig] | type[YOLOv3Config] | type[PPYOLOEConfig]] = {
     "nanodet-plus": NanoDetPlusConfig,
     "nanodet": NanoDetConfig,
+    "yolov3": YOLOv3Config,
+    "ppyoloe": PPYOLOEConfig,
 }
 """Configurations of detectors by name, in the order of the documentation."""
 
@@ -28,6 +39,15 @@ _WIDE = {
 }
 _PADDED_320 = Preprocess(resize="letterbox", pad_value=0)
 _PADDED_416 = Preprocess(height=416, width=416, resize="letterbox", pad_value=0)
+
+_IMAGENET_RGB = Preprocess(
+    resize="letterbox", channels="rgb", mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)
+)
+_LITE = {
+    "input": _IMAGENET_RGB,
+    "neck": YOLOv3NeckConfig(channels=64, depthwise=True),
+    "head": YOLOv3HeadConfig(center_reach=2.0, depthwise=True),
+}
 
 PRESETS: dict[str, ModelConfig] = {
     "nanodet-plus-m-320": NanoDetPlusConfig(),
@@ -48,6 +68,27 @@ PRESETS: dict[str, ModelConfig] = {
         neck=PANConfig(channels=128),
         head=NanoDetHeadConfig(channels=128),
     ),
+    "yolov3-darknet53": YOLOv3Config(),
+    "yolov3-mobilenet-v2": YOLOv3Config(
+        input=_IMAGENET_RGB, backbone=MobileNetV2Config(), head=YOLOv3HeadConfig(center_reach=2.0)
+    ),
+    "yolov3-spp": YOLOv3Config(neck=YOLOv3NeckConfig(spp=True)),
+    "yolov3-tiny": YOLOv3Config(
+        backbone=DarknetTinyConfig(out_stages=(3, 4)),
+        neck=YOLOv3NeckConfig(convs=1, merged_convs=0),
+        head=YOLOv3HeadConfig(anchors=TINY_ANCHORS, masks=((0, 1, 2), (3, 4, 5))),
+    ),
+    "yolov3-lite-mobilenet-v2": YOLOv3Config(backbone=MobileNetV2Config(), **_LITE),
+    "yolov3-lite-mobilenet-v3-large": YOLOv3Config(backbone=MobileNetV3Config(), **_LITE),
+    "yolov3-lite-mobilenet-v3-small": YOLOv3Config(backbone=MobileNetV3Config(variant="small"), **_LITE),
+    "ppyoloe-s": ppyoloe("s", plus=False),
+    "ppyoloe-m": ppyoloe("m", plus=False),
+    "ppyoloe-l": ppyoloe("l", plus=False),
+    "ppyoloe-x": ppyoloe("x", plus=False),
+    "ppyoloe-plus-s": ppyoloe("s", plus=True),
+    "ppyoloe-plus-m": ppyoloe("m", plus=True),
+    "ppyoloe-plus-l": ppyoloe("l", plus=True),
+    "ppyoloe-plus-x": ppyoloe("x", plus=True),
 }
 """Ready-made detectors by name; the classifiers are in `CLASSIFIERS`."""
 
