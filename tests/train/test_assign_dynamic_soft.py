@@ -11,7 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from falconet.train.assign.dynamic_soft import Assignment, dynamic_soft_assign
+from falconet.train.assign.dynamic_soft import dynamic_soft_assign
+from falconet.train.assign.pairs import Assignment
 from falconet.train.batch import Targets, pad_targets
 from falconet.train.losses import background_focal
 

@@ -2,9 +2,12 @@
 
 Quality focal loss and distribution focal loss: Li et al., "Generalized Focal Loss", 2020
 (https://arxiv.org/abs/2006.04388), sections 3.1 and 3.2. Generalised IoU: Rezatofighi et al., 2019
-(https://arxiv.org/abs/1902.09630), algorithm 1. The losses are computed in at least float32, whatever comes in.
+(https://arxiv.org/abs/1902.09630), algorithm 1. Focal loss: Lin et al., 2017 (https://arxiv.org/abs/1708.02002).
+Varifocal loss: Zhang et al., 2020 (https://arxiv.org/abs/2008.13367). All are
+computed in at least float32, whatever comes in.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -94,28 +97,22 @@ def background_focal(logits: Float[Tensor, "*N C"]) -> Background:
     return Background(entropy.mul_(square).sum(-1), slope)
 
 
-class _QualityFocalLoss(torch.autograd.Function):
+class _ClassLoss(torch.autograd.Function):
     """Takes the background's loss and slope and corrects them where something should be found.
 
-    Written out because this is the one loss that touches every class of every prediction: autograd would keep
-    more tensors of that size and pass over each of them several times.
+    Written out because class losses touch every class of every prediction: autograd would keep more tensors of
+    that size and pass over each of them several times.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, rows: Tensor, labels: Tensor, quality: Tensor, loss: Tensor, slope: Tensor
+        ctx: Any, logits: Tensor, rows: Tensor, labels: Tensor, change: Tensor, own: Tensor, background: "Background"
     ) -> Tensor:
-        own = at_least_float32(logits[rows, labels])
-        probability, entropy = own.sigmoid(), F.softplus(own)
-        missing = quality - probability
-        cross_entropy = entropy - own * quality
-        found = cross_entropy * missing.square() - entropy * probability.square()
-        # d cross_entropy/dx = p - q and d missing/dx = -p (1 - p).
-        change = missing.pow(3) + 2 * cross_entropy * missing * probability * (1 - probability)
-        slope.index_put_((rows, labels), -change)
+        loss, slope = background.loss.flatten(), background.slope.flatten(0, -2)
+        slope.index_put_((rows, labels), own)
         ctx.save_for_backward(slope)
         ctx.dtype = logits.dtype
-        return loss.index_add(0, rows, found)
+        return loss.index_add(0, rows, change)
 
     @staticmethod
     @once_differentiable
@@ -148,5 +145,98 @@ def quality_focal_loss(
     """
     if background is None:
         background = background_focal(logits)
-    loss, slope = background.loss.flatten(), background.slope.flatten(0, -2)
-    return _QualityFocalLoss.apply(logits, rows, labels, quality, loss, slope)
+    found = _found(logits, rows, labels, quality)
+    return _ClassLoss.apply(logits, rows, labels, found.loss - found.as_background, found.slope, background)
+
+
+def focal_loss(
+    logits: Float[Tensor, "N C"],
+    rows: Int[Tensor, " M"],
+    labels: Int[Tensor, " M"],
+    quality: Float[Tensor, " M"],
+    *,
+    alpha: float = 0.25,
+) -> Float[Tensor, " N"]:
+    """Focal loss (gamma 2) with target scores: `quality_focal_loss`, weighted by alpha where something should be found.
+
+    The weight of a class with the target score q is alpha q + (1 - alpha) (1 - q) (RetinaNet, arXiv:1708.02002,
+    equation 5, continued to scores between 0 and 1 as PaddleDetection does). Arguments as there.
+    """
+    background = _scaled(background_focal(logits), 1 - alpha)
+    found = _found(logits, rows, labels, quality)
+    weight = alpha * quality + (1 - alpha) * (1 - quality)
+    change = weight * found.loss - (1 - alpha) * found.as_background
+    return _ClassLoss.apply(logits, rows, labels, change, weight * found.slope, background)
+
+
+def varifocal_loss(
+    logits: Float[Tensor, "N C"],
+    rows: Int[Tensor, " M"],
+    labels: Int[Tensor, " M"],
+    quality: Float[Tensor, " M"],
+    *,
+    alpha: float = 0.75,
+) -> Float[Tensor, " N"]:
+    """Varifocal loss (gamma 2) of each prediction, summed over classes (arXiv:2008.13367, equation 2).
+
+    Binary cross entropy with the target score, times the score where something should be found, times alpha p^2
+    where not: good examples count more, and easy background hardly counts. Arguments as `quality_focal_loss`.
+    """
+    background = _scaled(background_focal(logits), alpha)
+    own = at_least_float32(logits.detach()[rows, labels])
+    probability, entropy = own.sigmoid(), F.softplus(own)
+    change = quality * (entropy - own * quality) - alpha * entropy * probability.square()
+    return _ClassLoss.apply(logits, rows, labels, change, quality * (probability - quality), background)
+
+
+class _Found(NamedTuple):
+    """Quality focal loss of single classes that should be found."""
+
+    loss: Float[Tensor, " M"]
+    slope: Float[Tensor, " M"]
+    as_background: Float[Tensor, " M"]
+    """the loss if they should not"""
+
+
+@torch.no_grad()
+def _found(logits: Tensor, rows: Tensor, labels: Tensor, quality: Tensor) -> _Found:
+    own = at_least_float32(logits[rows, labels])
+    probability, entropy = own.sigmoid(), F.softplus(own)
+    missing = quality - probability
+    cross_entropy = entropy - own * quality
+    # d cross_entropy/dx = p - q and d missing/dx = -p (1 - p).
+    slope = missing.pow(3) + 2 * cross_entropy * missing * probability * (1 - probability)
+    return _Found(cross_entropy * missing.square(), -slope, entropy * probability.square())
+
+
+def _scaled(background: Background, factor: float) -> Background:
+    """`background` times a factor, in place."""
+    return Background(background.loss.mul_(factor), background.slope.mul_(factor))
+
+
+def complete_iou(boxes: Float[Tensor, "*N 4"], others: Float[Tensor, "*M 4"]) -> Float[Tensor, "*NM"]:
+    """IoU minus the distance of the centres and the difference of the aspect ratios; broadcasts as `overlap_area`.
+
+    Zheng et al., "Distance-IoU Loss", 2019 (https://arxiv.org/abs/1911.08287), equations 7 to 11: the squared
+    distance counts as a share of the enclosing box's squared diagonal, the aspect ratio the more the larger the
+    overlap is. Between -2 and 1.
+    """
+    overlap = overlap_area(boxes, others)
+    shared = overlap / (area(boxes) + area(others) - overlap).clamp(min=SMALLEST_AREA)
+    enclosing_width = torch.maximum(boxes[..., 2], others[..., 2]) - torch.minimum(boxes[..., 0], others[..., 0])
+    enclosing_height = torch.maximum(boxes[..., 3], others[..., 3]) - torch.minimum(boxes[..., 1], others[..., 1])
+    diagonal = (enclosing_width.square() + enclosing_height.square()).clamp(min=SMALLEST_AREA)
+    x = (boxes[..., 0] + boxes[..., 2] - others[..., 0] - others[..., 2]) / 2
+    y = (boxes[..., 1] + boxes[..., 3] - others[..., 1] - others[..., 3]) / 2
+    # atan2 is the angle of the diagonal: defined, with gradients, also for a box without height.
+    angle = torch.atan2(boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1])
+    other_angle = torch.atan2(others[..., 2] - others[..., 0], others[..., 3] - others[..., 1])
+    shape = 4 / math.pi**2 * (angle - other_angle).square()
+    with torch.no_grad():
+        weight = shape / (1 - shared + shape).clamp(min=SMALLEST_AREA)
+    return shared - (x.square() + y.square()) / diagonal - weight * shape
+
+
+def complete_iou_loss(boxes: Float[Tensor, "*N 4"], targets: Float[Tensor, "*N 4"]) -> Float[Tensor, "*N"]:
+    """1 - CIoU of each box with its target, 0..3."""
+    return 1 - complete_iou(at_least_float32(boxes), at_least_float32(targets))

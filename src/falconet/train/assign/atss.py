@@ -6,11 +6,13 @@ truths; the only loop is over the levels.
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from falconet.train.assign.pairs import taker_of_each
 from falconet.train.batch import Targets
 from falconet.train.losses import iou
 
@@ -23,12 +25,16 @@ def atss_assign(
     *,
     candidates: int = 9,
     inside_by: float = 0.01,
+    variant: Literal["original", "paddle"] = "original",
 ) -> Int[Tensor, "B P"]:
     """The truth each prediction shall learn: an index into the padded truths of its image, -1 for background.
 
     On every level a truth looks at the `candidates` anchors whose centres are nearest to its own. It takes
     those whose IoU with it reaches mean + standard deviation (the unbiased one) over all its candidates, and
-    whose centre lies inside of it. An anchor taken by several truths goes to the one it overlaps most.
+    whose centre lies inside of it. An anchor taken by several truths goes to the one of them it overlaps most.
+
+    PaddleDetection does it a little differently: an IoU must exceed the threshold instead of reaching it, and an
+    anchor taken by several truths goes to the truth it overlaps most of all those in the image.
 
     Args:
         anchors: xyxy, network-input pixels, level after level.
@@ -36,6 +42,7 @@ def atss_assign(
         targets: padded truths.
         candidates: per level; all of a level that has fewer.
         inside_by: pixels by which a centre must lie inside the truth on every side.
+        variant: "original" or "paddle".
     """
     B, G = targets.mask.shape
     P = len(anchors)
@@ -45,9 +52,15 @@ def atss_assign(
     nearest = _nearest(centres, level_sizes, targets.boxes, candidates)
     overlaps = iou(targets.boxes[:, :, None], anchors[nearest])
     spread = overlaps.std(-1, keepdim=True) if overlaps.shape[-1] > 1 else torch.zeros_like(overlaps)
-    taken = overlaps >= overlaps.mean(-1, keepdim=True) + spread
+    threshold = overlaps.mean(-1, keepdim=True) + spread
+    taken = overlaps >= threshold if variant == "original" else overlaps > threshold
     taken &= _inside(centres[nearest], targets.boxes, inside_by) & targets.mask[:, :, None]
 
+    if variant == "paddle":
+        truth, image, place = taker_of_each(nearest, taken, count=P)
+        truths = targets.boxes.masked_fill(~targets.mask[:, :, None], 0)
+        truth[image, place] = iou(truths[image], anchors[place][:, None]).argmax(1)
+        return truth
     table = overlaps.new_full((B, G, P), -1.0)
     table.scatter_(2, nearest, torch.where(taken, overlaps, -1.0))
     best, truth = table.max(1)

@@ -9,24 +9,14 @@ they would for background. So it is the background loss of the prediction (one n
 plus what the truth's class changes, for which one column of logits is enough.
 """
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from falconet.train.assign.pairs import Assignment, pairwise_iou, taker_of_each
 from falconet.train.batch import Targets
-from falconet.train.losses import SMALLEST_AREA, area, at_least_float32, background_focal
-
-
-class Assignment(NamedTuple):
-    """The truth of each prediction."""
-
-    truth: Int[Tensor, "B P"]
-    """index into the padded truths of the image; -1 for background."""
-    quality: Float[Tensor, "B P"]
-    """IoU of the prediction's box with its truth, 0..1; 0 for background."""
+from falconet.train.losses import at_least_float32, background_focal
 
 
 @torch.no_grad()
@@ -69,7 +59,7 @@ def dynamic_soft_assign(
     # prediction that does not compete overlaps with nothing, and its cost is infinite.
     truths = targets.boxes.masked_fill(~targets.mask[:, :, None], 0)
     left_out = ~_inside_any(points, truths)
-    overlaps = _pairwise_iou(truths, at_least_float32(boxes).masked_fill(left_out[:, :, None], 0))
+    overlaps = pairwise_iou(truths, at_least_float32(boxes).masked_fill(left_out[:, :, None], 0))
     background = background.masked_fill(left_out, torch.inf)
     cost = _cost(logits, targets.labels, overlaps, background, iou_weight=iou_weight)
 
@@ -90,20 +80,6 @@ def _inside_any(points: Float[Tensor, "P 2"], truths: Float[Tensor, "B G 4"]) ->
     left, top, right, bottom = truths.unsqueeze(2).unbind(-1)
     inside = (x > left).logical_and_(x < right).logical_and_(y > top).logical_and_(y < bottom)
     return inside.any(1)
-
-
-def _pairwise_iou(truths: Float[Tensor, "B G 4"], boxes: Float[Tensor, "B P 4"]) -> Float[Tensor, "B G P"]:
-    """`falconet.train.losses.iou` of all pairs, in place where it can be: these are the largest tensors here."""
-    left, top, right, bottom = truths.unsqueeze(2).unbind(-1)
-    # As rows, so that the passes over all pairs read their numbers one after the other.
-    columns = boxes.mT.contiguous().unsqueeze(1)
-    overlap = torch.minimum(right, columns[:, :, 2])
-    overlap -= torch.maximum(left, columns[:, :, 0])
-    height = torch.minimum(bottom, columns[:, :, 3])
-    height -= torch.maximum(top, columns[:, :, 1])
-    overlap.clamp_(min=0).mul_(height.clamp_(min=0))
-    union = torch.add(area(truths).unsqueeze(2), area(boxes).unsqueeze(1), out=height).sub_(overlap)
-    return overlap.div_(union.clamp_(min=SMALLEST_AREA))
 
 
 def _cost(
@@ -135,11 +111,6 @@ def _resolve(
     mask: Bool[Tensor, "B G"],
 ) -> Int[Tensor, "B P"]:
     """The truth of each prediction from what each truth takes; contested ones go where they cost least."""
-    B, G, P = cost.shape
-    index = predictions.flatten(1)
-    wins = cost.new_zeros(B, P, dtype=torch.int64).scatter_add_(1, index, taken.flatten(1).long())
-    taker = torch.where(taken, torch.arange(G, device=cost.device)[:, None], -1).flatten(1)
-    truth = wins.new_full((B, P), -1).scatter_reduce_(1, index, taker, "amax")
-    image, place = (wins > 1).nonzero(as_tuple=True)
+    truth, image, place = taker_of_each(predictions, taken, count=cost.shape[2])
     truth[image, place] = cost[image, :, place].masked_fill(~mask[image], torch.inf).argmin(1)
     return truth

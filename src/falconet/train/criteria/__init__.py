@@ -11,13 +11,15 @@ from torch import nn
 from falconet.core.config import Config
 from falconet.core.errors import ConfigError
 from falconet.models import Classifier, Network
-from falconet.train.criteria import nanodet, nanodet_plus
+from falconet.train.criteria import nanodet, nanodet_plus, ppyoloe, yolov3
 from falconet.train.criteria.classifier import ClassifierCriterion
 from falconet.train.criteria.phases import Phases
 
 CRITERIA: dict[str, Callable[..., nn.Module]] = {
     "nanodet-plus": nanodet_plus.build,
     "nanodet": nanodet.build,
+    "yolov3": yolov3.build,
+    "ppyoloe": ppyoloe.build,
 }
 """The builder of each detector's criterion, by the name of its config: it is called with the config, the detector,
 `num_classes` and `phases`."""

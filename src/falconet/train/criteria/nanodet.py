@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from falconet.models.detector import Detector
 from falconet.models.nanodet import NanoDetConfig
@@ -22,6 +22,7 @@ from falconet.train.assign.atss import atss_assign
 from falconet.train.batch import Targets
 from falconet.train.criteria.nanodet_plus import distance_targets
 from falconet.train.criteria.phases import Phases
+from falconet.train.criteria.processes import mean_over_processes
 
 CLASS_WEIGHT, BOX_WEIGHT, DISTRIBUTION_WEIGHT = 1.0, 2.0, 0.25
 ANCHOR_SCALE = 5
@@ -93,7 +94,7 @@ def nanodet_terms(raw: Raw, targets: Targets, *, strides: tuple[int, ...], reg_m
     sides = losses.distribution_focal_loss(code.unflatten(1, (4, -1)), distances).mean(1)
 
     count = matches.per_image.clamp(min=1).sum().to(weights.dtype)
-    divisors = _mean_over_processes(torch.stack((count, weights.sum())))
+    divisors = mean_over_processes(torch.stack((count, weights.sum())))
     total = divisors[1].clamp(min=SMALLEST_TOTAL)
     # Where nothing matched, the box terms still reach every parameter, with gradients of zero.
     box = box + 0 * losses.at_least_float32(raw.box_code).sum()
@@ -119,10 +120,3 @@ def _match(priors: Priors, targets: Targets, strides: tuple[int, ...]) -> _Match
         boxes=targets.boxes[image, chosen],
         per_image=(truth >= 0).sum(1),
     )
-
-
-def _mean_over_processes(values: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return values
-    distributed.all_reduce(values)
-    return values / distributed.get_world_size()

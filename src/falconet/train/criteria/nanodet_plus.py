@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from falconet.models.detector import Detector
 from falconet.models.layers import ACTIVATIONS, Activation
@@ -28,6 +28,7 @@ from falconet.train import losses
 from falconet.train.assign.dynamic_soft import dynamic_soft_assign
 from falconet.train.batch import Targets
 from falconet.train.criteria.phases import Phases
+from falconet.train.criteria.processes import mean_over_processes, several_processes
 
 CLASS_WEIGHT, BOX_WEIGHT, DISTRIBUTION_WEIGHT = 1.0, 2.0, 0.25
 
@@ -155,7 +156,7 @@ class NanoDetPlusCriterion(nn.Module):
         # Half precision is for convolutions: differences of losses and of box sides need float32.
         with torch.autocast(trace.raw.logits.device.type, enabled=False):
             terms = nanodet_plus_terms(found, targets, reg_max=self.auxiliary_head.reg_max)
-        if not guided and _several_processes():
+        if not guided and several_processes():
             # Processes wait for each other's gradients of all parameters; the dropped branch's are zero.
             terms["class"] = terms["class"] + _zero_from(self.parameters())
         return terms
@@ -192,7 +193,7 @@ def nanodet_plus_terms(found: dict[str, Raw], targets: Targets, *, reg_max: int)
         weights[name] = losses.at_least_float32(logits).amax(-1).sigmoid()
     count = matches.quality.new_tensor(float(len(matches.rows)))
     divisors = torch.stack([count, *(weight.sum() for weight in weights.values())])
-    divisors = _mean_over_processes(divisors).clamp(min=1)
+    divisors = mean_over_processes(divisors).clamp(min=1)
 
     terms = {}
     for (name, raw), divisor in zip(found.items(), divisors[1:], strict=True):
@@ -211,7 +212,7 @@ def nanodet_plus_terms(found: dict[str, Raw], targets: Targets, *, reg_max: int)
 
 @torch.no_grad()
 def _match(raw: Raw, background: Float[Tensor, "B P"], targets: Targets, *, reg_max: int) -> _Matches:
-    boxes = boxes_at(raw.priors, _quick_distances(losses.at_least_float32(raw.box_code)))
+    boxes = boxes_at(raw.priors, quick_distances(losses.at_least_float32(raw.box_code)))
     truth, quality = dynamic_soft_assign(raw.logits, boxes, raw.priors.points, targets, background=background)
     image, place = (truth >= 0).nonzero(as_tuple=True)
     chosen = truth[image, place]
@@ -227,7 +228,7 @@ def _match(raw: Raw, background: Float[Tensor, "B P"], targets: Targets, *, reg_
     )
 
 
-def _quick_distances(box_code: Float[Tensor, "B P K"]) -> Float[Tensor, "B P 4"]:
+def quick_distances(box_code: Float[Tensor, "B P K"]) -> Float[Tensor, "B P 4"]:
     """`expected_distances` for many predictions: torch's softmax over so few bins takes five times as long."""
     bins = box_code.unflatten(-1, (4, -1))
     bins = (bins - bins.amax(-1, keepdim=True)).exp_()
@@ -236,26 +237,17 @@ def _quick_distances(box_code: Float[Tensor, "B P K"]) -> Float[Tensor, "B P 4"]
     return sums[..., 0] / sums[..., 1]
 
 
-def distance_targets(priors: Priors, boxes: Float[Tensor, "N 4"], *, reg_max: int) -> Float[Tensor, "N 4"]:
-    """Distances in strides from each point to its box's left, top, right and bottom, within 0..reg_max - 0.1."""
+def distance_targets(
+    priors: Priors, boxes: Float[Tensor, "N 4"], *, reg_max: int, margin: float = 0.1
+) -> Float[Tensor, "N 4"]:
+    """Distances in strides from each point to its box's left, top, right and bottom, within 0..reg_max - margin."""
     left_top = (priors.points - boxes[..., :2]) / priors.strides
     right_bottom = (boxes[..., 2:] - priors.points) / priors.strides
-    return torch.cat((left_top, right_bottom), dim=-1).clamp(0, reg_max - 0.1)
+    return torch.cat((left_top, right_bottom), dim=-1).clamp(0, reg_max - margin)
 
 
 def _rows(level: Float[Tensor, "B K H W"]) -> Float[Tensor, "B HW K"]:
     return level.permute(0, 2, 3, 1).flatten(1, 2)
-
-
-def _several_processes() -> bool:
-    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
-
-
-def _mean_over_processes(values: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
-    if not _several_processes():
-        return values
-    distributed.all_reduce(values)
-    return values / distributed.get_world_size()
 
 
 def _zero_from(parameters: Iterator[nn.Parameter]) -> Tensor:

@@ -1,0 +1,176 @@
+"""What PP-YOLOE learns from: varifocal, GIoU and distribution focal loss on ATSS, then on task-aligned assignments.
+
+Original: https://github.com/PaddlePaddle/PaddleDetection (Apache-2.0), `PPYOLOEHead.get_loss`; arXiv:2203.16250,
+section 2.2. A network that cannot find anything yet judges badly which prediction should learn which box, so the
+first epochs assign by geometry alone (ATSS). Later the predictions that are best already get the boxes.
+
+Where we differ from the source:
+* The term that it reports but does not learn from (L1 of the boxes) is left out.
+* Truths and predictions meet in pairs, but never with all classes: only each truth's own class is looked at.
+"""
+
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from falconet.models.detector import Detector
+from falconet.models.nanodet_plus import boxes_at, expected_distances
+from falconet.models.ppyoloe import PPYOLOEConfig
+from falconet.models.types import Priors, Raw, Trace
+from falconet.train import losses
+from falconet.train.assign.atss import atss_assign
+from falconet.train.assign.task_aligned import task_aligned_assign
+from falconet.train.batch import Targets
+from falconet.train.criteria.nanodet_plus import distance_targets, quick_distances
+from falconet.train.criteria.phases import Phases
+from falconet.train.criteria.processes import mean_over_processes
+
+CLASS_WEIGHT, BOX_WEIGHT, DISTRIBUTION_WEIGHT = 1.0, 2.5, 0.5
+ANCHOR_SCALE = 5
+"""Side of the square that stands for a place when truths are assigned by ATSS, in strides."""
+INSIDE_BY = 1e-9
+MARGIN = 0.01
+"""Distances stay this much below reg_max."""
+STATIC_ALPHA = 0.25
+"""Of the focal loss while ATSS assigns; later there is none."""
+
+ClassLoss = Literal["varifocal", "focal"]
+
+
+def build(
+    config: PPYOLOEConfig,
+    detector: Detector,
+    *,
+    num_classes: int,  # noqa: ARG001 (of every criterion's builder; this one has no weights of its own)
+    phases: Phases,
+) -> "PPYOLOECriterion":
+    """The criterion for a detector built from `config`; ATSS in the epochs before `phases.static_epochs`."""
+    return PPYOLOECriterion(
+        detector.head.strides,
+        reg_max=config.head.reg_max,
+        class_loss=config.head.class_loss,
+        static_epochs=phases.static_epochs,
+    )
+
+
+class Matches(NamedTuple):
+    """The N predictions of a batch that have a truth, and what they shall say."""
+
+    rows: Int[Tensor, " N"]
+    """positions in the predictions of all images, one after the other"""
+    priors: Priors
+    labels: Int[Tensor, " N"]
+    quality: Float[Tensor, " N"]
+    """score for the label"""
+    boxes: Float[Tensor, "N 4"]
+
+
+class PPYOLOECriterion(nn.Module):
+    """Terms "class", "box" and "distribution".
+
+    Args:
+        strides: of the levels, in the order of the predictions.
+        reg_max: largest distance of a side, in strides.
+        class_loss: "varifocal" or "focal".
+        static_epochs: the first epochs, in which ATSS assigns.
+    """
+
+    def __init__(
+        self, strides: tuple[int, ...], *, reg_max: int, class_loss: ClassLoss = "varifocal", static_epochs: int = 0
+    ) -> None:
+        super().__init__()
+        self.strides = strides
+        self.reg_max = reg_max
+        self.class_loss: ClassLoss = class_loss
+        self.static_epochs = static_epochs
+
+    def forward(self, trace: Trace, targets: Targets, epoch: int) -> dict[str, Tensor]:
+        """The weighted terms of the loss, scalars in float32, for a batch seen in `epoch` (from 0).
+
+        Every parameter of the detector gets a gradient, also from a batch without boxes.
+        """
+        static = epoch < self.static_epochs
+        # Half precision is for convolutions: differences of losses and of box sides need float32.
+        with torch.autocast(trace.raw.logits.device.type, enabled=False):
+            if static:
+                matches = match_by_geometry(trace.raw, targets, strides=self.strides)
+            else:
+                matches = match_by_alignment(trace.raw, targets)
+            alpha = STATIC_ALPHA if static else None
+            return ppyoloe_terms(
+                trace.raw, matches, reg_max=self.reg_max, class_loss=self.class_loss, focal_alpha=alpha
+            )
+
+
+def ppyoloe_terms(
+    raw: Raw, matches: Matches, *, reg_max: int, class_loss: ClassLoss = "varifocal", focal_alpha: float | None = None
+) -> dict[str, Tensor]:
+    """Weighted terms of the loss; all are divided by the sum of the qualities (at least 1).
+
+    Args:
+        raw: predictions.
+        matches: what they shall say.
+        reg_max: largest distance of a side, in strides.
+        class_loss: "varifocal" or "focal".
+        focal_alpha: of the focal loss; None weighs found and missing classes alike.
+    """
+    divisor = mean_over_processes(matches.quality.sum()[None]).clamp(min=1)[0]
+    logits = raw.logits.flatten(0, 1)
+    found = (matches.rows, matches.labels, matches.quality)
+    if class_loss == "varifocal":
+        classes = losses.varifocal_loss(logits, *found)
+    elif focal_alpha is None:
+        classes = losses.quality_focal_loss(logits, *found)
+    else:
+        classes = losses.focal_loss(logits, *found, alpha=focal_alpha)
+
+    code = losses.at_least_float32(raw.box_code.flatten(0, 1)[matches.rows])
+    boxes = boxes_at(matches.priors, expected_distances(code))
+    box = losses.generalized_iou_loss(boxes, matches.boxes)
+    distances = distance_targets(matches.priors, matches.boxes, reg_max=reg_max, margin=MARGIN)
+    sides = losses.distribution_focal_loss(code.unflatten(1, (4, -1)), distances).mean(1)
+    return {
+        "class": CLASS_WEIGHT * classes.sum() / divisor,
+        "box": BOX_WEIGHT * (box * matches.quality).sum() / divisor,
+        "distribution": DISTRIBUTION_WEIGHT * (sides * matches.quality).sum() / divisor,
+    }
+
+
+@torch.no_grad()
+def match_by_geometry(raw: Raw, targets: Targets, *, strides: tuple[int, ...]) -> Matches:
+    """ATSS; the quality of a prediction is the IoU of its box with its truth."""
+    priors = raw.priors
+    half = ANCHOR_SCALE * priors.strides / 2
+    anchors = torch.cat((priors.points - half, priors.points + half), dim=-1)
+    steps = priors.strides.flatten()
+    sizes = [int((steps == stride).sum()) for stride in strides]
+    truth = atss_assign(anchors, sizes, targets, inside_by=INSIDE_BY, variant="paddle")
+    matches = _gather(truth, priors, targets)
+    code = losses.at_least_float32(raw.box_code.flatten(0, 1)[matches.rows])
+    boxes = boxes_at(matches.priors, expected_distances(code))
+    return matches._replace(quality=losses.iou(boxes, matches.boxes))
+
+
+@torch.no_grad()
+def match_by_alignment(raw: Raw, targets: Targets) -> Matches:
+    """Task-aligned assignment by what the predictions say at present."""
+    boxes = boxes_at(raw.priors, quick_distances(losses.at_least_float32(raw.box_code)))
+    truth, quality = task_aligned_assign(raw.logits, boxes, raw.priors.points, targets)
+    return _gather(truth, raw.priors, targets, quality=quality)
+
+
+def _gather(
+    truth: Int[Tensor, "B P"], priors: Priors, targets: Targets, *, quality: Float[Tensor, "B P"] | None = None
+) -> Matches:
+    image, place = (truth >= 0).nonzero(as_tuple=True)
+    chosen = truth[image, place]
+    boxes = targets.boxes[image, chosen]
+    return Matches(
+        rows=image * truth.shape[1] + place,
+        priors=Priors(priors.points[place], priors.strides[place]),
+        labels=targets.labels[image, chosen],
+        quality=boxes.new_ones(len(image)) if quality is None else quality[image, place],
+        boxes=boxes,
+    )
