@@ -116,7 +116,9 @@ class YOLOv3Config(Config):
     backbone: BackboneConfig = Darknet53Config()
     neck: YOLOv3NeckConfig = YOLOv3NeckConfig()
     head: YOLOv3HeadConfig = YOLOv3HeadConfig()
-    criterion: Literal["modern", "classic"] = Field(default="modern", description="what training minimises")
+    criterion: Literal["modern", "classic", "classic-xywh"] = Field(
+        default="modern", description="what training minimises"
+    )
 
     def build(self, num_classes: int) -> Detector:
         """The detector, with fresh weights.
@@ -301,7 +303,8 @@ class YOLOv3Head(nn.Module):
         logits, box_code, objectness = (
             part.unflatten(-1, (A, -1)).flatten(1, 2) for part in cells.split((A * C, A * 4, A), dim=-1)
         )
-        return Raw(logits, box_code, objectness, self._priors(size, [level.shape[1] for level in levels], cells))
+        dtype = torch.promote_types(cells.dtype, torch.float32)
+        return Raw(logits, box_code, objectness, anchor_priors(size, self.strides, self.anchors.to(dtype)))
 
     def decode(self, raw: Raw) -> Decoded:
         """Boxes xyxy in network-input pixels, not clipped, and scores 0..1, in at least float32."""
@@ -315,17 +318,6 @@ class YOLOv3Head(nn.Module):
         rows = slice(0, self.num_anchors * self.num_classes)
         return {f"outputs.{level}.{kind}": rows for level in range(len(self.outputs)) for kind in ("weight", "bias")}
 
-    def _priors(self, size: tuple[int, int], cells: Sequence[int], like: Tensor) -> Priors:
-        dtype = torch.promote_types(like.dtype, torch.float32)
-        grid = make_priors(size, self.strides, offset=0.0, device=like.device, dtype=dtype)
-        A = self.num_anchors
-        anchors = [level.to(dtype).repeat(count, 1) for level, count in zip(self.anchors, cells, strict=True)]
-        return Priors(
-            grid.points[:, None].expand(-1, A, -1).flatten(0, 1),
-            grid.strides[:, None].expand(-1, A, -1).flatten(0, 1),
-            torch.cat(anchors),
-        )
-
     def _initialise(self) -> None:
         """Predict nothing much anywhere: the anchor itself, in the middle of its cell, of any class alike."""
         kaiming_init(self.convs)
@@ -334,6 +326,24 @@ class YOLOv3Head(nn.Module):
             nn.init.zeros_(output.bias)
             nn.init.constant_(output.bias[: self.num_anchors * self.num_classes], -math.log(max(1, self.num_classes)))
             nn.init.constant_(output.bias[-self.num_anchors :], -math.log((1 - OBJECTNESS_PRIOR) / OBJECTNESS_PRIOR))
+
+
+def anchor_priors(size: tuple[int, int], strides: Sequence[int], anchors: Float[Tensor, "L A 2"]) -> Priors:
+    """The top left corner of every cell of every level, once for each of its anchors.
+
+    Args:
+        size: (height, width) of the network input, pixels.
+        strides: of the levels, pixels per cell.
+        anchors: (width, height) of each level's anchors, network-input pixels.
+    """
+    grid = make_priors(size, strides, offset=0.0, device=anchors.device, dtype=anchors.dtype)
+    per_cell = anchors.shape[1]
+    cells = [-(-size[0] // stride) * -(-size[1] // stride) for stride in strides]
+    return Priors(
+        grid.points[:, None].expand(-1, per_cell, -1).flatten(0, 1),
+        grid.strides[:, None].expand(-1, per_cell, -1).flatten(0, 1),
+        torch.cat([level.repeat(count, 1) for level, count in zip(anchors, cells, strict=True)]),
+    )
 
 
 def decode_boxes(box_code: Float[Tensor, "*B P 4"], priors: Priors, *, center_reach: float) -> Float[Tensor, "*B P 4"]:
