@@ -10,9 +10,10 @@ from torch import nn
 
 from falconet.core.errors import ConfigError
 from falconet.core.manifest import Preprocess
-from falconet.models import Network, build
+from falconet.models import Classifier, Detector, Network, build
 from falconet.models.deployable import Normalize
 from falconet.models.norms import measure_norms, unmeasured
+from falconet.models.pretrained import other_options, take_backbone
 from falconet.models.weights import find_weights, load_extra, load_weights, transfer
 from falconet.train.criteria import build_criterion
 from falconet.train.depthwise import use_fast_depthwise
@@ -139,7 +140,9 @@ def _prepare(
         run,
         folder,
         names=data.names,
-        networks=_networks(run, data, loader, detach_epoch=plan.detach_epoch, speak=state is None),
+        networks=_networks(
+            run, data, loader, detach_epoch=plan.detach_epoch, static_epochs=plan.static_epochs, speak=state is None
+        ),
         loader=loader,
         plan=plan,
         pace=pace,
@@ -180,7 +183,9 @@ def _loader(rank: int, run: RunConfig, data: RunData, *, workers: int) -> Loader
     return loader
 
 
-def _networks(run: RunConfig, data: RunData, loader: Loader, *, detach_epoch: int, speak: bool) -> nn.ModuleDict:
+def _networks(
+    run: RunConfig, data: RunData, loader: Loader, *, detach_epoch: int, static_epochs: int, speak: bool
+) -> nn.ModuleDict:
     """Network and criterion with the weights a run starts from; the same each time."""
     torch.manual_seed(run.seed)
     network = build(run.model, len(data.names))
@@ -193,8 +198,11 @@ def _networks(run: RunConfig, data: RunData, loader: Loader, *, detach_epoch: in
         num_classes=len(data.names),
         auxiliary=run.train.auxiliary,
         detach_epoch=detach_epoch,
+        static_epochs=static_epochs,
         label_smoothing=run.train.label_smoothing,
     )
+    if speak and criterion.extra_repr():
+        _log.info("criterion: %s", criterion.extra_repr())
     if run.train.weights is not None:
         _finish_initial(find_weights(run.train.weights), network, criterion, run.model.input, loader, speak=speak)
     networks = nn.ModuleDict({"network": network, "criterion": criterion}).train()
@@ -215,8 +223,14 @@ def load_initial(run: RunConfig, names: tuple[str, ...], network: Network) -> st
         return "weights: from scratch"
     path = find_weights(run.train.weights)
     source, card = load_weights(path)
+    if isinstance(source, Classifier) and isinstance(network, Detector):
+        options, inputs = (run.model.backbone, card.model.backbone), (run.model.input, card.model.input)
+        notes = take_backbone(network, source, options=options, inputs=inputs, origin=str(path))
+        return "\n".join([f"weights: {path} ({card.source or 'a classifier'})", *notes])
     fresh = {name: network.state_dict()[name].clone() for name in network.class_outputs()}
     report = f"weights: {path}: {transfer(network, source.state_dict())}"
+    if isinstance(network, Classifier):
+        report = "\n".join([report, *other_options(run.model.backbone, card.model.backbone)])
     if card.classes == names:
         return report
     with torch.no_grad():
@@ -257,7 +271,7 @@ def _plan(
         return _planned(run, loader, run.train.epochs), None
     began = time.monotonic()
     pace = measure_pace(
-        _networks(run, data, loader, detach_epoch=1, speak=False),
+        _networks(run, data, loader, detach_epoch=1, static_epochs=1, speak=False),
         loader,
         run.model.input,
         task=task_of(run.model),

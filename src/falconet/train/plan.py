@@ -31,6 +31,7 @@ class Plan(Config):
         warmup_steps: the rate climbs over these.
         final_rate: rate at the end, share of the peak.
         detach_epoch: from here on an auxiliary branch is detached or dropped.
+        static_epochs: so many assign by geometry, where a task-aligned assigner follows.
         validate_every: epochs between validations; the last epoch always validates.
     """
 
@@ -41,6 +42,7 @@ class Plan(Config):
     final_rate: float
     detach_epoch: int
     validate_every: int
+    static_epochs: int = 0
 
     @property
     def total_steps(self) -> int:
@@ -71,6 +73,7 @@ def make_plan(train: Train, *, epochs: int, steps_per_epoch: int, batch_size: in
         final_rate=train.final_rate,
         detach_epoch=detach,
         validate_every=every,
+        static_epochs=round(train.static_share * epochs),
     )
 
 

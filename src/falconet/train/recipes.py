@@ -16,6 +16,9 @@ PLACEHOLDER = "path/to/annotations"
 RECIPES: dict[str, dict[str, Any]] = {
     # Minutes, not hours: many small steps, and no auxiliary branch, whose epochs cost three times as much.
     "nanodet-plus-demo": {"train": {"epochs": 11, "batch_size": 8, "reference_batch": 8, "detach_epoch": 0}},
+    # AdamW at half of NanoDet-Plus' rate per batch: full convolutions, several times as many weights.
+    **{f"ppyoloe-{size}": {"train": {"reference_batch": 64}} for size in "smlx"},
+    **{f"ppyoloe-plus-{size}": {"train": {"reference_batch": 64, "static_share": 0.375}} for size in "smlx"},
 }
 """Settings of a preset that differ from the defaults of `RunConfig`."""
 
@@ -34,8 +37,17 @@ PUBLISHED_AP: dict[str, float] = {
     "nanodet-m-320": 0.206,
     "nanodet-m-416": 0.235,
     "nanodet-m-1.5x": 0.268,
+    "ppyoloe-s": 0.430,
+    "ppyoloe-m": 0.490,
+    "ppyoloe-l": 0.514,
+    "ppyoloe-x": 0.523,
+    "ppyoloe-plus-s": 0.437,
+    "ppyoloe-plus-m": 0.498,
+    "ppyoloe-plus-l": 0.529,
+    "ppyoloe-plus-x": 0.547,
 }
-"""AP on COCO val2017 that the original repository states for its own weights (RangiLyu/nanodet, README)."""
+"""AP on COCO val2017 that the original repositories state for their own weights (the READMEs of RangiLyu/nanodet and
+of PaddleDetection's configs/ppyoloe)."""
 
 
 def preset_tree(preset: str) -> dict[str, Any]:

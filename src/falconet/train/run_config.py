@@ -73,6 +73,9 @@ class Train(Config):
         default="drop", description="what becomes of an auxiliary branch at detach_epoch"
     )
     detach_epoch: int | Literal["auto"] = Field(default="auto", description="auto: 10, at most a tenth of the epochs")
+    static_share: float = Field(
+        default=0.333, ge=0, le=1, description="of PP-YOLOE: share of the epochs, at the start, that assign by ATSS"
+    )
     validate_every: int | Literal["auto"] = Field(default="auto", description="epochs; auto: about 50 times in all")
     patience: int | None = Field(
         default=None, ge=1, description="stop after so many epochs without a better AP or top-1"

@@ -86,6 +86,15 @@ class PPYOLOECriterion(nn.Module):
         self.class_loss: ClassLoss = class_loss
         self.static_epochs = static_epochs
 
+    def extra_repr(self) -> str:
+        """What happens when, for the log."""
+        if not self.static_epochs:
+            return f"task-aligned assignment, {self.class_loss} loss"
+        return (
+            f"ATSS assigns before epoch {self.static_epochs + 1} (train.static_share; published are 100 of 300 epochs, "
+            f"PP-YOLOE+ 30 of 80), the predictions' alignment from then on; {self.class_loss} loss"
+        )
+
     def forward(self, trace: Trace, targets: Targets, epoch: int) -> dict[str, Tensor]:
         """The weighted terms of the loss, scalars in float32, for a batch seen in `epoch` (from 0).
 
