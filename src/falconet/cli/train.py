@@ -159,12 +159,18 @@ class Bar:
 
 
 def _with_published(run: "RunConfig") -> "RunConfig":
-    """`run`, with the file of published weights in place of their name."""
-    from falconet.zoo import published
+    """`run`, with a file of ours in place of the name of published weights or of a foreign file."""
+    from falconet.zoo import pretrained, published
 
-    if run.train.weights is None or not published.is_published(run.train.weights):
+    weights = run.train.weights
+    if weights is None:
         return run
-    path = published.fetch_weights(str(run.train.weights))
+    if published.is_published(weights):
+        path = published.fetch_weights(str(weights))
+    elif pretrained.is_pretrained(weights) or pretrained.is_foreign(weights):
+        path = pretrained.weights_for(run.model, weights)
+    else:
+        return run
     return run.model_copy(update={"train": run.train.model_copy(update={"weights": path})})
 
 

@@ -1,0 +1,185 @@
+"""Weights of torchvision, timm and the original repositories as classifiers of ours. Needs torch; unpickles nothing."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+import torch
+from numpy.typing import NDArray
+
+import falconet
+from falconet.core.config import Config
+from falconet.core.errors import ConfigError, ModelError
+from falconet.models import CLASSIFIERS, Classifier, ClassifierConfig, ModelConfig
+from falconet.models.weights import CARD_KEY, Card, save_weights
+from falconet.zoo import imagenet
+from falconet.zoo.backbone_keys import check_fit, convert
+from falconet.zoo.checkpoint_to_detector import choose_weights
+from falconet.zoo.published import Progress, cache_folder
+from falconet.zoo.torch_files import read_checkpoint
+
+FREE = ("out_stages", "with_last_conv", "activation", "drop_connect", "norm_eps")
+"""Options of a backbone that do not change the shapes of its weights."""
+
+CHECKPOINTS = (".pth", ".pt", ".ckpt", ".bin", ".tar")
+
+
+def is_foreign(weights: Path) -> bool:
+    """Whether `weights` is a file of another program: a checkpoint, or safetensors without a description of ours."""
+    if weights.suffix in CHECKPOINTS:
+        return weights.is_file()
+    if weights.suffix != ".safetensors" or not weights.is_file():
+        return False
+    try:
+        with safetensors.safe_open(weights, framework="np") as file:
+            return CARD_KEY not in (file.metadata() or {})
+    except safetensors.SafetensorError:
+        return False  # whoever opens it says what is wrong
+
+
+def is_pretrained(weights: Path) -> bool:
+    """Whether `weights` means ImageNet weights by name, and no file or folder of that name is there."""
+    return str(weights) in (imagenet.ANY, *imagenet.IMAGENET) and not weights.exists()
+
+
+def weights_for(model: ModelConfig, weights: Path, *, progress: Progress | None = None) -> Path:
+    """A weights file of ours for training `model`: foreign weights, converted once and kept in the cache.
+
+    Args:
+        model: a classifier, or a detector whose backbone the weights are for.
+        weights: "imagenet", a name in `falconet.zoo.imagenet.IMAGENET`, or a foreign file.
+
+    Raises:
+        ConfigError: nothing is published for this backbone, or the package that brings it is not installed.
+        ModelError: the file cannot be had or read, or is of another network.
+    """
+    if not is_pretrained(weights):
+        return convert_file(weights, model)
+    name = str(weights)
+    if name == imagenet.ANY:
+        classifier = classifier_of(model)
+        found = None if classifier is None else imagenet.default_for(classifier)
+        if found is None:
+            what = classifier or f"the backbone {_short(_backbone(model))}"
+            raise ConfigError(
+                f"train.weights=imagenet: no ImageNet weights of {what} are known; they are for: "
+                f"{', '.join(dict.fromkeys(one.classifier for one in imagenet.IMAGENET.values()))}"
+            )
+        name = found
+    return fetch_classifier(name, progress=progress)
+
+
+def fetch_classifier(name: str, *, progress: Progress | None = None) -> Path:
+    """The published ImageNet classifier as a weights file of ours. Errors as `weights_for`."""
+    target = cache_folder() / f"{name}-{falconet.__version__}.safetensors"
+    if target.is_file():
+        return target
+    entry = imagenet.IMAGENET[name]
+    config = CLASSIFIERS[entry.classifier]
+    backbone = config.backbone.model_copy(update=dict(entry.options))
+    path = imagenet.fetch(name, progress=progress)
+    network, classes = read_classifier(path, config.model_copy(update={"backbone": backbone}))
+    card = Card(
+        model=config.model_copy(update={"backbone": backbone}),
+        classes=classes,
+        source=entry.source,
+        licence=entry.licence,
+    )
+    return _save(target, network, card)
+
+
+def convert_file(path: Path, model: ModelConfig) -> Path:
+    """A foreign file as a weights file of ours, for the classifier of which `model` has the backbone.
+
+    Raises:
+        ConfigError: the backbone is not that of a published classifier.
+        ModelError: as `read_classifier`.
+    """
+    classifier = classifier_of(model)
+    if classifier is None:
+        raise ConfigError(
+            f"{path}: the backbone {_short(_backbone(model))} is not that of a published classifier, so its weights "
+            f"are not known; expected the backbone of one of: {', '.join(CLASSIFIERS)}"
+        )
+    config = CLASSIFIERS[classifier]
+    own = _backbone(model)
+    options = {name: getattr(own, name) for name in ("norm_eps", "activation") if hasattr(own, name)}
+    if isinstance(model, ClassifierConfig):
+        config = config.model_copy(update={"input": model.input})
+    else:
+        options.pop("activation", None)  # a detector's own choice; the classifier was trained with its own
+    config = config.model_copy(update={"backbone": config.backbone.model_copy(update=options)})
+    digest = hashlib.sha256(path.read_bytes() + config.model_dump_json().encode()).hexdigest()
+    target = cache_folder() / "converted" / f"{path.stem}-{digest[:12]}-{falconet.__version__}.safetensors"
+    if target.is_file():
+        return target
+    network, classes = read_classifier(path, config)
+    return _save(target, network, Card(model=config, classes=classes, source=path.name))
+
+
+def read_classifier(path: Path, config: ClassifierConfig) -> tuple[Classifier, tuple[str, ...]]:
+    """The classifier in a foreign file, in eval mode, and its class names: ImageNet's for 1000, else numbers.
+
+    Raises:
+        ModelError: it cannot be read, asks for more than tensors, or is of another network: which keys, which shapes.
+    """
+    state = _read(path)
+    with torch.random.fork_rng(devices=[]):
+        target = config.build(1000).state_dict()
+        converted = convert(config.backbone.name, state, target)
+        output = converted.weights.get("output.weight")
+        count = 1000 if output is None or output.ndim != 2 else int(output.shape[0])
+        network = config.build(count)
+    check_fit(
+        converted, {key: tuple(value.shape) for key, value in network.state_dict().items()}, source=str(path), prefix=""
+    )
+    own = network.state_dict()
+    network.load_state_dict(
+        {key: _tensor(value).to(own[key].dtype) for key, value in converted.weights.items()}, strict=False
+    )
+    return network.eval(), imagenet.names() if count == 1000 else tuple(f"class {c}" for c in range(count))
+
+
+def classifier_of(model: ModelConfig) -> str | None:
+    """The published classifier that has the backbone of `model`, whatever stages and activation are asked for."""
+    wanted = _shape_options(_backbone(model))
+    return next((name for name, one in CLASSIFIERS.items() if _shape_options(one.backbone) == wanted), None)
+
+
+def _backbone(model: ModelConfig) -> Config:
+    backbone: Config = model.backbone
+    return backbone
+
+
+def _shape_options(backbone: Config) -> dict[str, Any]:
+    return {key: value for key, value in backbone.model_dump().items() if key not in FREE}
+
+
+def _short(backbone: Config) -> str:
+    return ", ".join(f"{key}={value}" for key, value in _shape_options(backbone).items() if value is not None)
+
+
+def _read(path: Path) -> Mapping[str, NDArray[Any]]:
+    if path.suffix != ".safetensors":
+        return choose_weights(read_checkpoint(path), str(path), limit=4 * path.stat().st_size + 4096).state
+    try:
+        return safetensors.numpy.load_file(path)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: cannot be read as safetensors: {error}") from error
+
+
+def _tensor(value: NDArray[Any]) -> torch.Tensor:
+    return torch.from_numpy(np.array(value))
+
+
+def _save(target: Path, network: Classifier, card: Card) -> Path:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelError(f"{target.parent}: cannot be created: {error.strerror}") from error
+    save_weights(target, network, card)
+    return target
