@@ -1,4 +1,4 @@
-"""`falconet data ...`: check, draw and convert data sets; write a small drawn one."""
+"""`falconet data ...`: check, draw, convert and crop data sets; write a small drawn one."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -89,6 +89,31 @@ def convert(
     _print_left_out([problem for found in problems.values() for problem in found])
     for name, dataset in splits.items():
         print(f"{name}: {len(dataset)} pictures, {_num_boxes(dataset)} boxes read")
+    print(f"written to {out}")
+
+
+@app.command()
+def crops(
+    path: Source,
+    *,
+    out: Annotated[Path, typer.Option(help="New folder: a folder per class, with splits below folders of theirs.")],
+    images: Images = None,
+    split: Split = None,
+    margin: Annotated[float, typer.Option(min=0, max=2, help="Added on each side, share of the box's side.")] = 0.0,
+    min_side: Annotated[int, typer.Option(min=1, help="Boxes with a shorter side are left out, pixels.")] = 8,
+) -> None:
+    """Write each box as a picture of its class: from detection to classification."""
+    from falconet.data.check import open_splits
+    from falconet.data.crops import write_crops
+
+    with _progress("cropping") as progress:
+        done = write_crops(
+            open_splits(path, images, split=split), out, margin=margin, min_side=min_side, progress=progress
+        )
+    _print_left_out([problem for one in done.values() for problem in one.problems])
+    for name, one in done.items():
+        counts = ", ".join(f"{label} {count}" for label, count in one.counts.items())
+        print(f"{name}: {sum(one.counts.values())} crops ({counts}), {len(one.problems)} problems")
     print(f"written to {out}")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from falconet.core.errors import DataError
 from falconet.core.types import Record
 
-Format = Literal["coco", "voc", "yolo", "folder"]
+Format = Literal["coco", "voc", "yolo"]
 
 
 class Problem(NamedTuple):
@@ -46,6 +46,7 @@ KINDS = {
     "orphan-label": "label files without a picture",
     "shared-picture": "pictures in two splits",
     "no-class": "pictures outside the folders of the classes",
+    "no-crop": "boxes too small to stand alone, or of crowds",
     "not-expressible": "boxes that the target format cannot express",
 }
 """Kinds of problems, and how a summary calls them."""
@@ -59,7 +60,7 @@ class DataSet:
         names: class names; a label indexes them.
         records: one per picture; pictures without boxes are part of it.
         source: the annotation file or folder, for messages.
-        format: how `source` is written; None for one that was made in memory.
+        format: how `source` is written; None for one that was made in memory or of folders.
         problems: what the reader had to leave out, each with its place.
     """
 

@@ -58,12 +58,12 @@ def open_image_folder(folder: Path) -> tuple[DataSet, list[Problem]]:
         why = f"; the first problem: {problems[0]}" if problems else ""
         raise DataError(f"{folder}: no usable picture in the folders {_some(classes)}{why}; {_EXPECTED}")
     names = tuple(path.name for path in classes)
-    return DataSet(names, tuple(usable), str(folder), "folder"), problems
+    return DataSet(names, tuple(usable), str(folder)), problems
 
 
 def natural(name: str) -> list[tuple[int, str]]:
-    """A key that sorts "2" before "10"."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", name) if part]
+    """A key that sorts "2" before "10", and numbers before letters."""
+    return [(int(part), "") if part.isdecimal() else (10**18, part) for part in re.split(r"([0-9]+)", name) if part]
 
 
 def _is_class(path: Path) -> bool:
