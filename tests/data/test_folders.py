@@ -48,6 +48,6 @@ def test_messages(tmp_path):
         open_image_folder(tmp_path)
     (tmp_path / "a").mkdir()
     with pytest.raises(
-        DataError, match=r"no usable picture in the folders a; the first problem: .*holds no picture of"
+        DataError, match=r"no usable picture in the folders a; the first problem: .*holds no pict"
     ):
         open_image_folder(tmp_path)
