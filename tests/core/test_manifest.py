@@ -1,9 +1,9 @@
 import json
+from dataclasses import FrozenInstanceError
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from falconet.core.errors import ModelError
 from falconet.core.manifest import EVALUATION, MANIFEST_KEY, Manifest, Preprocess, Selection, read_manifest
@@ -42,7 +42,7 @@ manifests = st.builds(
 
 @given(manifests)
 def test_travels_as_json_without_loss(manifest):
-    assert read_manifest(manifest.model_dump_json(), "m.onnx") == manifest
+    assert read_manifest(manifest.to_json(), "m.onnx") == manifest
 
 
 def test_defaults():
@@ -70,7 +70,7 @@ def test_the_protocol_of_evaluation():
 
 def test_does_not_change():
     manifest = read_manifest(json.dumps(MINIMAL), "m.onnx")
-    with pytest.raises(ValidationError, match="frozen"):
+    with pytest.raises(FrozenInstanceError):
         manifest.model = "other"
 
 
@@ -87,14 +87,21 @@ def test_a_file_without_one(text):
 @pytest.mark.parametrize(
     ("changes", "where"),
     [
-        ({"format": 2}, "format: Input should be 1"),
-        ({"task": "segment"}, "task: Input should be 'detect'"),
-        ({"new": 1}, "new: Extra inputs are not permitted"),
-        ({"classes": None}, "classes: Input should be a valid array"),
-        ({"preprocess": {"height": 8}}, "preprocess.height: Input should be greater than or equal to 32"),
-        ({"preprocess": {"std": [1, 2]}}, "preprocess.std.2: Field required"),
-        ({"preprocess": {"std": [1, 0, 1]}}, "preprocess.std.1: Input should be greater than 0"),
-        ({"selection": {"score_threshold": 2}}, "selection.score_threshold: Input should be less than or equal"),
+        ({"format": 2}, "format: expected 1, but got 2"),
+        ({"task": "segment"}, "task: expected 'detect' or 'classify', but got 'segment'"),
+        ({"new": 1}, "new: unknown key; expected one of: format, task, model"),
+        ({"classes": None}, "classes: expected a list, but got None"),
+        ({"classes": ["a", 1]}, "classes.1: expected a text, but got 1"),
+        ({"preprocess": {"height": 8}}, "preprocess.height: expected 32 or more, but got 8"),
+        ({"preprocess": {"height": 64.0}}, "preprocess.height: expected a whole number, but got 64.0"),
+        ({"preprocess": {"pad_value": 256}}, "preprocess.pad_value: expected 255 or less, but got 256"),
+        ({"preprocess": {"mean": [1, 2, True]}}, "preprocess.mean.2: expected a number, but got True"),
+        ({"preprocess": {"std": [1, 2]}}, "preprocess.std: expected 3 values, but got 2"),
+        ({"preprocess": {"std": [1, 0, 1]}}, "preprocess.std: expected values above 0, but got [1.0, 0.0, 1.0]"),
+        ({"preprocess": []}, "preprocess: expected keys and values, but got []"),
+        ({"selection": {"score_threshold": 2}}, "selection.score_threshold: expected 1 or less, but got 2"),
+        ({"selection": {"score": 1}}, "selection.score: unknown key; expected one of: score_threshold"),
+        ({"selection": {"iou_threshold": float("nan")}}, "selection.iou_threshold: expected a number, but got nan"),
     ],
 )
 def test_one_that_cannot_be_used(changes, where):

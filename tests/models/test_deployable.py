@@ -1,5 +1,7 @@
 """Pixels in, boxes out: normalisation, the choice of points, clipping, and the same after folding."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -30,7 +32,7 @@ def test_normalize_by_hand():
     preprocess = Preprocess(channels="rgb", mean=(1.0, 2.0, 3.0), std=(2.0, 4.0, 8.0))
     expected = [(30 - 1) / 2, (20 - 2) / 4, (10 - 3) / 8]
     assert Normalize(preprocess)(pixels).flatten().tolist() == pytest.approx(expected)
-    blue_first = preprocess.model_copy(update={"channels": "bgr"})
+    blue_first = replace(preprocess, channels="bgr")
     expected = [(10 - 1) / 2, (20 - 2) / 4, (30 - 3) / 8]
     assert Normalize(blue_first)(pixels).flatten().tolist() == pytest.approx(expected)
     assert Normalize(preprocess)(pictures(2)).is_contiguous(memory_format=torch.channels_last)
@@ -62,7 +64,7 @@ def test_only_the_best_points_are_decoded(detector):
 @pytest.mark.parametrize("channels", ["bgr", "rgb"])
 @pytest.mark.parametrize("make", [lambda detector: detector, fuse], ids=["as trained", "fused"])
 def test_folding_the_input_changes_nothing(detector, channels, make):
-    preprocess = RGB.model_copy(update={"channels": channels})
+    preprocess = replace(RGB, channels=channels)
     deployable = Deployable(make(detector), preprocess).eval()
     folded = fold_input(deployable)
     assert isinstance(folded.normalize, Center)

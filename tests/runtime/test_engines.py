@@ -133,9 +133,9 @@ def test_outputs_of_other_names(tmp_path):
 
 def test_float_pixels_and_other_sizes_and_class_counts(tmp_path):
     assert "do not fit" in error_of(tiny_model.write(tmp_path / "float.onnx", input_type=TensorProto.FLOAT))
-    two = tiny_model.manifest(classes=("a", "b")).model_dump_json()
+    two = tiny_model.manifest(classes=("a", "b")).to_json()
     assert "scores: tensor(float) [B, N, 2]" in error_of(tiny_model.write(tmp_path / "two.onnx", text=two))
-    other = tiny_model.manifest(preprocess={"height": 64, "width": 96}).model_dump_json()
+    other = tiny_model.manifest(preprocess={"height": 64, "width": 96}).to_json()
     assert "[B, 64, 96, 3]" in error_of(tiny_model.write(tmp_path / "size.onnx", text=other))
 
 
@@ -148,7 +148,7 @@ def test_input_may_have_another_name(tmp_path):
     made.graph.input[0].name = "image"
     for node in made.graph.node:
         node.input[:] = ["image" if name == "pixels" else name for name in node.input]
-    helper.set_model_props(made, {"falconet": tiny_model.manifest().model_dump_json()})
+    helper.set_model_props(made, {"falconet": tiny_model.manifest().to_json()})
     onnx.save(made, tmp_path / "named.onnx")
     boxes, _ = OnnxEngine(tmp_path / "named.onnx")(some_pixels(1))
     assert boxes.shape == (1, 16, 4)

@@ -51,7 +51,7 @@ def test_boxes_are_in_pixels_of_the_picture(model):
 
 def test_letterbox(tmp_path):
     letterbox = tiny_model.manifest(preprocess={"height": SIDE, "width": SIDE, "resize": "letterbox", "pad_value": 0})
-    path = tiny_model.write(tmp_path / "box.onnx", text=letterbox.model_dump_json())
+    path = tiny_model.write(tmp_path / "box.onnx", text=letterbox.to_json())
     image = np.zeros((64, 128, 3), np.uint8)  # half size: 32 x 64, between 16 rows of padding
     image[0:32, 96:128, 2] = 255
     assert list(falconet.load(path).predict(image)) == [("red", 1.0, (96, 0, 128, 32))]
@@ -69,7 +69,7 @@ def test_a_jpeg_at_reduced_scale_has_boxes_at_full_size(model, tmp_path):
 
 
 def test_selection_from_the_file_or_from_the_caller(tmp_path):
-    strict = tiny_model.manifest(selection={"score_threshold": 0.9}).model_dump_json()
+    strict = tiny_model.manifest(selection={"score_threshold": 0.9}).to_json()
     path = tiny_model.write(tmp_path / "strict.onnx", text=strict)
     half = picture((0, 0, "red"), value=128)
     assert len(falconet.load(path).predict(half)) == 0

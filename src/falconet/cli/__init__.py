@@ -60,11 +60,10 @@ def main() -> None:
     """Entry point: user errors print as one message and exit with 2, Ctrl-C exits with 130."""
     words = sys.argv[1:]
     startup.begin()
-    opening = startup.open_early(words)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     _register(words[0] if words else None)
     try:
-        app(obj=opening)
+        app()
     except FalconetError as error:
         print(f"falconet: {error}", file=sys.stderr)
         sys.exit(2)

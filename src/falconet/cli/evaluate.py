@@ -3,14 +3,14 @@
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from falconet.cli.truth import Truth, open_engine, open_truth, progress, require, run_folder
-from falconet.core.errors import ModelError
+from falconet.core.errors import ConfigError, ModelError
 from falconet.core.manifest import EVALUATION
 
 if TYPE_CHECKING:
@@ -36,7 +36,10 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help="Run folder, weights file (.safetensors) or exported .onnx file.")],
     data: Annotated[
         Path | None,
-        typer.Option(help="COCO .json, VOC folder or list, YOLO .yaml [default: validation data of the run]."),
+        typer.Option(
+            help="COCO .json, VOC folder or list, YOLO .yaml; of a classifier a folder of classes' folders "
+            "[default: validation data of the run]."
+        ),
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of the pictures, where it cannot be told.")] = None,
     split: Annotated[str | None, typer.Option(help="Part of the data: train, val, test ...")] = None,
@@ -52,10 +55,19 @@ def evaluate(
     threads: Annotated[int | None, typer.Option(min=1, help="For the network.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON, as fractions.")] = False,
 ) -> None:
-    """Measure a model: average precision on pictures with truth.
+    """Measure a model: average precision on pictures with truth, top-1 and top-5 of a classifier.
 
     Pictures are resized, run and selected as on the device; classes are matched by name.
     """
+    from falconet.cli.classify import evaluate_classifier, is_classifier
+
+    if is_classifier(model):
+        if images is not None or split is not None:
+            raise ConfigError(
+                f"{model}: is a classifier; its data are one folder: --data FOLDER without --images, --split"
+            )
+        evaluate_classifier(model, data, out=out, threads=threads, as_json=as_json)
+        return
     require(["hotcoco"], extra="eval", purpose="eval")
     from falconet.eval import coco_ap
     from falconet.eval.classes import match
@@ -65,7 +77,7 @@ def evaluate(
     runner = open_engine(model, engine=engine, threads=threads)
     truth = open_truth(model, data, images, split)
     classes = match(truth.names, runner.manifest.classes, data=truth.source, model=str(model))
-    predictor = Predictor(runner, selection=EVALUATION.model_copy(update={"score_threshold": score}))
+    predictor = Predictor(runner, selection=replace(EVALUATION, score_threshold=score))
     _tell(truth, classes.note)
     with progress("evaluating") as bar:
         result = detect(lambda path: classes.apply(predictor.predict(path)), truth.records, progress=bar)

@@ -6,6 +6,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from falconet.cli import startup
-from falconet.core.errors import ModelError
+from falconet.core.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from falconet.runtime.engines import Engine
@@ -31,7 +32,6 @@ TIMED_FRAMES = 10_000
 
 
 def predict(
-    context: typer.Context,
     sources: Annotated[
         list[str], typer.Argument(help="Pictures, videos, folders, globs ('*.jpg') or a camera's number.")
     ],
@@ -63,25 +63,35 @@ def predict(
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures that go through the network together.")] = 1,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into folders of folders.")] = False,
+    task: Annotated[Literal["detect", "classify"], typer.Option(help="classify: say what pictures show.")] = "detect",
+    top: Annotated[int, typer.Option(min=1, help="Classes per picture, for --task classify.")] = 5,
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document; all other lines go to standard error.")
     ] = False,
 ) -> None:
-    """Detect objects in pictures, videos and camera streams.
+    """Detect objects in pictures, videos and camera streams, or classify pictures.
 
     Prints a line per picture and, at the end, what each stage took. Exits with 2 where a source could not be
     read; the others are done nevertheless.
     """
-    from falconet.core.manifest import Selection
+    if task == "classify":
+        _refuse(score=score, iou=iou, max_detections=max_detections, classes=classes)
+        from falconet.cli.classify import predict_classes
+
+        words = None if save is None else _words(save)
+        options = {"model": model, "out": out, "save": words, "top": top, "threads": threads}
+        if predict_classes(sources, **options, recursive=recursive, as_json=json):
+            raise typer.Exit(2)
+        return
     from falconet.runtime.predictor import Predictor
     from falconet.runtime.stream import find_sources
 
     found = find_sources(sources, recursive=recursive)
     model = _published(model)
-    engine = _open_engine(model, threads, context.obj)
+    engine = _open_engine(model, threads)
     wanted = {"score_threshold": score, "iou_threshold": iou, "max_detections": max_detections}
     given = {key: value for key, value in wanted.items() if value is not None}
-    selection = Selection.model_validate(engine.manifest.selection.model_dump() | given)
+    selection = replace(engine.manifest.selection, **given)
     only = None if classes is None else _words(classes)
     predictor = Predictor(engine, selection=selection, classes=only)
     kinds = _words(save) if save is not None else (["images"] if out is not None else [])
@@ -107,17 +117,22 @@ def _published(model: Path | None) -> Path:
     return published.fetch_onnx(name) if model is None or published.is_published(name) else Path(name)
 
 
+def _refuse(**options: object) -> None:
+    """Raise ConfigError where an option was given that has no meaning for a classifier."""
+    for name, value in options.items():
+        if value is not None:
+            raise ConfigError(f"--{name.replace('_', '-')} selects boxes; --task classify has none: leave it out")
+
+
 def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def _open_engine(model: Path, threads: int | None, opening: object) -> "Engine":
+def _open_engine(model: Path, threads: int | None) -> "Engine":
     """ONNX Runtime for an exported file; torch, where it is installed, for a weights file or a run folder."""
     if not model.is_dir() and model.suffix != ".safetensors":
         from falconet.runtime.engines import OnnxEngine
 
-        if isinstance(opening, startup.Opening) and opening.path == model:
-            return OnnxEngine(model, session=opening.session())
         return OnnxEngine(model, threads=threads)
     if model.exists() and find_spec("torch") is None:
         raise ModelError(

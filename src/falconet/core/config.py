@@ -9,8 +9,9 @@ import io
 import types
 import typing
 from collections.abc import Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
@@ -19,7 +20,9 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from falconet.core.errors import ConfigError
 from falconet.core.strict import Config as Config
+from falconet.core.values import Value
 
+Settings = Config | Value
 ConfigType = TypeVar("ConfigType", bound=Config)
 
 
@@ -60,11 +63,16 @@ def write_yaml(value: Config | dict[str, Any], *, comments: bool = False) -> str
     Args:
         comments: put each field's description behind its value.
     """
+    return yaml_text(_commented(value, comments=comments))
+
+
+def yaml_text(tree: CommentedMap) -> str:
+    """YAML text of a tree, as `read_yaml` returns it: order, comments and style are kept."""
     yaml = YAML(typ="rt", pure=True)
     yaml.width = 4096  # a long list or text stays on its line
     yaml.representer.add_representer(type(None), _write_null)
     stream = io.StringIO()
-    yaml.dump(_commented(value, comments=comments), stream)
+    yaml.dump(tree, stream)
     return stream.getvalue()
 
 
@@ -74,15 +82,15 @@ def _write_null(representer: Any, _: None) -> Any:
 
 def _commented(value: Any, *, comments: bool) -> Any:
     """`value` as ruamel's tree."""
-    if isinstance(value, Config):
+    if isinstance(value, Config | Value):
         tree = CommentedMap()
-        plain_values = value.model_dump(mode="json")
-        for key, field in type(value).model_fields.items():
+        plain_values = value.model_dump(mode="json") if isinstance(value, Config) else asdict(cast("Any", value))
+        for key, (_, description) in _fields(type(value)).items():
             content = getattr(value, key)
-            nested = isinstance(content, Config)
+            nested = isinstance(content, Config | Value)
             tree[key] = _commented(content if nested else plain_values[key], comments=comments)
-            if comments and field.description and not nested:
-                tree.yaml_add_eol_comment(field.description, key)
+            if comments and description and not nested:
+                tree.yaml_add_eol_comment(description, key)
         return tree
     if isinstance(value, dict):
         return CommentedMap({key: _commented(item, comments=comments) for key, item in value.items()})
@@ -167,7 +175,7 @@ def _describe(kind: type[Config], tree: Any, detail: Any, name: str, overrides: 
     if origin is None:
         line = _line(tree, location)
         origin = name if line is None else f"{name}:{line}"
-    if detail["type"] == "extra_forbidden":
+    if detail["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         known = _fields_at(kind, tree, location[:-1])
         near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
         hint = f"did you mean '{near[0]}'?" if near else f"expected one of: {', '.join(known)}"
@@ -224,9 +232,7 @@ def _line(tree: Any, location: Sequence[int | str]) -> int | None:
 def _wrong_choice(kind: type[Config], tree: Any, location: Sequence[int | str], detail: Any) -> str:
     """What is wrong with the `name` that should choose a member of a union."""
     names = [
-        name
-        for member in _configs_at(kind, tree, location)
-        for name in typing.get_args(member.model_fields["name"].annotation)
+        name for member in _configs_at(kind, tree, location) for name in typing.get_args(_fields(member)["name"][0])
     ]
     expected = f"expected one of {', '.join(map(repr, names))}"
     tag = detail["ctx"].get("tag")
@@ -238,38 +244,45 @@ def _wrong_choice(kind: type[Config], tree: Any, location: Sequence[int | str], 
 
 def _fields_at(kind: Any, tree: Any, location: Sequence[int | str]) -> list[str]:
     """Field names that are allowed at `location`; of a tagged union, those of the member `tree` names."""
-    return sorted({name for candidate in _configs_at(kind, tree, location) for name in candidate.model_fields})
+    return sorted({name for candidate in _configs_at(kind, tree, location) for name in _fields(candidate)})
 
 
-def _configs_at(kind: Any, tree: Any, location: Sequence[int | str]) -> list[type[Config]]:
+def _configs_at(kind: Any, tree: Any, location: Sequence[int | str]) -> list[type[Settings]]:
     """The Config classes of which one may stand at `location`; of a tagged union, the member `tree` names."""
     candidates, node = _configs_in(kind), tree
     for part in location:
         candidates = [
             found
             for candidate in _choose(candidates, node)
-            if isinstance(part, str) and part in candidate.model_fields
-            for found in _configs_in(candidate.model_fields[part].annotation)
+            if isinstance(part, str) and part in _fields(candidate)
+            for found in _configs_in(_fields(candidate)[part][0])
         ]
         node = node.get(part) if isinstance(node, dict) else None
     return _choose(candidates, node)
 
 
-def _choose(candidates: list[type[Config]], node: Any) -> list[type[Config]]:
+def _choose(candidates: list[type[Settings]], node: Any) -> list[type[Settings]]:
     """The candidates whose `name` literal is the one `node` carries, or all of them."""
     if not isinstance(node, dict) or "name" not in node:
         return candidates
     fitting = [
         candidate
         for candidate in candidates
-        if "name" in candidate.model_fields
-        and node["name"] in typing.get_args(candidate.model_fields["name"].annotation)
+        if "name" in _fields(candidate) and node["name"] in typing.get_args(_fields(candidate)["name"][0])
     ]
     return fitting or candidates
 
 
-def _configs_in(annotation: Any) -> list[type[Config]]:
+def _fields(kind: type[Settings]) -> dict[str, tuple[Any, str | None]]:
+    """Annotation and description of each field."""
+    if issubclass(kind, Config):
+        return {name: (field.annotation, field.description) for name, field in kind.model_fields.items()}
+    hints = typing.get_type_hints(kind)
+    return {one.name: (hints[one.name], one.metadata.get("description")) for one in fields(cast("Any", kind))}
+
+
+def _configs_in(annotation: Any) -> list[type[Settings]]:
     """The Config classes in a type annotation (through unions, Annotated and lists)."""
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
-        return [annotation] if issubclass(annotation, Config) else []
+        return [annotation] if issubclass(annotation, Config | Value) else []
     return [found for part in typing.get_args(annotation) for found in _configs_in(part)]

@@ -1,60 +1,68 @@
 """What travels inside an exported model or a weights file: enough to use it without any other file."""
 
+import json
+from dataclasses import dataclass
 from typing import Literal
-
-from pydantic import Field, PositiveFloat, ValidationError
 
 from falconet.core.errors import ModelError
 from falconet.core.resize import ResizeRule
-from falconet.core.strict import Config
+from falconet.core.values import Value, setting
 
 MANIFEST_KEY = "falconet"
 
 
-class Preprocess(Config):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preprocess(Value):
     """From a picture's pixels to the network input.
 
     Defaults are those of NanoDet: stretch, blue-green-red, ImageNet mean and standard deviation.
     """
 
-    height: int = Field(default=320, ge=32, description="network input, pixels")
-    width: int = Field(default=320, ge=32, description="network input, pixels")
+    height: int = setting(320, ge=32, description="network input, pixels")
+    width: int = setting(320, ge=32, description="network input, pixels")
     resize: ResizeRule = "stretch"
-    pad_value: int = Field(default=114, ge=0, le=255, description="fill of the letterbox, 0..255")
-    channels: Literal["bgr", "rgb"] = Field(default="bgr", description="order in which the network sees channels")
-    mean: tuple[float, float, float] = Field(
-        default=(103.53, 116.28, 123.675), description="0..255, in the order of `channels`"
+    pad_value: int = setting(114, ge=0, le=255, description="fill of the letterbox, 0..255")
+    channels: Literal["bgr", "rgb"] = setting("bgr", description="order in which the network sees channels")
+    mean: tuple[float, float, float] = setting(
+        (103.53, 116.28, 123.675), description="0..255, in the order of `channels`"
     )
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = Field(
-        default=(57.375, 57.12, 58.395), description="0..255, in the order of `channels`"
+    std: tuple[float, float, float] = setting(
+        (57.375, 57.12, 58.395), description="0..255, in the order of `channels`; above 0"
     )
 
+    def __post_init__(self) -> None:
+        Value.__post_init__(self)
+        if min(self.std) <= 0:
+            raise ValueError(f"std: expected values above 0, but got {list(self.std)}")
 
-class Selection(Config):
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection(Value):
     """From scored boxes to detections; see `falconet.core.select`."""
 
-    score_threshold: float = Field(default=0.25, ge=0, le=1, description="detections score above this")
-    iou_threshold: float = Field(default=0.6, ge=0, le=1, description="of NMS within a class")
-    max_candidates: int = Field(default=1000, ge=1, description="best (box, class) pairs that enter NMS")
-    max_detections: int = Field(default=100, ge=1, description="per picture")
+    score_threshold: float = setting(0.25, ge=0, le=1, description="detections score above this")
+    iou_threshold: float = setting(0.6, ge=0, le=1, description="of NMS within a class")
+    max_candidates: int = setting(1000, ge=1, description="best (box, class) pairs that enter NMS")
+    max_detections: int = setting(100, ge=1, description="per picture")
 
 
 EVALUATION = Selection(score_threshold=0.05)
 """The protocol of published COCO figures of this family: score above 0.05, NMS 0.6, best 100 per picture."""
 
 
-class Manifest(Config):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest(Value):
     """The description inside an exported model (metadata key "falconet", as JSON)."""
 
     format: Literal[1] = 1
-    task: Literal["detect"] = "detect"
-    model: str = Field(description="architecture, as in the run file")
+    task: Literal["detect", "classify"] = "detect"
+    model: str = setting(description="architecture, as in the run file")
     classes: tuple[str, ...]
     preprocess: Preprocess
     selection: Selection = Selection()
     falconet_version: str
-    source: str = Field(default="", description="where the weights come from")
-    licence: str = Field(default="", description="licence of the weights")
+    source: str = setting("", description="where the weights come from")
+    licence: str = setting("", description="licence of the weights")
 
 
 def read_manifest(text: str | None, name: str) -> Manifest:
@@ -69,11 +77,9 @@ def read_manifest(text: str | None, name: str) -> Manifest:
             "expected a file written by 'falconet export'"
         )
     try:
-        return Manifest.model_validate_json(text)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"])
+        return Manifest.from_tree(json.loads(text))
+    except ValueError as error:  # also of JSON that is none
         raise ModelError(
-            f"{name}: its manifest cannot be read ({where}: {problem['msg']}); "
+            f"{name}: its manifest cannot be read ({error}); "
             "it may come from another version of Falconet: export the model again"
         ) from error

@@ -1,4 +1,4 @@
-"""Weights to one ONNX file that describes itself: uint8 pixels in, boxes and scores out."""
+"""Weights to one ONNX file that describes itself: uint8 pixels in, boxes and scores or probabilities out."""
 
 import logging
 import warnings
@@ -14,7 +14,7 @@ from falconet.core.files import replace_file
 from falconet.core.manifest import MANIFEST_KEY, Manifest
 from falconet.export.rewrite import rewrite
 from falconet.export.torch_engine import deployable, manifest_of, points_to_decode
-from falconet.models.deployable import Deployable
+from falconet.models.deployable import Deployable, DeployableClassifier
 from falconet.models.weights import find_weights, load_weights
 
 OPSET = 18
@@ -39,9 +39,9 @@ def export_onnx(weights: Path, out: Path, *, opset: int = OPSET, batch: int | No
     if not 18 <= opset <= onnx.defs.onnx_opset_version():
         newest = onnx.defs.onnx_opset_version()
         raise ModelError(f"opset {opset} cannot be exported; expected 18..{newest}, as in --opset {OPSET}")
-    detector, card = load_weights(find_weights(weights))
+    network, card = load_weights(find_weights(weights))
     manifest = manifest_of(card)
-    module = deployable(detector, card, max_points=points_to_decode(manifest))
+    module = deployable(network, card, max_points=points_to_decode(manifest))
     model = rewrite(trace(module, manifest, opset=opset, batch=batch))
     describe(model, manifest)
     onnx.checker.check_model(model, full_check=True)
@@ -49,8 +49,18 @@ def export_onnx(weights: Path, out: Path, *, opset: int = OPSET, batch: int | No
     return out
 
 
-def trace(module: Deployable, manifest: Manifest, *, opset: int, batch: int | None) -> onnx.ModelProto:
-    """`module` as an ONNX model: `pixels` uint8 [B, H, W, 3] in, `boxes` [B, N, 4] and `scores` [B, N, C] out."""
+OUTPUTS = {"detect": ("boxes", "scores"), "classify": ("probabilities",)}
+"""Names of a file's outputs, by task."""
+
+
+def trace(
+    module: Deployable | DeployableClassifier, manifest: Manifest, *, opset: int, batch: int | None
+) -> onnx.ModelProto:
+    """`module` as an ONNX model.
+
+    `pixels` uint8 [B, H, W, 3] go in; `boxes` [B, N, 4] and `scores` [B, N, C] come out of a detector,
+    `probabilities` [B, C] of a classifier.
+    """
     height, width = manifest.preprocess.height, manifest.preprocess.width
     # A dimension of one would be taken for a constant.
     pixels = torch.zeros(batch or 2, height, width, 3, dtype=torch.uint8)
@@ -61,7 +71,7 @@ def trace(module: Deployable, manifest: Manifest, *, opset: int, batch: int | No
             (pixels,),
             dynamo=True,
             input_names=["pixels"],
-            output_names=["boxes", "scores"],
+            output_names=list(OUTPUTS[manifest.task]),
             dynamic_shapes=free,
             opset_version=opset,
             verbose=False,
@@ -79,7 +89,7 @@ def describe(model: onnx.ModelProto, manifest: Manifest) -> None:
         node.doc_string = ""
     model.producer_name, model.producer_version = "falconet", manifest.falconet_version
     graph.name = manifest.model
-    onnx.helper.set_model_props(model, {MANIFEST_KEY: manifest.model_dump_json()})
+    onnx.helper.set_model_props(model, {MANIFEST_KEY: manifest.to_json()})
 
 
 @contextmanager

@@ -61,7 +61,7 @@ class OnnxEngine:
         if threads is not None and threads < 1:
             raise ModelError(f"threads must be 1 or more, but got {threads}")
         path = Path(path)
-        _check_kind(path)
+        check_kind(path)
         self._session = open_session(path, threads or default_threads()) if session is None else session
         text = self._session.get_modelmeta().custom_metadata_map.get(MANIFEST_KEY)
         self.manifest = read_manifest(text, str(path))
@@ -90,7 +90,7 @@ class OnnxEngine:
         return boxes[:count], scores[:count]
 
 
-def _check_kind(path: Path) -> None:
+def check_kind(path: Path) -> None:
     """Raise ModelError for what cannot be an exported model, before anything is opened."""
     if path.is_dir() or path.suffix == ".safetensors":
         kind = "a folder" if path.is_dir() else "a weights file"
@@ -104,17 +104,22 @@ def _check_kind(path: Path) -> None:
 
 def _check_signature(session: onnxruntime.InferenceSession, manifest: Manifest, path: Path) -> None:
     """Raise ModelError unless inputs and outputs are those of an exported detector, as the manifest says."""
+    if manifest.task != "detect":
+        raise ModelError(
+            f"{path}: is a classifier, not a detector; run it with 'falconet predict --task classify', or "
+            "falconet.load, which tells them apart"
+        )
     height, width = manifest.preprocess.height, manifest.preprocess.width
     inputs, outputs = session.get_inputs(), {output.name: output for output in session.get_outputs()}
     found = [f"{entry.name}: {entry.type} {entry.shape}" for entry in (*inputs, *outputs.values())]
     fits = (
         len(inputs) == 1
         and inputs[0].type == "tensor(uint8)"
-        and _agrees(inputs[0].shape, (None, height, width, 3))
+        and agrees(inputs[0].shape, (None, height, width, 3))
         and outputs.keys() >= {"boxes", "scores"}
         and all(outputs[name].type == "tensor(float)" for name in ("boxes", "scores"))
-        and _agrees(outputs["boxes"].shape, (None, None, 4))
-        and _agrees(outputs["scores"].shape, (None, None, len(manifest.classes)))
+        and agrees(outputs["boxes"].shape, (None, None, 4))
+        and agrees(outputs["scores"].shape, (None, None, len(manifest.classes)))
     )
     if not fits:
         raise ModelError(
@@ -124,7 +129,7 @@ def _check_signature(session: onnxruntime.InferenceSession, manifest: Manifest, 
         )
 
 
-def _agrees(shape: list[int | str | None], expected: tuple[int | None, ...]) -> bool:
+def agrees(shape: list[int | str | None], expected: tuple[int | None, ...]) -> bool:
     """Whether fixed sizes are the expected ones; free ones (names, None) agree with anything."""
     return len(shape) == len(expected) and all(
         not isinstance(size, int) or wanted is None or size == wanted

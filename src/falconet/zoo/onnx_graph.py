@@ -132,6 +132,6 @@ def finish(graph: GraphWriter, manifest: Manifest, *, points: int) -> onnx.Model
     opset = helper.make_opsetid("", OPSET)
     model = helper.make_model(body, opset_imports=[opset], producer_name="falconet", ir_version=IR_VERSION)
     model.producer_version = manifest.falconet_version
-    helper.set_model_props(model, {MANIFEST_KEY: manifest.model_dump_json()})
+    helper.set_model_props(model, {MANIFEST_KEY: manifest.to_json()})
     onnx.checker.check_model(model, full_check=True)
     return model

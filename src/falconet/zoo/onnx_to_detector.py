@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -93,8 +94,7 @@ class OnnxReference:
         if len(shape) != 4 or shape[1] != 3 or inputs[0].type != "tensor(float)":
             raise ModelError(f"{path}: expected one input of shape [1, 3, height, width], as NanoDet's export writes")
         if isinstance(shape[2], int) and isinstance(shape[3], int):
-            preprocess = preprocess.model_copy(update={"height": shape[2], "width": shape[3]})
-            preprocess = Preprocess.model_validate(preprocess.model_dump())
+            preprocess = replace(preprocess, height=shape[2], width=shape[3])
         self.preprocess = preprocess
         self._input, self._where = inputs[0].name, str(path)
         self.num_classes = self(np.zeros((preprocess.height, preprocess.width, 3), np.uint8)).scores.shape[1]
