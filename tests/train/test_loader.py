@@ -14,7 +14,15 @@ from falconet.core.types import Record
 from falconet.data.augment import Augment
 from falconet.data.records import open_dataset
 from falconet.train.batch import Batch
-from falconet.train.loader import Loader, PictureCache, default_workers, epoch_order, make_pictures, shrink
+from falconet.train.loader import (
+    Loader,
+    PictureCache,
+    default_workers,
+    epoch_order,
+    input_sizes,
+    make_pictures,
+    shrink,
+)
 from tests.train.tiny import draw
 
 
@@ -33,6 +41,7 @@ def make(
     rank: int = 0,
     processes: int = 1,
     batch_size: int = 4,
+    multi_scale: tuple[float, float] | None = None,
 ) -> Loader:
     pictures = make_pictures(
         *records,
@@ -41,6 +50,7 @@ def make(
         seed=3,
         cache_mb=cache_mb,
         workers=workers,
+        multi_scale=multi_scale,
     )
     return Loader(pictures, batch_size=batch_size, workers=workers, rank=rank, processes=processes)
 
@@ -185,3 +195,36 @@ def test_shrink_by_whole_blocks() -> None:
 def test_workers_leave_a_core_to_the_training() -> None:
     assert default_workers(devices=10_000) == 0
     assert 0 <= default_workers(devices=1) <= 8
+
+
+def test_sizes_by_hand() -> None:
+    square = Preprocess(height=640, width=640)
+    assert input_sizes(square, (0.5, 1.2)) == tuple((side, side) for side in range(320, 769, 32))  # as published
+    wide = Preprocess(height=96, width=192)
+    assert input_sizes(wide, (0.5, 1)) == ((64, 128), (96, 192))
+    assert input_sizes(Preprocess(height=64, width=64), (0.1, 0.1)) == ((32, 32),)
+
+
+def test_batches_of_several_sizes_are_the_same_for_any_number_of_workers(
+    records: tuple[list[Record], list[Record]],
+) -> None:
+    first = epochs(make(records, multi_scale=(0.5, 2)), 3)
+    assert_equal(first, epochs(make(records, workers=2, multi_scale=(0.5, 2)), 3))
+    training = [batch for batch in first if not batch.placements]
+    sizes = {tuple(batch.pixels.shape[1:3]) for batch in training}
+    assert len(sizes) > 1
+    assert sizes <= {(32, 32), (64, 64), (96, 96), (128, 128)}
+    assert all(tuple(batch.pixels.shape[1:3]) == (64, 64) for batch in first if batch.placements)
+    for batch in training:
+        assert batch.targets.boxes.max() <= batch.pixels.shape[1]
+
+
+def test_processes_agree_on_the_size_of_a_batch(records: tuple[list[Record], list[Record]]) -> None:
+    shares = [list(make(records, multi_scale=(0.5, 2), rank=rank, processes=2)) for rank in range(2)]
+    for one, other in zip(*shares, strict=True):
+        assert one.pixels.shape == other.pixels.shape
+
+
+def test_the_mean_of_the_sizes(records: tuple[list[Record], list[Record]]) -> None:
+    assert make(records).mean_pixels == 64 * 64
+    assert make(records, multi_scale=(0.5, 1)).mean_pixels == (32 * 32 + 64 * 64) / 2

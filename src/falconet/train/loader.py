@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import cv2
@@ -31,8 +31,12 @@ from falconet.train.batch import Batch, pad_targets
 
 Split = Literal["train", "val"]
 
-_ORDER, _SAMPLE = 0, 1
-"""Streams of chance: the order of an epoch and the variation of a sample never share numbers."""
+_ORDER, _SAMPLE, _SIZE = 0, 1, 3
+"""Streams of chance: the order of an epoch, the variation of a sample and the size of a batch never share numbers
+(2 belongs to the networks)."""
+
+SIZE_STEP = 32
+"""Pixels between the input sizes of multi-scale training: the stride of the coarsest usual level."""
 
 
 class Key(NamedTuple):
@@ -42,6 +46,8 @@ class Key(NamedTuple):
     epoch: int
     index: int
     with_mosaic: bool
+    size: tuple[int, int] | None = None
+    """(height, width) of the network input; None: the model's."""
 
 
 class Loaded(NamedTuple):
@@ -82,6 +88,7 @@ class Pictures(Dataset[Loaded]):
         seed: of the run.
         cache: of this process; workers get their own copy.
         whole_pictures: a label stands for the whole picture: it holds whatever augmentation leaves of it.
+        sizes: (height, width) of the network input that training batches may have; none: the model's.
     """
 
     train: Sequence[Record]
@@ -91,6 +98,7 @@ class Pictures(Dataset[Loaded]):
     seed: int
     cache: PictureCache
     whole_pictures: bool = False
+    sizes: tuple[tuple[int, int], ...] = ()
 
     def __getitem__(self, key: Key) -> Loaded:
         """The sample of a key. Unreadable training pictures are replaced by the next readable ones."""
@@ -98,14 +106,17 @@ class Pictures(Dataset[Loaded]):
         if key.split == "val":
             return self._validation(key.index)
         rng = np.random.default_rng([self.seed, _SAMPLE, key.epoch, key.index])
+        rule = self.preprocess
+        if key.size is not None:
+            rule = replace(rule, height=key.size[0], width=key.size[1])
         sample = self._decoded(key.index, problems)
         if key.with_mosaic and rng.uniform() < self.variation.mosaic:
             others = [self._decoded(int(i), problems) for i in rng.integers(len(self.train), size=3)]
-            made = mosaic([sample, *others], self.variation, self.preprocess, rng)
+            made = mosaic([sample, *others], self.variation, rule, rng)
         else:
-            made = augment(sample, self.variation, self.preprocess, rng)
+            made = augment(sample, self.variation, rule, rng)
         if self.whole_pictures:
-            everything = np.array([[0, 0, self.preprocess.width, self.preprocess.height]], np.float32)
+            everything = np.array([[0, 0, rule.width, rule.height]], np.float32)
             made = Sample(made.image, everything, sample.labels)
         return Loaded(key.index, made, None, tuple(problems))
 
@@ -128,7 +139,8 @@ class Pictures(Dataset[Loaded]):
         kept = self.cache.get(split, index)
         if kept is None:
             zoom = self.variation.largest_zoom()
-            needed = (int(np.ceil(self.preprocess.height * zoom)), int(np.ceil(self.preprocess.width * zoom)))
+            height, width = np.max([(self.preprocess.height, self.preprocess.width), *self.sizes], axis=0)
+            needed = (int(np.ceil(height * zoom)), int(np.ceil(width * zoom)))
             image, original = read_image(record.path, at_least=needed)
             kept = shrink(image, at_least=needed), original
             self.cache.put(split, index, *kept)
@@ -179,6 +191,21 @@ def collate(loaded: Sequence[Loaded]) -> Batch:
         placements=tuple(placement for _, _, placement in made if placement is not None),
         problems=problems,
     )
+
+
+def input_sizes(preprocess: Preprocess, scales: tuple[float, float]) -> tuple[tuple[int, int], ...]:
+    """(height, width) of every network input between scales[0] and scales[1] times the model's.
+
+    The shorter side goes in steps of `SIZE_STEP` pixels, the longer one along with it; both are multiples of it.
+    """
+    sides = (preprocess.height, preprocess.width)
+    steps = min(sides) / SIZE_STEP
+    smallest, largest = (max(1, round(scale * steps)) for scale in scales)
+
+    def side(of: int, step: int) -> int:
+        return max(1, round(of / min(sides) * step)) * SIZE_STEP
+
+    return tuple((side(sides[0], step), side(sides[1], step)) for step in range(smallest, largest + 1))
 
 
 def epoch_order(count: int, *, seed: int, epoch: int) -> np.ndarray:
@@ -256,13 +283,25 @@ class Loader:
         """The epoch's first batches, from the start again when there are fewer."""
         return self._training([step % self.steps for step in range(steps)])
 
+    @property
+    def mean_pixels(self) -> float:
+        """Pixels of a training picture's network input, on average."""
+        rule = self.pictures.preprocess
+        sizes = self.pictures.sizes or ((rule.height, rule.width),)
+        return sum(height * width for height, width in sizes) / len(sizes)
+
     def _training(self, steps: Sequence[int]) -> Iterator[Batch]:
         order = epoch_order(len(self.pictures.train), seed=self.pictures.seed, epoch=self.epoch)
         shares = []
+        sizes = self.pictures.sizes
         for step in steps:
+            size = None
+            if sizes:
+                draw = np.random.default_rng([self.pictures.seed, _SIZE, self.epoch, step])
+                size = sizes[int(draw.integers(len(sizes)))]
             chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
             share = chosen[self._rank :: self._processes]
-            shares.append([Key("train", self.epoch, int(index), self.with_mosaic) for index in share])
+            shares.append([Key("train", self.epoch, int(index), self.with_mosaic, size) for index in share])
         batches = self._load(shares)
         while True:
             started = time.perf_counter()
@@ -317,7 +356,9 @@ def make_pictures(
     cache_mb: int,
     workers: int,
     whole_pictures: bool = False,
+    multi_scale: tuple[float, float] | None = None,
 ) -> Pictures:
     """The samples of a run; the memory for decoded pictures is shared out among the workers."""
     cache = PictureCache((cache_mb << 20) // max(1, workers))
-    return Pictures(train, val, preprocess, variation, seed, cache, whole_pictures)
+    sizes = () if multi_scale is None else input_sizes(preprocess, multi_scale)
+    return Pictures(train, val, preprocess, variation, seed, cache, whole_pictures, sizes)

@@ -49,10 +49,11 @@ def _seconds_per_step(
     normalize = Normalize(preprocess).to(device)
     optimizer = build_optimizer(networks, weight_decay=0.0)
     average = WeightAverage(networks, decay=0.5)
-    started = 0.0
+    started, pixels = 0.0, 0
     for number, batch in enumerate(loader.first(WARM_UP + TIMED)):
         if number == WARM_UP:
-            started = time.perf_counter()
+            started, pixels = time.perf_counter(), 0
+        pixels += batch.pixels[0, :, :, 0].numel()
         targets = type(batch.targets)(*(part.to(device) for part in batch.targets))
         batch = batch._replace(pixels=batch.pixels.to(device), targets=targets)
         loss = torch.stack(list(learn(networks, normalize, batch, epoch=epoch, half=half).values())).sum()
@@ -61,7 +62,8 @@ def _seconds_per_step(
         optimizer.step()
         average.update(networks, step=number, total_steps=TIMED)
         loss.item()
-    return (time.perf_counter() - started) / TIMED
+    # Batches of several sizes: these few may be smaller or larger than the average.
+    return (time.perf_counter() - started) / pixels * loader.mean_pixels
 
 
 def _seconds_of_validation(network: Network, loader: Loader, preprocess: Preprocess, task: Task) -> float:

@@ -61,6 +61,10 @@ class Train(Config):
     weight_decay: float = Field(default=0.05, ge=0, description="AdamW; none on biases and norms")
     clip_gradients: float | None = Field(default=35.0, gt=0, description="largest norm of all gradients together")
     average_decay: float = Field(default=0.9998, ge=0, lt=1, description="of the weights' moving average; 0: none")
+    multi_scale: tuple[float, float] | None = Field(
+        default=None,
+        description="the input's size varies by batch, between these multiples of the model's; null: it does not",
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="auto: bfloat16 where the processor multiplies it"
     )
@@ -96,6 +100,13 @@ class Train(Config):
     def _positive(cls, value: int | str) -> int | str:
         if isinstance(value, int) and value < 1:
             raise ValueError("expected 'auto', 1 or more")
+        return value
+
+    @field_validator("multi_scale")
+    @classmethod
+    def _ascending(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not 0 < value[0] <= value[1] <= 4:
+            raise ValueError("expected [smallest, largest] with 0 < smallest <= largest <= 4")
         return value
 
     @model_validator(mode="after")
