@@ -4,10 +4,10 @@ Plain values in, plain values out: the run file is checked by whoever knows what
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from falconet.core.errors import ConfigError
+from falconet.zoo.foreign_yaml import Source, Translation
 
 ACTIVATIONS = {
     "ReLU": "relu",
@@ -21,99 +21,6 @@ MODELS = {"NanoDetPlusHead": "nanodet-plus", "NanoDetHead": "nanodet"}
 LOSS_WEIGHTS = {"loss_qfl": 1.0, "loss_dfl": 0.25, "loss_bbox": 2.0}
 
 
-@dataclass(frozen=True)
-class Translation:
-    """A translated YAML.
-
-    Attributes:
-        run: the run file, as plain values.
-        dropped: (key of the original, why it is not in the run file).
-        class_names: as in the original; empty where it names none.
-    """
-
-    run: dict[str, Any]
-    dropped: list[tuple[str, str]]
-    class_names: tuple[str, ...] = ()
-
-    def lines(self) -> list[str]:
-        """One line per key without counterpart."""
-        return [f"{key}: {why}" for key, why in self.dropped]
-
-
-@dataclass
-class _Source:
-    """The original's tree; knows which keys were looked at."""
-
-    tree: Mapping[str, Any]
-    name: str
-    seen: set[str] = field(default_factory=set)
-    dropped: list[tuple[str, str]] = field(default_factory=list)
-
-    def get(self, path: str, default: Any = None) -> Any:
-        """The value at a dotted path, or the default."""
-        self.seen.add(path)
-        node: Any = self.tree
-        for key in path.split("."):
-            if not isinstance(node, Mapping) or key not in node:
-                return default
-            node = node[key]
-        return node
-
-    def need(self, path: str) -> Any:
-        """The value at a dotted path. Raises ConfigError where there is none."""
-        value = self.get(path)
-        if value is None:
-            raise ConfigError(f"{self.name}: {path}: is missing; expected a YAML file of RangiLyu/nanodet")
-        return value
-
-    def numbers(self, path: str, count: int, default: Sequence[float]) -> list[float]:
-        """A list of numbers at a dotted path. Raises ConfigError where it is something else."""
-        value = self.get(path, default)
-        if not isinstance(value, Sequence) or len(value) != count or not all(_is_number(v) for v in value):
-            raise ConfigError(f"{self.name}: {path}: expected {count} numbers, but got {str(value)[:60]}")
-        return list(value)
-
-    def number(self, path: str, default: Any = None) -> Any:
-        """A number at a dotted path, or the default. Raises ConfigError where it is something else."""
-        value = self.get(path, default)
-        if value is not None and not _is_number(value):
-            raise ConfigError(f"{self.name}: {path}: expected a number, but got {str(value)[:60]}")
-        return value
-
-    def drop(self, path: str, why: str) -> None:
-        """Report a key, where it is there, as one without counterpart."""
-        self.seen.add(path)
-        if self.get(path) is not None:
-            self.dropped.append((path, why))
-
-    def expect(self, path: str, wanted: Any, why: str) -> None:
-        """Report a key, where it is there, unless it says what ours does anyway."""
-        value = self.get(path)
-        if value is not None and value != wanted:
-            self.dropped.append((path, f"is {str(value)[:60]}; {why}"))
-
-    def rest(self) -> list[tuple[str, str]]:
-        """Every key that nobody looked at."""
-        found: list[tuple[str, str]] = []
-
-        def walk(node: Mapping[str, Any], prefix: str) -> None:
-            for key, value in node.items():
-                path = f"{prefix}{key}"
-                if path in self.seen:
-                    continue
-                if isinstance(value, Mapping) and value:
-                    walk(value, f"{path}.")
-                elif value is not None:
-                    found.append((path, "has no counterpart"))
-
-        walk(self.tree, "")
-        return found
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 def translate(tree: Mapping[str, Any], name: str) -> Translation:
     """The run file for a YAML of RangiLyu/nanodet.
 
@@ -124,7 +31,7 @@ def translate(tree: Mapping[str, Any], name: str) -> Translation:
     Raises:
         ConfigError: it is another kind of file, or its network has no counterpart.
     """
-    source = _Source(tree, name)
+    source = Source(tree, name, "a YAML file of RangiLyu/nanodet")
     model = _model(source)
     names = tuple(str(value) for value in source.get("class_names") or ())
     classes = source.number("model.arch.head.num_classes")
@@ -143,7 +50,7 @@ def translate(tree: Mapping[str, Any], name: str) -> Translation:
     return Translation(run, source.dropped + source.rest(), names)
 
 
-def _model(source: _Source) -> dict[str, Any]:
+def _model(source: Source) -> dict[str, Any]:
     head_name = source.need("model.arch.head.name")
     if head_name not in MODELS:
         raise ConfigError(
@@ -172,7 +79,7 @@ def _model(source: _Source) -> dict[str, Any]:
     }
 
 
-def _implied_neck(source: _Source) -> None:
+def _implied_neck(source: Source) -> None:
     """Keys of the neck that follow from others here."""
     for key in ("in_channels", "num_outs", "start_level", "end_level"):
         source.get(f"model.arch.fpn.{key}")
@@ -181,7 +88,7 @@ def _implied_neck(source: _Source) -> None:
     source.expect("model.arch.fpn.use_res", False, "ghost blocks have no further shortcut")
 
 
-def _head(source: _Source, model: str, neck_channels: int) -> dict[str, Any]:
+def _head(source: Source, model: str, neck_channels: int) -> dict[str, Any]:
     prefix = "model.arch.head."
     for key in ("input_channel", "strides", "norm_cfg", "scales_per_octave", "assigner_cfg"):
         source.get(f"{prefix}{key}")
@@ -206,7 +113,7 @@ def _head(source: _Source, model: str, neck_channels: int) -> dict[str, Any]:
     }
 
 
-def _auxiliary(source: _Source, neck_channels: int) -> None:
+def _auxiliary(source: Source, neck_channels: int) -> None:
     """The auxiliary head follows from the model here."""
     prefix = "model.arch.aux_head."
     for key in ("name", "num_classes", "strides", "activation", "reg_max", "norm_cfg"):
@@ -216,7 +123,7 @@ def _auxiliary(source: _Source, neck_channels: int) -> None:
     source.expect(f"{prefix}stacked_convs", 4, "ours is always 4")
 
 
-def _activation(source: _Source, path: str) -> str:
+def _activation(source: Source, path: str) -> str:
     name = source.get(path, "LeakyReLU")
     if name not in ACTIVATIONS:
         raise ConfigError(
@@ -225,7 +132,7 @@ def _activation(source: _Source, path: str) -> str:
     return ACTIVATIONS[name]
 
 
-def _backbone(source: _Source) -> dict[str, Any]:
+def _backbone(source: Source) -> dict[str, Any]:
     prefix = "model.arch.backbone."
     name = source.need(f"{prefix}name")
     source.drop(f"{prefix}pretrain", "start from weights with train.weights")
@@ -255,7 +162,7 @@ def _backbone(source: _Source) -> dict[str, Any]:
     )
 
 
-def _input(source: _Source) -> dict[str, Any]:
+def _input(source: Source) -> dict[str, Any]:
     width, height = source.numbers("data.train.input_size", 2, ())
     keep = bool(source.get("data.train.keep_ratio", False))
     normalize = source.get("data.train.pipeline.normalize", [[103.53, 116.28, 123.675], [57.375, 57.12, 58.395]])
@@ -274,7 +181,7 @@ def _input(source: _Source) -> dict[str, Any]:
     }
 
 
-def _data(source: _Source, names: tuple[str, ...]) -> dict[str, Any]:
+def _data(source: Source, names: tuple[str, ...]) -> dict[str, Any]:
     data: dict[str, Any] = {}
     for part in ("train", "val"):
         source.get(f"data.{part}.name")
@@ -292,7 +199,7 @@ def _data(source: _Source, names: tuple[str, ...]) -> dict[str, Any]:
     return data
 
 
-def _augment(source: _Source) -> dict[str, Any]:
+def _augment(source: Source) -> dict[str, Any]:
     prefix = "data.train.pipeline."
     result: dict[str, Any] = {
         "scale": source.numbers(f"{prefix}scale", 2, (1, 1)),
@@ -316,7 +223,7 @@ def _augment(source: _Source) -> dict[str, Any]:
     return result
 
 
-def _train(source: _Source) -> dict[str, Any]:
+def _train(source: Source) -> dict[str, Any]:
     train: dict[str, Any] = {"epochs": int(source.number("schedule.total_epochs", 100))}
     gpus = source.get("device.gpu_ids", [0])
     devices = len(gpus) if isinstance(gpus, Sequence) and gpus else 1
@@ -343,7 +250,7 @@ def _train(source: _Source) -> dict[str, Any]:
     return train
 
 
-def _optimiser(source: _Source) -> dict[str, Any]:
+def _optimiser(source: Source) -> dict[str, Any]:
     """Rate, decay and the end of the schedule; SGD's do not suit AdamW and are left out."""
     name = source.get("schedule.optimizer.name", "AdamW")
     schedule = source.get("schedule.lr_schedule.name", "CosineAnnealingLR")
@@ -365,7 +272,7 @@ def _optimiser(source: _Source) -> dict[str, Any]:
     return result
 
 
-def _average(source: _Source) -> float:
+def _average(source: Source) -> float:
     name = source.get("model.weight_averager.name")
     if name is None:
         return 0.0
