@@ -11,6 +11,8 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "load": "falconet.runtime.predictor",
     "Predictor": "falconet.runtime.predictor",
+    "ClassifierPredictor": "falconet.runtime.classifier",
+    "Classification": "falconet.core.classes",
     "Detections": "falconet.core.types",
     "Record": "falconet.core.types",
     "Sample": "falconet.core.types",

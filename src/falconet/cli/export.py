@@ -10,6 +10,7 @@ from falconet.cli.truth import Truth, open_truth, progress, require
 from falconet.core.errors import ConfigError, DataError, ModelError
 
 if TYPE_CHECKING:
+    from falconet.export.class_receipt import ClassReceipt
     from falconet.export.receipt import Receipt
 
 PICTURES = 200
@@ -46,18 +47,20 @@ def export(
     from falconet.export.onnx import export_onnx
     from falconet.export.receipt import write_receipt
     from falconet.models.weights import find_weights
-    from falconet.zoo import published
+    from falconet.zoo import imagenet, pretrained, published
 
     if published.is_published(weights):
         name = name or str(weights)
         weights = published.fetch_weights(str(weights))
+    elif pretrained.is_pretrained(weights) and str(weights) != imagenet.ANY:
+        name = name or str(weights)
+        weights = pretrained.fetch_classifier(str(weights))
     found = find_weights(weights)
-    truth = _pictures(weights, data, images, split)
     target = out / f"{name or _name(weights)}.{to}"
     _make(out)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=out) as beside:
         draft = export_onnx(found, Path(beside) / target.name, opset=opset, batch=static_batch)
-        receipt = _compare(found, draft, truth, pictures)
+        receipt = _receipt(weights, draft, data=data, images=images, split=split, pictures=pictures)
         if receipt.problems:
             raise ModelError(
                 f"{target}: not written, the exported file differs from torch: {'; '.join(receipt.problems)}\n"
@@ -70,6 +73,23 @@ def export(
     else:
         print(receipt.text().rstrip())
         print(f"model                {target}\nreceipt              {as_json_path}, {as_text.name}")
+
+
+def _receipt(
+    weights: Path, draft: Path, *, data: Path | None, images: Path | None, split: str | None, pictures: int
+) -> "Receipt | ClassReceipt":
+    """What the comparison of the file `draft` with torch found."""
+    from falconet.cli.classify import compare_classifier, is_classifier
+    from falconet.models.weights import find_weights
+
+    if not is_classifier(weights):
+        return _compare(find_weights(weights), draft, _pictures(weights, data, images, split), pictures)
+    if split is not None:
+        raise ConfigError(
+            "--split belongs to data with boxes; of a classifier name the split's own folder: --data FOLDER"
+        )
+    plain = _pictures(weights, None, images, None) if data is None and images is not None else None
+    return compare_classifier(weights, draft, data=data, pictures=pictures, plain=plain)
 
 
 def _compare(weights: Path, draft: Path, truth: Truth, pictures: int) -> "Receipt":

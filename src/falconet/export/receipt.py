@@ -1,6 +1,7 @@
 """What a comparison of an exported file with torch found, for programs (JSON) and for people."""
 
 from pathlib import Path
+from typing import Protocol
 
 from pydantic import Field, ValidationError
 
@@ -95,7 +96,15 @@ def receipt_paths(model: Path) -> tuple[Path, Path]:
     return model.with_suffix(".receipt.json"), model.with_suffix(".receipt.txt")
 
 
-def write_receipt(receipt: Receipt, model: Path) -> tuple[Path, Path]:
+class Written(Protocol):
+    """A receipt of any task."""
+
+    def text(self) -> str: ...
+
+    def model_dump_json(self, *, indent: int) -> str: ...
+
+
+def write_receipt(receipt: Written, model: Path) -> tuple[Path, Path]:
     """Write the receipt beside the model file; returns where. Raises DataError when it cannot be written."""
     as_json, as_text = receipt_paths(model)
     replace_file(as_json, receipt.model_dump_json(indent=2) + "\n")

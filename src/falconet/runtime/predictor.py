@@ -2,18 +2,22 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from falconet.core.errors import ConfigError, DataError, ModelError
 from falconet.core.images import read_image
-from falconet.core.manifest import Manifest, Selection
+from falconet.core.manifest import MANIFEST_KEY, Manifest, Selection, read_manifest
 from falconet.core.resize import fit
 from falconet.core.select import select
 from falconet.core.types import Detections, Floats, Ints, Pixels, Placement
-from falconet.runtime.engines import Engine, OnnxEngine
+from falconet.runtime.engines import Engine, OnnxEngine, check_kind
+from falconet.runtime.session import default_threads, open_session
+
+if TYPE_CHECKING:
+    from falconet.runtime.classifier import ClassifierPredictor
 
 Source = str | Path | NDArray[np.uint8]
 """A picture: its path, or its pixels as uint8 [H, W, 3] in OpenCV's order blue, green, red."""
@@ -93,7 +97,7 @@ class Predictor:
         """One picture, read and resized to the network's input. Raises DataError as `predict` does."""
         if isinstance(source, str | Path):
             return self.fit(*read_image(source, at_least=self.input_size))
-        image = _check_pixels(source)
+        image = check_pixels(source)
         return self.fit(image, (image.shape[0], image.shape[1]))
 
     def fit(self, image: Pixels, original: tuple[int, int]) -> Prepared:
@@ -139,8 +143,8 @@ def load(
     threads: int | None = None,
     selection: Selection | None = None,
     classes: Sequence[str] | None = None,
-) -> Predictor:
-    """A predictor for an exported model file.
+) -> "Predictor | ClassifierPredictor":
+    """A predictor for an exported model file: of a detector or, where the file says so, of a classifier.
 
     Args:
         path: written by `falconet export --to onnx`.
@@ -151,11 +155,23 @@ def load(
 
     Raises:
         ModelError: a missing, broken or foreign file; an unknown engine.
-        ConfigError: a class the model does not know.
+        ConfigError: a class the model does not know; a selection for a classifier.
     """
     if engine != "onnxruntime":
         raise ModelError(f"engine '{engine}' is not known; expected 'onnxruntime'")
-    return Predictor(OnnxEngine(path, threads=threads), selection=selection, classes=classes)
+    path = Path(path)
+    check_kind(path)
+    if threads is not None and threads < 1:
+        raise ModelError(f"threads must be 1 or more, but got {threads}")
+    session = open_session(path, threads or default_threads())
+    text = session.get_modelmeta().custom_metadata_map.get(MANIFEST_KEY)
+    if read_manifest(text, str(path)).task == "detect":
+        return Predictor(OnnxEngine(path, session=session), selection=selection, classes=classes)
+    if selection is not None or classes is not None:
+        raise ConfigError(f"{path}: is a classifier, which has no boxes to select; leave selection and classes out")
+    from falconet.runtime.classifier import ClassifierPredictor, OnnxClassifier
+
+    return ClassifierPredictor(OnnxClassifier(path, session=session))
 
 
 def _class_indices(classes: Sequence[str], names: tuple[str, ...]) -> Ints:
@@ -177,7 +193,7 @@ def _describe(value: object) -> str:
     return f"a {type(value).__module__}.{type(value).__qualname__}"
 
 
-def _check_pixels(image: object) -> Pixels:
+def check_pixels(image: object) -> Pixels:
     """`image` where it is uint8 [H, W, 3]; DataError with the conversion that helps where it is not."""
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
         if image.size == 0:

@@ -1,0 +1,165 @@
+"""A classifier on the command line, from training to prediction."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import falconet
+from falconet.cli import _register, app
+from falconet.core.classes import Classification
+from falconet.core.errors import ConfigError, DataError, ModelError
+from falconet.core.images import read_image
+from falconet.runtime.classifier import ClassifierPredictor, OnnxClassifier
+from falconet.train import fit
+from tests.train.tiny_classifier import draw_colours, tiny_classifier
+
+_register()
+
+
+def run(*arguments: str | Path, code: int = 0):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data (train, val), a run and an exported file."""
+    folder = tmp_path_factory.mktemp("classify")
+    draw_colours(folder / "train", count=8)
+    draw_colours(folder / "val", count=3, seed=1)
+    fit(tiny_classifier(folder, folder / "run", "train.epochs=16", "train.learning_rate=0.01"))
+    run("export", folder / "run", "--out", folder / "exported", "--name", "colours")
+    return folder
+
+
+def test_export_writes_a_receipt(trained: Path):
+    receipt = json.loads((trained / "exported/colours.receipt.json").read_text())
+    assert receipt["task"] == "classify"
+    assert receipt["pictures"] == receipt["same"] == 9
+    assert receipt["largest_difference"] < 1e-3
+    assert receipt["torch"]["top1"] == receipt["exported"]["top1"]
+    assert receipt["problems"] == []
+    text = (trained / "exported/colours.receipt.txt").read_text()
+    assert "best class           the same in 9 of 9" in text
+
+
+def test_load_gives_a_classifier(trained: Path):
+    predictor = falconet.load(trained / "exported/colours.onnx")
+    assert isinstance(predictor, ClassifierPredictor)
+    assert predictor.names == ("blue", "green", "red")
+    pictures = sorted((trained / "val").rglob("*.png"))
+    found = predictor.predict(pictures, batch=4)
+    assert all(isinstance(one, Classification) for one in found)
+    assert np.mean([one.name == path.parent.name for one, path in zip(found, pictures, strict=True)]) >= 0.8
+    for one in found:
+        assert float(one.probabilities.sum()) == pytest.approx(1, abs=1e-5)
+        assert [score for _, score in one] == sorted((score for _, score in one), reverse=True)
+        assert one.top(1) == [(one.name, one.score)]
+    single = predictor.predict(read_image(pictures[0])[0])
+    np.testing.assert_allclose(single.probabilities, found[0].probabilities, atol=1e-5)
+    assert predictor.predict([]) == []
+
+
+def test_torch_and_the_file_agree_through_the_same_predictor(trained: Path):
+    from falconet.export.torch_engine import TorchClassifier
+
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 48, 64, 3), dtype=np.uint8)
+    np.testing.assert_allclose(
+        TorchClassifier(trained / "run")(pixels), OnnxClassifier(trained / "exported/colours.onnx")(pixels), atol=1e-4
+    )
+
+
+def test_a_fixed_batch_is_filled_up(trained: Path):
+    run("export", trained / "run", "--out", trained / "fixed", "--name", "four", "--static-batch", 4)
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 48, 64, 3), dtype=np.uint8)
+    engine = OnnxClassifier(trained / "fixed/four.onnx")
+    assert engine.batch == 4
+    np.testing.assert_allclose(engine(pixels), OnnxClassifier(trained / "exported/colours.onnx")(pixels), atol=1e-5)
+
+
+@pytest.mark.parametrize("model", ["run", "exported/colours.onnx"])
+def test_eval(trained: Path, model: str):
+    figures = json.loads(
+        run("eval", trained / model, "--data", trained / "val", "--json", "--out", trained / "report").stdout
+    )
+    assert figures["images"] == 9
+    assert figures["top1"] >= 0.8
+    assert figures["top5"] == 1
+    assert set(figures["per_class"]) == {"blue", "green", "red"}
+    assert json.loads((trained / "report/metrics.json").read_text()) == figures
+    text = run("eval", trained / model, "--data", trained / "val").stdout
+    assert text.startswith(f"top-1  {100 * figures['top1']:6.2f}\ntop-5  100.00\n")
+
+
+def test_eval_of_a_run_takes_its_validation_data(trained: Path):
+    assert json.loads(run("eval", trained / "run", "--json").stdout)["data"] == f"validation data of {trained / 'run'}"
+
+
+def test_eval_matches_classes_by_name(trained: Path, tmp_path: Path):
+    draw_colours(tmp_path / "d", count=2, seed=1)
+    (tmp_path / "d/blue").rename(tmp_path / "d/azure")
+    figures = json.loads(run("eval", trained / "run", "--data", tmp_path / "d", "--json").stdout)
+    assert figures["per_class"]["azure"] == 0
+    assert figures["notes"] == [f"{tmp_path / 'd'}: the model does not know azure; all of these count as wrong"]
+    for name in ("green", "red"):
+        (tmp_path / "d" / name).rename(tmp_path / "d" / f"not-{name}")
+    with pytest.raises(ModelError, match="the model knows none of its classes"):
+        run("eval", trained / "run", "--data", tmp_path / "d")
+    with pytest.raises(
+        DataError, match="no such folder; expected a folder that holds one folder of pictures per class"
+    ):
+        run("eval", trained / "run", "--data", tmp_path / "none")
+
+
+def test_predict(trained: Path, tmp_path: Path):
+    model = trained / "exported/colours.onnx"
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    out = tmp_path / "out"
+    arguments = ("--task", "classify", "--model", model, "--out", out, "--save", "images,csv,json", "--top", 2)
+    result = run("predict", trained / "val/red", tmp_path / "broken.png", *arguments, code=2)
+    assert "0.png: " in result.stdout
+    rows = list(csv.DictReader((out / "classes.csv").open()))
+    assert len(rows) == 6
+    assert [row["rank"] for row in rows] == ["1", "2"] * 3
+    pictures = json.loads((out / "classes.json").read_text())["pictures"]
+    assert [one["classes"][0]["name"] for one in pictures].count("red") >= 2
+    assert sorted(path.name for path in out.glob("*.jpg")) == ["0.jpg", "1.jpg", "2.jpg"]
+    document = json.loads(
+        run("predict", trained / "val/red/0.png", "--task", "classify", "--model", model, "--json").stdout
+    )
+    assert document["pictures"][0] == {
+        "picture": str(trained / "val/red/0.png"),
+        "classes": document["pictures"][0]["classes"],
+    }
+
+
+def test_messages(trained: Path):
+    model, picture = trained / "exported/colours.onnx", trained / "val/red/0.png"
+    with pytest.raises(ConfigError, match="--score selects boxes; --task classify has none: leave it out"):
+        run("predict", picture, "--task", "classify", "--model", model, "--score", 0.5)
+    with pytest.raises(ConfigError, match="--task classify needs --model"):
+        run("predict", picture, "--task", "classify")
+    with pytest.raises(ConfigError, match="--save coco: a classifier saves some of images, csv, json"):
+        run("predict", picture, "--task", "classify", "--model", model, "--save", "coco")
+    with pytest.raises(ModelError, match=r"colours\.onnx: is a classifier, not a detector; run it with"):
+        run("predict", picture, "--model", model)
+    with pytest.raises(ModelError, match=r"best\.safetensors: is a classifier, not a detector"):
+        run("predict", picture, "--model", trained / "run")
+    with pytest.raises(ConfigError, match="is a classifier, which has no boxes to select"):
+        falconet.load(model, classes=["red"])
+    with pytest.raises(ConfigError, match="its data are one folder"):
+        run("eval", model, "--data", trained / "val", "--split", "val")
+
+
+def test_a_classification_checks_itself():
+    with pytest.raises(ValueError, match=r"must have shape \[C\], but got \[2, 2\]"):
+        Classification(np.zeros((2, 2), np.float32))
+    with pytest.raises(ValueError, match="must have 2 entries, but got 1"):
+        Classification(np.zeros(2, np.float32), ("a",))
+    found = Classification(np.array([0.5, 0.5], np.float32))
+    assert (found.label, found.name, len(found)) == (0, "class 0", 2)
