@@ -1,6 +1,7 @@
 """One entry for every kind of foreign weights: which reader a set of files needs. Needs torch."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from falconet.core.errors import ModelError
@@ -10,8 +11,13 @@ from falconet.zoo.checkpoint_to_detector import import_checkpoint
 from falconet.zoo.imported import Imported
 from falconet.zoo.ncnn_to_detector import import_ncnn
 from falconet.zoo.onnx_to_detector import import_onnx
+from falconet.zoo.paddle_files import BESIDE
+from falconet.zoo.paddle_to_detector import import_paddle
 
-KINDS = "a .param with its .bin (ncnn), a .ckpt, .pth or .pt (NanoDet), or an .onnx (NanoDet's export)"
+KINDS = (
+    "a .param with its .bin (ncnn), a .ckpt, .pth or .pt (NanoDet), an .onnx (NanoDet's export), or a .pdparams "
+    "(PaddleDetection's PP-YOLOE)"
+)
 
 
 def import_files(
@@ -26,7 +32,8 @@ def import_files(
     """The detector in foreign files, of a kind told from their endings.
 
     Args:
-        files: one file, or an ncnn pair in any order; of a pair one is enough where the other lies beside it.
+        files: one file, or an ncnn pair in any order; of a pair one is enough where the other lies beside it. What
+            Paddle writes beside a `.pdparams` may be given with it and is left out.
         config: of the model, where the original's YAML is known; checkpoints only.
         preprocess, classes, source, licence: see the importers.
 
@@ -48,6 +55,18 @@ def import_files(
         if len(files) == 2:
             graph, weights = sorted(files, key=lambda path: path.suffix.lower(), reverse=True)
         return import_ncnn(graph, weights, preprocess=preprocess, classes=classes, source=source, licence=licence)
+    beside = [path for path in files if path.suffix.lower() in BESIDE]
+    weights_of_paddle = [path for path in files if path.suffix.lower() == ".pdparams"]
+    if beside and len(beside) == len(files):
+        raise ModelError(
+            f"{beside[0]}: holds {BESIDE[beside[0].suffix.lower()]}, not a model; expected {beside[0].stem}.pdparams"
+        )
+    if len(weights_of_paddle) == 1 and len(files) == 1 + len(beside):
+        imported = import_paddle(
+            weights_of_paddle[0], preprocess=preprocess, config=config, classes=classes, source=source, licence=licence
+        )
+        ignored = tuple(f"{path.name} was left out: {BESIDE[path.suffix.lower()]}" for path in beside)
+        return replace(imported, notes=(*imported.notes, *ignored))
     raise ModelError(f"{', '.join(str(path) for path in files)}: is not a kind of weights known here; expected {KINDS}")
 
 

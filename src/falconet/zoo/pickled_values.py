@@ -190,6 +190,13 @@ def plain_set(*args: Any) -> set[Any]:
     return {plain_key(item) for item in items}
 
 
+def _plain_tuple(*args: Any) -> tuple[Any, ...]:
+    """How Paddle pairs a parameter's name with its values."""
+    if len(args) != 1 or not isinstance(args[0], (tuple, list)):
+        raise ModelError("holds a tuple in a form that is not known")
+    return tuple(args[0])
+
+
 def _size(*args: Any) -> tuple[int, ...]:
     return whole_numbers(args[0] if args else (), "a size")
 
@@ -233,6 +240,7 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "collections.Counter": _counter,
     "builtins.set": plain_set,
     "builtins.frozenset": plain_set,
+    "builtins.tuple": _plain_tuple,
     "_codecs.encode": _encode,
     "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
     "torch._utils._rebuild_tensor": _rebuild_tensor,

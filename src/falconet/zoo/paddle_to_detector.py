@@ -1,0 +1,207 @@
+"""PP-YOLOE checkpoints of PaddleDetection (`.pdparams`) as detectors of ours. Nothing in them is ever run."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from falconet.core.errors import ModelError
+from falconet.core.manifest import Preprocess, Selection
+from falconet.models import ModelConfig, build
+from falconet.models.backbones import CSPResNetConfig
+from falconet.models.backbones.cspresnet import DESIGNS
+from falconet.models.ppyoloe import INPUT, PLUS_INPUT, CSPPANConfig, PPYOLOEConfig, PPYOLOEHeadConfig
+from falconet.models.weights import Card
+from falconet.zoo.imported import Imported
+from falconet.zoo.ncnn_to_onnx import class_names
+from falconet.zoo.paddle_files import read_paddle
+from falconet.zoo.ppyoloe_keys import CONSTANT, convert, count_levels
+
+Arrays = Mapping[str, NDArray[Any]]
+
+PARTS = ("backbone.", "neck.", "yolo_head.")
+"""What the detector consists of; weights of other names are left over."""
+
+SHOWN = 6
+"""Names in a message before it says "and so many more"."""
+
+SELECTION = Selection(iou_threshold=0.6)
+PLUS_SELECTION = Selection(iou_threshold=0.7, max_detections=300)
+"""As published, but for the score threshold, which there is that of an evaluation (0.01)."""
+
+
+def import_paddle(
+    path: Path,
+    *,
+    preprocess: Preprocess | None = None,
+    config: ModelConfig | None = None,
+    classes: Sequence[str] | None = None,
+    source: str = "",
+    licence: str = "",
+) -> Imported:
+    """The detector in a checkpoint of PaddleDetection's PP-YOLOE or PP-YOLOE+.
+
+    Args:
+        path: `.pdparams`, with the names of a whole model.
+        preprocess: only its size counts (None: 640 x 640). Normalisation follows from `config`, or from the kind of
+            model: a learnt alpha in the backbone makes it PP-YOLOE+.
+        config: of the model where it is known (from the original's YAML); None tells it from the shapes.
+        classes: names in the order of training; None is right for the 80 classes of COCO only.
+        source, licence: of the weights, for the card.
+
+    Raises:
+        ModelError: the file cannot be read, asks for more than arrays, is of another architecture, or incomplete.
+    """
+    state = read_paddle(path)
+    _check_parts(state, str(path))
+    count, bins = _outputs(state, str(path))
+    names = class_names(count, classes, str(path))
+    notes = []
+    if config is None:
+        config = _config(state, bins=bins, where=str(path))
+        notes.append("activations are not told by weights: SiLU was taken, as in all published ones but tiny-relu")
+    if not isinstance(config, PPYOLOEConfig):
+        raise ModelError(f"{path}: holds a PP-YOLOE, but the configuration is that of {config.name}")
+    if preprocess is not None:
+        size = replace(config.input, height=preprocess.height, width=preprocess.width)
+        config = config.model_copy(update={"input": size})
+    with torch.random.fork_rng(devices=[]):
+        detector = build(config, count).eval()
+    converted = convert(state)
+    own = {name: tuple(value.shape) for name, value in detector.state_dict().items()}
+    _check(state, converted.detector, own, str(path))
+    weights = {name: torch.from_numpy(np.array(value, np.float32)) for name, value in converted.detector.items()}
+    detector.load_state_dict(weights, strict=False)
+    return Imported(
+        detector,
+        Card(
+            model=config,
+            classes=names,
+            selection=PLUS_SELECTION if config.input.mean == PLUS_INPUT.mean else SELECTION,
+            source=source or path.name,
+            licence=licence,
+        ),
+        matched=len(weights),
+        left_over=tuple(key for key in converted.unused if key != CONSTANT),
+        notes=tuple(notes),
+    )
+
+
+def _check_parts(state: Arrays, where: str) -> None:
+    """Raise ModelError unless this is some PP-YOLOE."""
+    needed = {
+        "a CSPResNet backbone": "backbone.stages.0.conv_down.conv.weight",
+        "a CustomCSPPAN neck": "neck.fpn_stages.0.0.conv1.conv.weight",
+        "a PPYOLOEHead": "yolo_head.pred_cls.0.weight",
+    }
+    missing = [f"{what} ({key})" for what, key in needed.items() if key not in state]
+    if missing:
+        parts = sorted({".".join(key.split(".")[:2]) for key in state})
+        raise ModelError(
+            f"{where}: is no complete PP-YOLOE: {', '.join(missing)} missing; its weights belong to {_some(parts)}"
+        )
+    constant = state.get(CONSTANT)
+    if constant is not None and not np.array_equal(constant.ravel(), np.arange(constant.size)):
+        raise ModelError(
+            f"{where}: its distances run from {constant.min():g} to {constant.max():g} (reg_range); ours start at 0"
+        )
+    if any(key.startswith("neck.fpn_stages.0.1.") for key in state):
+        raise ModelError(f"{where}: its neck has several stages per level (stage_num); ours has one")
+
+
+def _outputs(state: Arrays, where: str) -> tuple[int, int]:
+    """(classes, bins per side)."""
+    keys = ("yolo_head.pred_cls.0.bias", "yolo_head.pred_reg.0.bias")
+    sizes = [state[key].size if key in state else 0 for key in keys]
+    if not all(sizes) or sizes[1] % 4 or sizes[1] < 8:
+        raise ModelError(
+            f"{where}: {keys[0]} and {keys[1]} tell of {sizes[0]} classes and {sizes[1]} / 4 bins per side; that is no "
+            "PPYOLOEHead"
+        )
+    return sizes[0], sizes[1] // 4
+
+
+def _config(state: Arrays, *, bins: int, where: str) -> PPYOLOEConfig:
+    """The configuration that the names and shapes tell."""
+    large = "backbone.stem.conv3.conv.weight" in state
+    stem = state.get(f"backbone.stem.conv{3 if large else 2}.conv.weight")
+    levels = count_levels(state)
+    last = state.get(f"neck.fpn_stages.{levels - 1}.0.conv3.conv.weight")
+    if stem is None or last is None:
+        absent = "backbone.stem" if stem is None else f"neck.fpn_stages.{levels - 1}"
+        raise ModelError(f"{where}: {absent} is missing or incomplete, so the network's size cannot be told")
+    alpha = any(key.startswith("backbone.") and key.endswith(".alpha") for key in state)
+    blocks = tuple(_count(state, rf"backbone\.stages\.{stage}\.blocks\.(\d+)\.") for stage in range(4))
+    return PPYOLOEConfig(
+        input=PLUS_INPUT if alpha else INPUT,
+        backbone=CSPResNetConfig.model_validate(
+            {
+                **_size(stem.shape[0], blocks, where),
+                "stem": None if large else "small",
+                "alpha": alpha,
+                "out_stages": tuple(range(4 - levels, 4)),
+            }
+        ),
+        neck=CSPPANConfig(
+            channels=last.shape[0],
+            blocks=_count(state, r"neck\.fpn_stages\.0\.0\.convs\.(\d+)\."),
+            pooling=any(key.startswith("neck.fpn_stages.0.0.convs.spp.") for key in state),
+            alpha=any(key.startswith("neck.") and key.endswith(".alpha") for key in state),
+        ),
+        head=PPYOLOEHeadConfig(reg_max=bins - 1),
+    )
+
+
+def _size(stem_channels: int, blocks: tuple[int, ...], where: str) -> dict[str, Any]:
+    """Variant, width and depth of a backbone; the latter two only where no variant has them."""
+    depths = {}
+    for variant in ("s", "m", "l", "x"):
+        design = DESIGNS[variant]
+        if tuple(max(1, round(count * design.depth)) for count in design.blocks) != blocks:
+            continue
+        if round(design.stem_channels * design.width) == stem_channels:
+            return {"variant": variant}
+        depths[variant] = stem_channels / design.stem_channels
+    if not depths:
+        raise ModelError(f"{where}: its backbone has stages of {list(blocks)} blocks, which is no depth known here")
+    variant, width = next(iter(depths.items()))
+    return {"variant": variant, "width": width}
+
+
+def _count(state: Arrays, pattern: str) -> int:
+    found = (re.match(pattern, key) for key in state)
+    return max((int(match[1]) + 1 for match in found if match), default=0)
+
+
+def _check(state: Arrays, weights: Arrays, own: Mapping[str, tuple[int, ...]], where: str) -> None:
+    """Raise ModelError unless every weight of the model is there, in its shape, and none besides."""
+    theirs = convert({key: key for key in state}).detector
+    missing = [f"{name} {list(own[name])}" for name in own if name not in weights and not name.endswith("_tracked")]
+    if missing:
+        raise ModelError(f"{where}: {len(missing)} weights are missing; by our names: {_some(missing)}")
+    surplus = [f"{theirs[name]} {list(value.shape)}" for name, value in weights.items() if name not in own]
+    placed = {*theirs.values(), CONSTANT}
+    surplus += [f"{key} {list(state[key].shape)}" for key in state if key.startswith(PARTS) and key not in placed]
+    if surplus:
+        raise ModelError(f"{where}: {len(surplus)} weights have no place in the model: {_some(surplus)}")
+    others = [
+        f"{theirs[name]} is {list(value.shape)}, expected {list(own[name])}"
+        for name, value in weights.items()
+        if value.shape != own[name]
+    ]
+    if others:
+        raise ModelError(f"{where}: {len(others)} weights have another shape than the model's: {_some(others)}")
+    for name, value in weights.items():
+        if not np.isfinite(value).all():
+            raise ModelError(
+                f"{where}: {theirs[name]} holds numbers that are not finite; the training of this model diverged"
+            )
+
+
+def _some(items: Sequence[str]) -> str:
+    return ", ".join(items[:SHOWN]) + (f" and {len(items) - SHOWN} more" if len(items) > SHOWN else "")
