@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from falconet.cli.data import app
-from falconet.core.errors import DataError
+from falconet.core.errors import ConfigError, DataError
 from tests.data.build import coco_tree, write_coco
 
 
@@ -76,3 +76,35 @@ def test_errors_reach_the_entry_point(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file or folder"):
         _run("check", tmp_path / "nowhere")
     assert _run("convert", tmp_path, "--to", "pascal", "--out", tmp_path / "x", code=2).stdout == ""
+
+
+def test_anchors_of_a_data_set_and_into_a_run_file(tmp_path: Path) -> None:
+    # 60 x 40 pictures in an input of 120 x 120: letterboxed, everything is twice as large.
+    boxes = [(0, 2, 2, 12, 8), (0, 1, 1, 11, 7), (1, 5, 5, 35, 35), (1, 4, 4, 35, 34)]
+    data = write_coco(tmp_path / "data.json", coco_tree({"a.png": boxes}), folder="data")
+    result = _run("anchors", data, "--count", "2", "--size", "120")
+    lines = result.stdout.splitlines()
+    assert lines[0] == "4 boxes in 1 pictures, letterbox to 120 x 120"
+    assert lines[1] == "found   best possible recall 1.000, mean shape IoU 0.992"
+    assert lines[2].startswith("anchors: [[20, 12], [")
+    assert len(lines) == 3
+
+    run = tmp_path / "run.yaml"
+    run.write_text(
+        "model:\n  name: yolov3\n  input: {height: 120, width: 120, resize: letterbox}\n"
+        "  head: {anchors: [[5, 5], [60, 60]], masks: [[0], [1]]}\n"
+    )
+    lines = _run("anchors", data, "--run", run).stdout.splitlines()
+    assert lines[1] == "before  best possible recall 0.500, mean shape IoU 0.544"
+    assert lines[-1] == f"written to {run}"
+    assert lines[3].startswith("anchors: [[20, 12], [")
+    assert "masks: [[0], [1]]" in run.read_text()
+    assert "[20.0, 12.0]" in run.read_text()
+    before = run.read_text()
+    with pytest.raises(ConfigError, match=r"run.yaml: 3 anchors cannot be shared equally by 2 levels"):
+        _run("anchors", data, "--run", run, "--count", "3")
+    assert run.read_text() == before
+    with pytest.raises(ConfigError, match=r"says what the input is; leave --size and --resize out"):
+        _run("anchors", data, "--run", run, "--size", "64")
+    with pytest.raises(ConfigError, match=r"--size 12: expected pixels as in 416, or height x width as in 320x416"):
+        _run("anchors", data, "--size", "12")

@@ -1,4 +1,4 @@
-"""`falconet data ...`: check, draw, convert and crop data sets; write a small drawn one."""
+"""`falconet data ...`: check, draw, convert and crop data sets; find anchors; write a small drawn one."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from falconet.core.errors import ConfigError
+
 if TYPE_CHECKING:
+    from falconet.core.manifest import Preprocess
     from falconet.data.check import Progress
     from falconet.data.dataset import DataSet, Problem
 
@@ -134,6 +137,50 @@ def demo(
     print(f"{out}: {train} + {val} pictures of {width} x {height} pixels, classes {', '.join(NAMES)}")
 
 
+@app.command()
+def anchors(
+    path: Source,
+    *,
+    images: Images = None,
+    split: Split = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, max=64, help="How many [default: as many as now, else 9].")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Network input, as in 416 or 320x416 (height x width) [default: 320].")
+    ] = None,
+    resize: Annotated[
+        Literal["letterbox", "stretch"] | None, typer.Option(help="How pictures get there [default: letterbox].")
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Run file of a YOLOv3: its input counts, and the anchors are written into it.")
+    ] = None,
+) -> None:
+    """Find anchors that fit the boxes of a data set, and say how well they do."""
+    from falconet.data.anchors import find_anchors, measure, sides_in_input
+    from falconet.data.records import open_dataset, usable
+    from falconet.data.run_anchors import read_run_anchors
+
+    if run is not None and (size is not None or resize is not None):
+        raise ConfigError(f"--run {run}: says what the input is; leave --size and --resize out")
+    known = None if run is None else read_run_anchors(run)
+    preprocess = known.preprocess if known else _preprocess(size, resize)
+    before = known.anchors if known else None
+    records = usable(open_dataset(path, images, split=split))[0].records
+    sides = sides_in_input(records, preprocess)
+    found = find_anchors(sides, count or len(before or range(9))).round(1)
+    size = f"{preprocess.height} x {preprocess.width}"
+    print(f"{len(sides)} boxes in {len(records)} pictures, {preprocess.resize} to {size}")
+    for name, values in (("before", before), ("found", found)):
+        if values is not None:
+            fit = measure(sides, values)
+            print(f"{name:6s}  best possible recall {fit.recall:.3f}, mean shape IoU {fit.likeness:.3f}")
+    print("anchors: [" + ", ".join(f"[{w:g}, {h:g}]" for w, h in found.tolist()) + "]")
+    if known is not None:
+        known.write(found)
+        print(f"written to {known.path}")
+
+
 @contextmanager
 def _progress(what: str) -> Iterator["Progress"]:
     """A progress bar on standard error, gone when done."""
@@ -144,6 +191,16 @@ def _progress(what: str) -> Iterator["Progress"]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _preprocess(size: str | None, resize: Literal["letterbox", "stretch"] | None) -> "Preprocess":
+    """The network input of --size and --resize."""
+    from falconet.core.manifest import Preprocess
+
+    sides = (size or "320").lower().split("x")
+    if len(sides) > 2 or not all(side.isdigit() and 32 <= int(side) <= 8192 for side in sides):
+        raise ConfigError(f"--size {size}: expected pixels as in 416, or height x width as in 320x416")
+    return Preprocess(height=int(sides[0]), width=int(sides[-1]), resize=resize or "letterbox")
 
 
 def _num_boxes(dataset: "DataSet") -> int:

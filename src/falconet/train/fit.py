@@ -15,6 +15,7 @@ from falconet.models.deployable import Normalize
 from falconet.models.norms import measure_norms, unmeasured
 from falconet.models.pretrained import other_options, take_backbone
 from falconet.models.weights import find_weights, load_extra, load_weights, transfer
+from falconet.train.advice import advice
 from falconet.train.criteria import build_criterion
 from falconet.train.depthwise import use_fast_depthwise
 from falconet.train.journal import Silent, Watcher, logging_to
@@ -117,6 +118,8 @@ def _prepare(
     data = load_data(run.data, whole_pictures=task_of(run.model).whole_pictures)
     for note in data.notes:
         _log.info("%s", note)
+    for warning in advice(run, data.train):
+        _log.warning("%s", warning)
     device = _device(run)
     workers = default_workers(devices=run.train.devices) if run.data.workers == "auto" else run.data.workers
     loader = _loader(rank, run, data, workers=workers)
