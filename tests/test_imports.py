@@ -48,7 +48,16 @@ def test_the_device_side_never_imports_torch():
 def test_detecting_needs_only_what_it_uses():
     loaded = loaded_after("import falconet.runtime.pipeline, falconet.cli.predict")
     assert loaded.isdisjoint(TRAINING)
-    assert loaded.isdisjoint({"ruamel", "rich", "hotcoco", "safetensors"})
+    assert loaded.isdisjoint({"pydantic", "ruamel", "rich", "hotcoco", "safetensors"})
+
+
+def test_parsing_a_command_needs_no_pydantic():
+    loaded = loaded_after(
+        "from falconet import cli\nsys.argv = ['falconet', 'predict', 'a.jpg', '--model', 'missing.onnx']\n"
+        "try:\n    cli.main()\nexcept SystemExit as end:\n    assert end.code == 2"
+    )
+    assert "typer" in loaded
+    assert loaded.isdisjoint({"pydantic", "ruamel"})
 
 
 def test_the_command_line_imports_no_torch():
