@@ -192,8 +192,41 @@ def test_weights_for_training(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_addresses_name_a_commit() -> None:
     for entry in PUBLISHED.values():
         for file in entry.files:
-            assert all(f"/{file.commit}/{file.name}" in url and url.startswith("https://") for url in file.urls)
-            assert len(file.sha256) == 64
+            assert all(url.startswith("https://") and url.endswith(f"/{file.name}") for url in file.urls)
+            if isinstance(file, RemoteFile):
+                assert all(f"/{file.commit}/{file.name}" in url for url in file.urls)
+                assert len(file.sha256) == 64
+
+
+def test_every_size_of_ppyoloe_is_there() -> None:
+    for size in "smlx":
+        for kind, epochs in (("", 300), ("plus-", 80)):
+            (file,) = PUBLISHED[f"ppyoloe-{kind}{size}-coco"].files
+            assert file.name == f"ppyoloe_{kind.replace('-', '_')}crn_{size}_{epochs}e_coco.pdparams"
+
+
+def test_a_file_without_a_checksum_is_taken_and_the_log_says_so(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    entry = PUBLISHED["ppyoloe-plus-s-coco"]
+    (tmp_path / entry.files[0].name).write_bytes(b"whatever")
+    digest = hashlib.sha256(b"whatever").hexdigest()
+    said = f"its authors state no checksum, so it could not be verified; what is used has sha256 {digest}"
+    monkeypatch.setenv(published.VARIABLE, str(tmp_path))
+    assert fetch_files("ppyoloe-plus-s-coco") == [tmp_path / entry.files[0].name]
+    assert said in caplog.text
+
+    caplog.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(tmp_path))) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever, daemon=True)
+        thread.start()
+        monkeypatch.setenv(published.VARIABLE, f"http://127.0.0.1:{httpd.server_port}/")
+        (path,) = fetch_files("ppyoloe-plus-s-coco")
+        httpd.shutdown()
+        thread.join()
+    assert path.read_bytes() == b"whatever"
+    assert path.parent == cache / "published"
+    assert said in caplog.text
 
 
 def test_the_first_detection_needs_no_torch(tiny: Path) -> None:

@@ -5,6 +5,7 @@ the address of a mirror, below which they lie by name.
 """
 
 import difflib
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Protocol
 import falconet
 from falconet.core.errors import ConfigError, ModelError
 from falconet.core.files import replace_file
+
+_log = logging.getLogger(__name__)
 
 VARIABLE = "FALCONET_WEIGHTS"
 DEFAULT = "nanodet-plus-m-416-coco"
@@ -48,6 +51,26 @@ class RemoteFile:
 
 
 @dataclass(frozen=True, slots=True)
+class UnpinnedFile:
+    """A file of which its authors state no checksum, at an address without a version.
+
+    What lies there is taken, and its checksum is logged: whoever needs the same file again can compare.
+
+    Attributes:
+        name: of the file.
+        address: below which it lies.
+    """
+
+    name: str
+    address: str
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Where it lies."""
+        return (f"{self.address}/{self.name}",)
+
+
+@dataclass(frozen=True, slots=True)
 class Published:
     """Weights that go by a name.
 
@@ -58,11 +81,24 @@ class Published:
         published_ap: on COCO val2017, as their authors state it.
     """
 
-    files: tuple[RemoteFile, ...]
+    files: tuple[RemoteFile | UnpinnedFile, ...]
     side: int
     source: str
     licence: str
     published_ap: float
+
+
+PADDLE = "https://paddledet.bj.bcebos.com/models"
+
+
+def _ppyoloe(file: str, title: str, published_ap: float) -> Published:
+    return Published(
+        files=(UnpinnedFile(f"{file}.pdparams", PADDLE),),
+        side=640,
+        source=f"PaddlePaddle/PaddleDetection, {title} on COCO, {file}.pdparams",
+        licence="Apache-2.0",
+        published_ap=published_ap,
+    )
 
 
 _QENGINEERING = ("Qengineering/NanoDetPlus-ncnn-Raspberry-Pi-4", "25654004a310")
@@ -101,6 +137,14 @@ PUBLISHED: dict[str, Published] = {
         licence="Apache-2.0",
         published_ap=0.235,
     ),
+    "ppyoloe-s-coco": _ppyoloe("ppyoloe_crn_s_300e_coco", "PP-YOLOE-s, 300 epochs", 0.430),
+    "ppyoloe-m-coco": _ppyoloe("ppyoloe_crn_m_300e_coco", "PP-YOLOE-m, 300 epochs", 0.490),
+    "ppyoloe-l-coco": _ppyoloe("ppyoloe_crn_l_300e_coco", "PP-YOLOE-l, 300 epochs", 0.514),
+    "ppyoloe-x-coco": _ppyoloe("ppyoloe_crn_x_300e_coco", "PP-YOLOE-x, 300 epochs", 0.523),
+    "ppyoloe-plus-s-coco": _ppyoloe("ppyoloe_plus_crn_s_80e_coco", "PP-YOLOE+-s, 80 epochs", 0.437),
+    "ppyoloe-plus-m-coco": _ppyoloe("ppyoloe_plus_crn_m_80e_coco", "PP-YOLOE+-m, 80 epochs", 0.498),
+    "ppyoloe-plus-l-coco": _ppyoloe("ppyoloe_plus_crn_l_80e_coco", "PP-YOLOE+-l, 80 epochs", 0.529),
+    "ppyoloe-plus-x-coco": _ppyoloe("ppyoloe_plus_crn_x_80e_coco", "PP-YOLOE+-x, 80 epochs", 0.547),
 }
 """Everything that `falconet` fetches by name."""
 
@@ -197,33 +241,47 @@ def fetch_files(name: str, *, progress: Progress | None = None) -> list[Path]:
     return [_fetch(name, file, place, progress) for file in published.files]
 
 
-def _local(folder: Path, file: RemoteFile) -> Path:
+def _local(folder: Path, file: RemoteFile | UnpinnedFile) -> Path:
     path = folder / file.name
     if not path.is_file():
         raise ModelError(f"{path}: no such file, but {VARIABLE} names this folder; put {file.name} there")
-    import hashlib
-
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if isinstance(file, UnpinnedFile):
+        _say_checksum(path, str(path))
+        return path
+    found = _sha256(path)
     if found != file.sha256:
         raise ModelError(f"{path}: is another file than the published one: its sha256 is {found}, not {file.sha256}")
     return path
 
 
-def _fetch(name: str, file: RemoteFile, mirror: str, progress: Progress | None) -> Path:
-    import logging
+def _sha256(path: Path) -> str:
+    import hashlib
 
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _say_checksum(path: Path, origin: str) -> None:
+    _log.warning(
+        "%s: its authors state no checksum, so it could not be verified; what is used has sha256 %s",
+        origin,
+        _sha256(path),
+    )
+
+
+def _fetch(name: str, file: RemoteFile | UnpinnedFile, mirror: str, progress: Progress | None) -> Path:
     import pooch  # type: ignore[import-untyped]  # ships no types
 
     pooch.get_logger().setLevel(logging.WARNING)
     urls = (f"{mirror.rstrip('/')}/{file.name}",) if mirror else file.urls
     folder = cache_folder() / "published"
     downloader = pooch.HTTPDownloader(progressbar=progress or False, timeout=_TIMEOUT)
+    known = None if isinstance(file, UnpinnedFile) else f"sha256:{file.sha256}"
     reason = ""
     for url in urls:
         try:
-            found = pooch.retrieve(
-                url, known_hash=f"sha256:{file.sha256}", fname=file.name, path=folder, downloader=downloader
-            )
+            found = pooch.retrieve(url, known_hash=known, fname=file.name, path=folder, downloader=downloader)
+            if known is None:
+                _say_checksum(Path(found), url)
             return Path(found)
         except ValueError as error:
             raise ModelError(f"{url}: is another file than the published one: {error}") from error
@@ -239,7 +297,7 @@ def _reason(error: OSError) -> str:
     return str(error.strerror) if error.strerror else "there is no connection"
 
 
-def _unreachable(name: str, file: RemoteFile, url: str, folder: Path, reason: str) -> str:
+def _unreachable(name: str, file: RemoteFile | UnpinnedFile, url: str, folder: Path, reason: str) -> str:
     files = " and ".join(each.name for each in PUBLISHED[name].files) if name in PUBLISHED else file.name
     return (
         f"{name}: {url} could not be fetched to {folder} ({reason}); without network, put {files} into a folder and "
