@@ -123,7 +123,7 @@ def test_predict(trained: Path, tmp_path: Path):
     arguments = ("--task", "classify", "--model", model, "--out", out, "--save", "images,csv,json", "--top", 2)
     result = run("predict", trained / "val/red", tmp_path / "broken.png", *arguments, code=2)
     assert "0.png: " in result.stdout
-    rows = list(csv.DictReader((out / "classes.csv").open()))
+    rows = list(csv.DictReader((out / "classes.csv").read_text().splitlines()))
     assert len(rows) == 6
     assert [row["rank"] for row in rows] == ["1", "2"] * 3
     pictures = json.loads((out / "classes.json").read_text())["pictures"]

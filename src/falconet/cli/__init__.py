@@ -25,7 +25,7 @@ def _before(context: typer.Context) -> None:
 
 def _register(called: str | None = None) -> None:
     """Add the commands to the application; of a known name only that one, the others cost time to import."""
-    names = ("data", "train", "models", "config", "eval", "export", "predict", "import", "import-config")
+    names = ("data", "train", "models", "config", "eval", "export", "predict", "profile", "import", "import-config")
     wanted = (called,) if called in names else names
     if "data" in wanted:
         from falconet.cli import data
@@ -49,6 +49,10 @@ def _register(called: str | None = None) -> None:
         from falconet.cli import predict
 
         app.command("predict")(predict.predict)
+    if "profile" in wanted:
+        from falconet.cli import profile
+
+        app.command("profile")(profile.profile)
     if not {"import", "import-config"}.isdisjoint(wanted):
         from falconet.cli import rescue
 

@@ -34,8 +34,11 @@ def default_threads() -> int:
     return max(1, min(usable, MOST_THREADS))
 
 
-def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+def open_session(path: Path, threads: int, *, profile: Path | None = None) -> onnxruntime.InferenceSession:
     """The file in ONNX Runtime, on the CPU, with `threads` threads.
+
+    Args:
+        profile: beginning of the name of a file that the times of all nodes are written to; None writes none.
 
     Raises:
         ModelError: not an ONNX file, or half of one.
@@ -52,6 +55,9 @@ def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     # leaves the cores to decoding and to other programs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "1")
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except _LOAD_ERRORS as error:

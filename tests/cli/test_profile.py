@@ -1,0 +1,190 @@
+"""`falconet profile`: counts by hand, times that add up, one table and one picture for a comparison."""
+
+import json
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from typer.testing import CliRunner
+
+from falconet.cli import _register, app
+from falconet.core.errors import ConfigError
+from falconet.core.manifest import Preprocess
+from falconet.eval.roofline import Peak, measure_peak
+from falconet.eval.scatter import Point, scatter
+from falconet.export.layers import OTHER, count_layers, group_of, tagged_group
+from falconet.models import CLASSIFIERS, build
+from falconet.models.classifier import Classifier
+from falconet.models.deployable import DeployableClassifier
+from falconet.models.reparam import fuse
+from falconet.runtime import profiling
+
+_register()
+
+
+def run(*arguments: str | Path, code: int = 0):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result
+
+
+class Two(nn.Module):
+    """A backbone of one strided convolution."""
+
+    channels, strides = (8,), (2,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+
+    def forward(self, images):
+        return [self.stem(images)]
+
+
+def test_counts_by_hand():
+    module = DeployableClassifier(Classifier(Two(), 5), Preprocess(height=32, width=64)).eval()
+    stem, output = count_layers(module, height=32, width=64)
+    assert (stem.name, stem.shape) == ("backbone.stem", (8, 16, 32))
+    assert stem.parameters == 8 * 3 * 9 + 8
+    assert stem.macs == 8 * 16 * 32 * 27
+    assert stem.activations == 8 * 16 * 32
+    assert stem.moved == 4 * (3 * 32 * 64 + 8 * 16 * 32 + 8 * 27)
+    assert (output.name, output.shape, output.parameters, output.macs) == ("output", (5,), 45, 40)
+    assert output.weight_bytes == 180
+
+
+def test_totals_are_torchs_own():
+    config = CLASSIFIERS["ghostnet-0.5"]
+    network = fuse(build(config, 10).eval())
+    groups = count_layers(DeployableClassifier(network, config.input).eval(), height=64, width=96)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.zeros(1, 3, 64, 96))
+    assert sum(group.macs for group in groups) == counter.get_total_flops() // 2
+    assert sum(group.parameters for group in groups) == sum(p.numel() for p in network.parameters())
+
+
+def test_groups():
+    assert group_of("detector.backbone.stages.2.0.expand.conv") == "backbone.stages.2"
+    assert group_of("detector.backbone.stem.0") == "backbone.stem"
+    assert group_of("detector.neck.top_down.1") == "neck"
+    assert group_of("classifier.hidden.linear") == "hidden"
+    assert group_of("normalize") == "input"
+    assert group_of("") == group_of("detector") == "output"
+    assert tagged_group("fused g001_17 nchwc", ["a", "b"]) == "b"
+    assert tagged_group("ReorderInput_token_3", ["a"]) == OTHER
+
+
+def test_the_roof():
+    peak = Peak(1, macs=1e9, bandwidth=1e8)
+    assert peak.milliseconds(macs=1e6, moved=0) == pytest.approx(1)
+    assert peak.milliseconds(macs=1e6, moved=1e6) == pytest.approx(10)
+    found = measure_peak(2, side=64, copied=1 << 16, repeats=2)
+    assert found.threads == 2
+    assert found.macs > 0
+    assert found.bandwidth > 0
+
+
+def test_warm_up_runs_do_not_count():
+    def event(name, duration):
+        return {"cat": "Node", "name": f"{name}_kernel_time", "dur": duration}
+
+    events = [event("a", 900), event("b", 50), event("a", 20), event("b", 2), event("a", 40), event("b", 4)]
+    events.insert(0, {"cat": "Session", "name": "model_run", "dur": 5})
+    assert profiling._node_means(events, skip=1, runs=2) == pytest.approx({"a": 30e-6, "b": 3e-6})
+
+
+@pytest.fixture(scope="module")
+def document(tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("profile")
+    arguments = ("--size", "64x96", "--calls", 3, "--json", "--out", folder)
+    text = run("profile", "mobilenet-v2-0.35", "--threads", "1,2", *arguments).stdout
+    assert (folder / "profile.json").read_text() == text
+    return json.loads(text)
+
+
+def test_a_profile(document):
+    (model,) = document["models"]
+    assert (model["height"], model["width"]) == (64, 96)
+    *layers, total = model["layers"]
+    names = [layer["name"] for layer in layers]
+    assert names[0] == "input"
+    assert names.index("backbone.stem") < names.index("backbone.stages.3") < names.index("output")
+    assert total["name"] == "total"
+    for key in ("parameters", "macs", "activations", "weight_bytes"):
+        assert total[key] == sum(layer[key] for layer in layers) > 0
+    assert [one["threads"] for one in model["measured"]] == [1, 2]
+    for one in model["measured"]:
+        assert sum(one["groups"].values()) == pytest.approx(one["milliseconds"]["p50"])
+        assert set(one["groups"]) <= set(names)
+        assert "backbone.stages.3" in one["groups"], "times are told apart by layer"
+        assert one["milliseconds"]["calls"] == 3
+        assert one["roofline_share"] > 0
+
+
+def test_compare_makes_one_table_and_a_picture(tmp_path: Path):
+    both = "mobilenet-v2-0.35,lcnet-0.25"
+    text = run("profile", "--compare", both, "--size", 64, "--calls", 3, "--out", tmp_path).stdout
+    assert "51.9 ImageNet top-1" in text
+    assert "PP-LCNet, arXiv:2109.15099" in text
+    picture = ElementTree.fromstring((tmp_path / "compare.svg").read_text())
+    words = [element.text for element in picture.iter() if element.text]
+    assert "lcnet-0.25" in words
+    assert "mobilenet-v2-0.35" not in words, "nothing is published for it"
+    assert len(json.loads((tmp_path / "profile.json").read_text())["models"]) == 2
+
+
+def test_a_detector_in_layers():
+    arguments = ("--size", 64, "--calls", 3, "--json")
+    (model,) = json.loads(run("profile", "nanodet-plus-demo", *arguments).stdout)["models"]
+    names = [layer["name"] for layer in model["layers"]]
+    assert {"input", "backbone.stem", "neck", "head", "output", "total"} <= set(names)
+    assert {"neck", "head"} <= set(model["measured"][0]["groups"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], r"expected a model, as in 'falconet profile efficientnet-lite0', or --compare a,b,c"),
+        (["efficientnet-lite"], r"neither a file nor a model; did you mean 'efficientnet-lite\d'\?"),
+        (["lcnet-1.0", "--size", "32x32x3"], r"--size 32x32x3: expected pixels, 32 or more"),
+        (["lcnet-1.0", "--size", "20"], r"--size 20: expected pixels, 32 or more"),
+        (["lcnet-1.0", "--threads", "1,0"], r"--threads 1,0: expected numbers from 1, as in 1,2"),
+        (["lcnet-1.0", "--engine", "tflite"], r"--engine tflite: is not known; expected some of onnxruntime, openvino"),
+        (["--compare", "lcnet-1.0,nanodet-m-320"], r"detectors and classifiers have no accuracy in common"),
+    ],
+)
+def test_messages(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        run("profile", *arguments)
+
+
+def test_openvino_that_is_not_installed(monkeypatch):
+    monkeypatch.setattr(profiling, "find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match="OpenVINO is not installed; install it by: pip install openvino"):
+        run("profile", "lcnet-1.0", "--engine", "openvino")
+
+
+@pytest.mark.slow
+def test_openvino():
+    pytest.importorskip("openvino")
+    (model,) = json.loads(
+        run("profile", "lcnet-0.25", "--size", 64, "--calls", 3, "--engine", "openvino", "--json").stdout
+    )["models"]
+    (measured,) = model["measured"]
+    assert measured["engine"] == "openvino"
+    assert "backbone.stages.3" in measured["groups"]
+
+
+def test_points_stay_inside_and_need_one():
+    text = scatter([Point("a & b", 3, 70), Point("c", 30, 80)], title="t", x_label="x", y_label="y")
+    circles = [one for one in ElementTree.fromstring(text).iter() if one.tag.endswith("circle")]
+    places = np.array([(float(one.get("cx")), float(one.get("cy"))) for one in circles])
+    assert (places > 0).all()
+    assert places[0, 0] < places[1, 0]
+    assert places[0, 1] > places[1, 1], "the better one lies higher"
+    with pytest.raises(ValueError, match="at least one"):
+        scatter([], title="t", x_label="x", y_label="y")
