@@ -28,8 +28,15 @@ def curve(name: str, folder: Path, metric: str) -> Series:
 
 def picture(series: list[Series], metric: str) -> str:
     """The chart as a file of its own: with colours, background and legend inside."""
+    longest = max(x for one in series for x, _ in one.points)
     chart = line_chart(
-        series, x_label="minutes of training", y_label=metric, y_range=(0, 1), width=WIDTH, height=HEIGHT
+        series,
+        x_label="minutes of training",
+        y_label=metric,
+        x_range=(0, longest),
+        y_range=(0, 1),
+        width=WIDTH,
+        height=HEIGHT,
     )
     svg = chart.partition('<div class="legend">')[0]
     rules = [f".s{index}{{stroke:{colour};fill:none}}" for index, colour in enumerate(COLOURS)]
