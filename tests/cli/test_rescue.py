@@ -20,6 +20,8 @@ from tests.zoo import files
 from tests.zoo.ncnn_writer import nanodet_pair
 from tests.zoo.test_importing import NAMES, small_nanodet
 from tests.zoo.test_nanodet_yaml import FAMILY
+from tests.zoo.test_paddle import CLASSES, original_state, save
+from tests.zoo.test_paddle_yaml import write_family
 
 
 @pytest.fixture(scope="module")
@@ -156,3 +158,28 @@ def test_import_config(app: typer.Typer, tmp_path: Path) -> None:
     assert "name: nanodet-plus" in printed
     result = CliRunner().invoke(app, ["import-config", str(config)])
     assert f"2 keys of {config} have no counterpart:\n  schedule.warmup.ratio: the warm-up" in result.stderr
+
+
+def test_ppyoloe_of_paddle(app: typer.Typer, tmp_path: Path) -> None:
+    path = save(tmp_path / "model_final.pdparams", original_state())
+    (tmp_path / "model_final.pdopt").write_bytes(b"unread")
+    out = tmp_path / "m.safetensors"
+    options = ["--out", out, "--classes", ",".join(CLASSES), "--size", "64x96"]
+    text = _call(app, "import", path, path.with_suffix(".pdopt"), *options)
+    assert "architecture  ppyoloe, input 64 x 96" in text
+    assert "left over     nothing" in text
+    assert "note          model_final.pdopt was left out: the state of an optimiser" in text
+    _, card = load_weights(out)
+    assert (card.model.input.channels, card.model.input.std) == ("rgb", (255, 255, 255))
+
+
+def test_config_of_ppyoloe(app: typer.Typer, tmp_path: Path) -> None:
+    top = write_family(tmp_path)
+    base = tmp_path / "configs/runtime.yml"
+    (tmp_path / "given").mkdir()
+    base.rename(tmp_path / "given/runtime.yml")
+    with pytest.raises(ConfigError, match="name the file or its folder with --base"):
+        _call(app, "import-config", top)
+    _call(app, "import-config", top, "--out", tmp_path / "run.yaml", "--base", tmp_path / "given")
+    run = validate(RunConfig, read_yaml(tmp_path / "run.yaml"))
+    assert (run.model.name, run.train.epochs) == ("ppyoloe", 80)

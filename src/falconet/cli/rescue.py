@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from falconet.models import ModelConfig
+    from falconet.zoo.foreign_yaml import Translation
     from falconet.zoo.imported import Imported
+
+_BASE_HELP = "PaddleDetection's YAML: a file or folder where its _BASE_ files lie, if not where it says. Repeatable."
 
 MOST_PICTURES = 300
 """Enough to measure batch norms on; more take longer and change nothing."""
@@ -25,18 +28,23 @@ MOST_PICTURES = 300
 
 def import_weights(
     files: Annotated[
-        list[Path], typer.Argument(help="A .param with its .bin (ncnn), or one .ckpt, .pth, .pt or .onnx of NanoDet.")
+        list[Path],
+        typer.Argument(
+            help="A .param with its .bin (ncnn), one .ckpt, .pth, .pt or .onnx of NanoDet, or a .pdparams of PP-YOLOE."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Weights file to write (.safetensors); of an ncnn pair also an .onnx.")],
     config: Annotated[
         Path | None,
         typer.Option(help="The original's YAML: class names, input, architecture.", show_default=False),
     ] = None,
+    base: Annotated[list[Path] | None, typer.Option(help=_BASE_HELP, show_default=False)] = None,
     classes: Annotated[
         str | None, typer.Option(help="Class names in the order of training: a,b,c or a file with one a line.")
     ] = None,
     size: Annotated[
-        str | None, typer.Option(help="Network input, as in 416 or 320x416 (height x width) [default: 416].")
+        str | None,
+        typer.Option(help="Network input, as in 416 or 320x416 (height x width) [default: 416, of PP-YOLOE 640]."),
     ] = None,
     pictures: Annotated[
         Path | None,
@@ -49,7 +57,7 @@ def import_weights(
 
     Files are read with an allow-list: nothing inside of them is ever run.
     """
-    model, names = (None, None) if config is None else _read_config(config)
+    model, names = (None, None) if config is None else _read_config(config, base or [])
     chosen = _class_names(classes) if classes is not None else names
     preprocess = _preprocess(size, model)
     if out.exists():
@@ -73,17 +81,17 @@ def import_weights(
 
 
 def import_config(
-    path: Annotated[Path, typer.Argument(help="YAML of RangiLyu/nanodet.")],
+    path: Annotated[Path, typer.Argument(help="YAML of RangiLyu/nanodet, or of PaddleDetection's PP-YOLOE.")],
     out: Annotated[Path | None, typer.Option(help="Write the run file here.", show_default=False)] = None,
+    base: Annotated[list[Path] | None, typer.Option(help=_BASE_HELP, show_default=False)] = None,
 ) -> None:
-    """Translate a YAML of NanoDet into a run file, and list key by key what has no counterpart."""
+    """Translate a YAML of NanoDet or PP-YOLOE into a run file, and list key by key what has no counterpart."""
     require(["torch"], extra="train", purpose="checking a run file")
     from falconet.train.run_config import RunConfig
-    from falconet.zoo.nanodet_yaml import translate
 
     if out is not None and out.exists():
         raise ConfigError(f"{out}: exists already; choose another name with --out, or remove it")
-    translation = translate(plain(read_yaml(path)), str(path))
+    translation = _translate(path, base or [])
     run = validate(RunConfig, translation.run, name=f"{path}, translated")
     text = write_yaml(run)
     if out is None:
@@ -96,15 +104,24 @@ def import_config(
         typer.echo(f"  {line}", err=True)
 
 
-def _read_config(path: Path) -> "tuple[ModelConfig, tuple[str, ...] | None]":
-    """The model and the class names that a YAML of NanoDet describes."""
+def _translate(path: Path, bases: list[Path]) -> "Translation":
+    """A YAML of NanoDet, or of PP-YOLOE over its bases, as a run file."""
+    from falconet.zoo import nanodet_yaml, paddle_yaml
+
+    tree = read_yaml(path)
+    if paddle_yaml.is_paddle(tree):
+        return paddle_yaml.translate(paddle_yaml.read_chain(path, others=bases), str(path))
+    return nanodet_yaml.translate(plain(tree), str(path))
+
+
+def _read_config(path: Path, bases: list[Path]) -> "tuple[ModelConfig, tuple[str, ...] | None]":
+    """The model and the class names that a YAML describes."""
     require(["torch"], extra="train", purpose="importing weights")
     from pydantic import TypeAdapter, ValidationError
 
     from falconet.models import ModelConfig
-    from falconet.zoo.nanodet_yaml import translate
 
-    translation = translate(plain(read_yaml(path)), str(path))
+    translation = _translate(path, bases)
     try:
         model: ModelConfig = TypeAdapter(ModelConfig).validate_python(translation.run["model"])
     except ValidationError as error:
