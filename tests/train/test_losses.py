@@ -30,6 +30,56 @@ def test_overlaps_by_hand(box, other, overlap, iou, giou):
     assert losses.generalized_iou_loss(box, other).item() == pytest.approx(1 - giou, abs=1e-6)
 
 
+def _aspect(angle, other, shared):
+    shape = 4 / math.pi**2 * (angle - other) ** 2
+    return shape * shape / (1 - shared + shape)
+
+
+@pytest.mark.parametrize(
+    ("box", "other", "ciou"),
+    [
+        ([0, 0, 4, 4], [0, 0, 4, 4], 1),
+        ([0, 0, 4, 4], [2, 2, 6, 6], 4 / 28 - 8 / 72),
+        ([0, 0, 1, 1], [3, 0, 4, 1], 0 - 9 / 17),
+        ([0, 0, 4, 2], [0, 0, 2, 4], 4 / 12 - 2 / 32 - _aspect(math.atan(2), math.atan(0.5), 4 / 12)),
+        ([2, 2, 2, 2], [5, 5, 5, 5], -1),
+        ([0, 0, 4, 0], [0, 0, 4, 4], 0 - 4 / 32 - _aspect(math.pi / 2, math.pi / 4, 0)),
+    ],
+    ids=["same", "shifted", "apart", "upright", "no area", "flat"],
+)
+def test_complete_iou_by_hand(box, other, ciou):
+    box = torch.tensor(box, dtype=torch.float32, requires_grad=True)
+    loss = losses.complete_iou_loss(box, torch.tensor(other, dtype=torch.float32))
+    assert loss.item() == pytest.approx(1 - ciou, abs=1e-6)
+    loss.backward()
+    assert bool(box.grad.isfinite().all())
+
+
+def test_complete_iou_loss_has_the_gradient_of_its_formula_with_a_fixed_weight():
+    box = torch.tensor([1.0, 2, 9, 5], dtype=torch.float64, requires_grad=True)
+    other = torch.tensor([2.0, 1, 7, 9], dtype=torch.float64)
+    losses.complete_iou_loss(box, other).backward()
+    fixed = box.detach()
+    shared = losses.iou(fixed, other)
+    angles = torch.atan2(fixed[2] - fixed[0], fixed[3] - fixed[1]) - torch.atan2(
+        other[2] - other[0], other[3] - other[1]
+    )
+    shape = 4 / math.pi**2 * angles.square()
+    weight = shape / (1 - shared + shape)
+
+    def formula(values):
+        centre = (values[:2] + values[2:] - other[:2] - other[2:]) / 2
+        low, high = torch.minimum(values[:2], other[:2]), torch.maximum(values[2:], other[2:])
+        sides = values[2:] - values[:2]
+        turned = torch.atan(sides[0] / sides[1]) - torch.atan((other[2] - other[0]) / (other[3] - other[1]))
+        distance = centre.square().sum() / (high - low).square().sum()
+        return 1 - losses.iou(values, other) + distance + weight * 4 / math.pi**2 * turned.square()
+
+    copy = fixed.clone().requires_grad_()
+    formula(copy).backward()
+    torch.testing.assert_close(box.grad, copy.grad)
+
+
 def test_overlaps_broadcast_to_all_pairs():
     boxes = torch.tensor([[0.0, 0, 2, 2], [1, 1, 3, 3]])
     others = torch.tensor([[0.0, 0, 2, 2], [2, 2, 4, 4], [0, 0, 1, 1]])

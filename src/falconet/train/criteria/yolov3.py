@@ -154,7 +154,7 @@ def classic_terms(
     logits = losses.at_least_float32(raw.objectness.flatten())
     entropy = F.binary_cross_entropy_with_logits(logits, matched.to(logits.dtype), reduction="none")
     # What a prediction shall call a class: each of its truths leaves its mark.
-    marks = torch.zeros(B * P, C, device=logits.device)
+    marks = logits.new_zeros(B * P, C)
     marks[pairs.rows, targets.labels[pairs.images, pairs.truths]] = 1
     class_logits = losses.at_least_float32(raw.logits.flatten(0, 1)[matches.rows])
     classes = F.binary_cross_entropy_with_logits(class_logits, marks[matches.rows], reduction="none").mean(1)
