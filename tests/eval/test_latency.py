@@ -1,5 +1,7 @@
 """Percentiles of given times, the order of calls; never how fast something is."""
 
+import time
+
 import pytest
 
 from falconet.eval.latency import Latency, machine, measure, measure_stages
@@ -22,6 +24,12 @@ def test_warm_up_does_not_count():
     assert len(calls) == 10
     assert latency.calls == 7
     assert 0 <= latency.p50 <= latency.p90 <= latency.p99
+
+
+def test_it_ends_when_the_time_is_over():
+    calls = []
+    assert measure(lambda: calls.append(1), calls=10**9, at_most=0.02).calls == len(calls) - 10
+    assert measure(lambda: time.sleep(0.01), warm_up=100, calls=100, at_most=0.005).calls == 1
 
 
 def test_stages_are_a_chain():

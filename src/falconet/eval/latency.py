@@ -1,5 +1,6 @@
 """How long a call takes, as percentiles, and on which machine."""
 
+import math
 import os
 import platform
 import time
@@ -38,12 +39,15 @@ class Latency:
         return cls(p50, p90, p99, float(times.mean()), len(times))
 
 
-def measure(call: Callable[[], object], *, warm_up: int = 10, calls: int = 100) -> Latency:
-    """The latency of `call`, after `warm_up` calls that do not count."""
+def measure(call: Callable[[], object], *, warm_up: int = 10, calls: int = 100, at_most: float = math.inf) -> Latency:
+    """The latency of `call`, after `warm_up` calls that do not count; fewer calls once `at_most` seconds are over."""
+    end = time.perf_counter() + at_most
     for _ in range(warm_up):
         call()
-    seconds = []
-    for _ in range(calls):
+        if time.perf_counter() > end:
+            break
+    seconds: list[float] = []
+    while len(seconds) < calls and (not seconds or time.perf_counter() < end):
         start = time.perf_counter()
         call()
         seconds.append(time.perf_counter() - start)

@@ -13,8 +13,8 @@ from pydantic import Field
 from falconet.core.config import Config
 from falconet.core.errors import DataError, ModelError
 from falconet.core.types import Pixels, Record
-from falconet.eval.latency import machine, measure
-from falconet.export.torch_engine import TorchClassifier
+from falconet.eval.latency import machine
+from falconet.export.torch_engine import TorchClassifier, milliseconds_of_both
 from falconet.runtime.classifier import ClassifierPredictor, OnnxClassifier
 from falconet.runtime.session import default_threads
 
@@ -122,7 +122,8 @@ def verify_classifier(
     if first is None:
         raise ModelError(f"{model}: an export is compared with torch on pictures, but there are none")
     used = threads or default_threads()
-    times = _milliseconds(left, right, first[None], used)
+    pixels = first[None]
+    times = milliseconds_of_both(lambda: left.engine(pixels), lambda: right.engine(pixels), threads=used)
     top1 = [None, None] if names is None else [count / seen for count in rights]
     content = model.read_bytes()
     receipt = ClassReceipt(
@@ -161,16 +162,3 @@ def find_class_problems(receipt: ClassReceipt) -> list[str]:
         if not abs(change) <= allowed.top1:
             problems.append(f"top-1 changes by {change:+.4f}, allowed are {allowed.top1:g}")
     return problems
-
-
-def _milliseconds(
-    one: ClassifierPredictor, other: ClassifierPredictor, pixels: Pixels, threads: int
-) -> tuple[float, float]:
-    """Medians of both, with equal numbers of threads, on one picture."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        first = measure(lambda: one.engine(pixels), warm_up=3, calls=15).p50
-    finally:
-        torch.set_num_threads(before)
-    return first, measure(lambda: other.engine(pixels), warm_up=3, calls=15).p50

@@ -1,6 +1,7 @@
 """A weights file as an engine: torch does what an exported file does, on equal pixels."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import falconet
 from falconet.core.errors import ModelError
 from falconet.core.manifest import Manifest
 from falconet.core.types import Floats, Pixels
+from falconet.eval.latency import measure
 from falconet.models import Classifier, ClassifierConfig, Network
 from falconet.models.deployable import Deployable, DeployableClassifier, fold_input
 from falconet.models.reparam import fuse
@@ -108,3 +110,20 @@ class TorchClassifier:
 def points_to_decode(manifest: Manifest) -> int:
     """As many points as (box, class) pairs may enter NMS, so that none is lost; 1,000 at least."""
     return max(1000, manifest.selection.max_candidates)
+
+
+def milliseconds_of_both(
+    one: Callable[[], object], other: Callable[[], object], *, threads: int, at_most: float = 5.0
+) -> tuple[float, float]:
+    """Medians of a call of torch, with `threads` threads, and of one of another engine.
+
+    Args:
+        at_most: seconds for each, on a machine that is busy with something else.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        first = measure(one, warm_up=3, calls=15, at_most=at_most).p50
+    finally:
+        torch.set_num_threads(before)
+    return first, measure(other, warm_up=3, calls=15, at_most=at_most).p50

@@ -16,10 +16,10 @@ from falconet.core.manifest import EVALUATION
 from falconet.core.types import Detections, Floats, Record
 from falconet.eval.classes import ClassMatch
 from falconet.eval.coco_ap import evaluate
-from falconet.eval.latency import machine, measure
+from falconet.eval.latency import machine
 from falconet.export.receipt import SAME_BOX, Receipt, Side, Tolerance, find_problems
-from falconet.export.torch_engine import ALL_POINTS, TorchEngine
-from falconet.runtime.engines import Engine, OnnxEngine, default_threads
+from falconet.export.torch_engine import ALL_POINTS, TorchEngine, milliseconds_of_both
+from falconet.runtime.engines import OnnxEngine, default_threads
 from falconet.runtime.predictor import Predictor, Prepared
 
 _log = logging.getLogger(__name__)
@@ -92,7 +92,8 @@ def verify(
     if tally.first is None:
         raise ModelError(f"{model}: an export is compared with torch on pictures, but there are none")
     used = threads or default_threads()
-    times = _milliseconds(TorchEngine(weights), right.engine, tally.first, used)
+    pixels, torch_side = tally.first.pixels[None], TorchEngine(weights)
+    times = milliseconds_of_both(lambda: torch_side(pixels), lambda: right.engine(pixels), threads=used)
     sides = _sides(tally, match, times, used)
     content = model.read_bytes()
     receipt = Receipt(
@@ -171,18 +172,6 @@ def _compare(
             box, score = raw_differences(boxes[0], scores[0], all_boxes[index], all_scores[index])
             tally.box, tally.score = max(tally.box, box), max(tally.score, score)
             tally.raw_pictures += 1
-
-
-def _milliseconds(one: Engine, other: Engine, prepared: Prepared, threads: int) -> tuple[float, float]:
-    """Medians of both, with equal numbers of threads, on one picture."""
-    pixels = prepared.pixels[None]
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        first = measure(lambda: one(pixels), warm_up=3, calls=15).p50
-    finally:
-        torch.set_num_threads(before)
-    return first, measure(lambda: other(pixels), warm_up=3, calls=15).p50
 
 
 def _sides(tally: _Tally, match: ClassMatch | None, times: tuple[float, float], threads: int) -> tuple[Side, Side]:
