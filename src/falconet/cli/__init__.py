@@ -13,6 +13,7 @@ app = typer.Typer(
     name="falconet",
     help="Lightweight real-time object detectors: train, evaluate, export, detect - on ordinary CPUs.",
     no_args_is_help=True,
+    rich_markup_mode=None,  # would take [default: ...] for markup
     pretty_exceptions_enable=False,
 )
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from falconet.data.check import Progress
     from falconet.data.dataset import DataSet, Problem
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
 Source = Annotated[
     Path,
