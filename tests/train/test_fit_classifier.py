@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from falconet.core.errors import ConfigError, DataError
+from falconet.core.errors import ConfigError, DataError, ModelError
 from falconet.models import Classifier, ClassifierConfig
 from falconet.models.weights import load_weights
 from falconet.train import fit, resume
@@ -15,7 +15,7 @@ from falconet.train.batch import Targets
 from falconet.train.criteria.classifier import ClassifierCriterion
 from falconet.train.recipes import preset_text
 from falconet.train.run_folder import RunFolder
-from tests.train.tiny import assert_same_weights
+from tests.train.tiny import assert_same_weights, draw, tiny_run
 from tests.train.tiny_classifier import draw_colours, tiny_classifier
 
 
@@ -83,6 +83,19 @@ def test_other_classes_start_anew(first: Path, tmp_path: Path):
     fit(run)
     log = (tmp_path / "run" / "train.log").read_text()
     assert "class outputs start anew: blue, grass, red instead of blue, green, red" in log
+
+
+def test_a_detector_starts_from_the_backbone(first: Path, tmp_path: Path):
+    data = draw(tmp_path / "drawn", train=6, val=2)
+    backbone = "model.backbone={name: mobilenet-v2, width: 0.25}"
+    run = tiny_run(data, tmp_path / "run", backbone, f"train.weights={first}", "train.epochs=1")
+    log = (fit(run) / "train.log").read_text()
+    assert "tensors taken over; neck and head start anew" in log
+    assert "the first convolution was changed to see the model's own normalisation" in log
+    wider = tiny_run(data, tmp_path / "other", backbone.replace("0.25", "0.5"), f"train.weights={first}")
+    with pytest.raises(ModelError, match=r"these are the weights of another network: backbone\.stem\.conv\.weight is"):
+        fit(wider)
+    assert not (tmp_path / "other" / "run.yaml").exists()
 
 
 def test_minutes(data: Path, tmp_path: Path):

@@ -69,7 +69,8 @@ def models(
             f"{row['macs'] / 1e9:.2f} G",
             published,
         )
-    Console().print(table)
+    console = Console()
+    (console if console.is_terminal else Console(width=120)).print(table)
     print(
         "Parameters and MACs (convolutions and linear layers) are those of detectors with 80 classes and classifiers "
         "with 1000; accuracies are the originals'."

@@ -1,14 +1,21 @@
 """What holds for every backbone; a new one joins by being in `BACKBONES`."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from falconet.core.errors import ConfigError
 from falconet.core.manifest import Preprocess
+from falconet.export.onnx import export_onnx
+from falconet.export.torch_engine import TorchEngine
 from falconet.models.backbones import BACKBONES
 from falconet.models.deployable import Deployable
 from falconet.models.nanodet_plus import GhostPANConfig, NanoDetPlusConfig, NanoDetPlusHeadConfig
 from falconet.models.reparam import fuse
+from falconet.models.weights import Card, save_weights
+from falconet.runtime.engines import OnnxEngine
+from falconet.train import read_run
 from falconet.train.batch import Targets
 from falconet.train.criteria import build_criterion
 
@@ -129,6 +136,32 @@ def test_fusing_changes_nothing(name):
             assert float((before - after).abs().max()) < 1e-5 * max(1.0, float(before.abs().max()))
 
 
+def test_any_input_size_fits_a_detector(name):
+    detector = detector_config(name).build(2).eval()
+    with torch.no_grad():
+        raw = detector(torch.rand(1, 3, 70, 101))
+        boxes, scores = detector.decode(raw)
+    places = sum(-(-70 // stride) * -(-101 // stride) for stride in (8, 16, 32, 64))
+    assert raw.logits.shape == (1, places, 2)
+    assert boxes.isfinite().all()
+    assert scores.isfinite().all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(320, 320), (192, 320)])
+def test_runs_exported_in_a_detector(name, size, tmp_path):
+    config = detector_config(name).model_copy(update={"input": Preprocess(height=size[0], width=size[1])})
+    detector = config.build(3)
+    randomise_norms(detector)
+    save_weights(tmp_path / "w.safetensors", detector.eval(), Card(model=config, classes=("a", "b", "c")))
+    engine = OnnxEngine(export_onnx(tmp_path / "w.safetensors", tmp_path / "m.onnx"))
+    pixels = np.random.default_rng(0).integers(0, 256, (2, *size, 3), dtype=np.uint8)
+    for one, other in zip(engine(pixels), TorchEngine(tmp_path / "w.safetensors")(pixels), strict=True):
+        assert one.shape == other.shape
+        ours, theirs = np.sort(one.reshape(2, -1)), np.sort(other.reshape(2, -1))  # ties may rank differently
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=2e-2 * float(np.abs(theirs).max()) * 0.05)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [(320, 320), (192, 320)])
 def test_traces_for_export(name, size):
@@ -140,3 +173,26 @@ def test_traces_for_export(name, size):
         expected, got = deployable(pixels), program.module()(pixels)
     for one, other in zip(expected, got, strict=True):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.backbone.width=1.2", r"model\.backbone\.width: input should be 0\.5, 1\.0, 1\.5 or 2\.0, but got 1\.2"),
+        (
+            "model.backbone={name: ghostnet, out_stages: [4, 6, 12]}",
+            r"out_stages\.2: input should be 0, 1, 2, 3, 4, 5, 6, 7, 8 or 9, but got 12",
+        ),
+        (
+            "model.backbone={name: efficientnet-lite, variant: lite9}",
+            r"variant: input should be 'lite0', 'lite1', 'lite2', 'lite3' or 'lite4', but got 'lite9'",
+        ),
+        (
+            "model.backbone={name: resnet50}",
+            r"there is no 'resnet50'; .* expected one of 'shufflenet-v2', 'ghostnet', ",
+        ),
+    ],
+)
+def test_what_does_not_exist_is_answered_with_the_list(override, message):
+    with pytest.raises(ConfigError, match=message):
+        read_run("nanodet-plus-m-320", ["data.train=x.json", override])
