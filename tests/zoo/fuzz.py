@@ -16,13 +16,16 @@ from pathlib import Path
 
 from falconet.core.errors import ModelError
 from falconet.core.manifest import Preprocess
+from falconet.zoo import darknet_to_detector
+from falconet.zoo.darknet_files import parse_cfg
+from falconet.zoo.darknet_files import parse_weights as parse_darknet
 from falconet.zoo.ncnn_files import parse_graph, parse_weights
 from falconet.zoo.ncnn_to_onnx import find_head
 from falconet.zoo.onnx_files import parse_convolutions
 from falconet.zoo.onnx_graph import GraphWriter
 from falconet.zoo.pickles import arrays, read_pickle
 from falconet.zoo.torch_files import read_checkpoint
-from tests.zoo import files
+from tests.zoo import darknet_reference, files
 
 MEMORY = 2 * 2**30
 WORDS = [b"-1", b"0", b"4294967296", b"99999999999", b"1e308", b"nan", b"-233", b"-23300=9,1", b"=", b"x" * 50]
@@ -117,6 +120,13 @@ def read_array_file(data: bytes) -> None:
     arrays(tree, "fuzz", limit=4 * len(data) + 4096)
 
 
+def read_darknet(data: bytes) -> None:
+    """A cfg and weights, matched with the networks that are known."""
+    cfg, _, weights = data.partition(b"\x00split\x00")
+    options = parse_cfg(cfg.decode(errors="replace"), "fuzz.cfg")
+    darknet_to_detector.fitting(parse_darknet(weights, "fuzz.weights"), options, [tuple("abc")], whole=True)
+
+
 class Target:
     """A reader, a valid input for it, and the ways to spoil it."""
 
@@ -181,12 +191,16 @@ def targets() -> dict[str, Target]:
     """All readers by name."""
     pair = files.NCNN_GRAPH + b"\x00split\x00" + files.ncnn_weights()
     old = files.torch_checkpoint(zipped=False)
+    network = darknet_reference.network("yolov3-tiny", classes=3)
+    numbers = darknet_reference.header() + darknet_reference.random_numbers(network[:6]).tobytes()
+    darknet = darknet_reference.text(network).encode() + b"\x00split\x00" + numbers
     return {
         "arrays": Target(read_array_file, files.array_pickle(), mutate_bytes, mutate_pickle),
         "arrays-2": Target(read_array_file, files.array_pickle(2), mutate_bytes, mutate_pickle),
         "zip": Target(read_zip_checkpoint, files.torch_checkpoint(), mutate_bytes, _spoil_member, _spoil_names),
         "legacy": Target(read_zip_checkpoint, old, mutate_bytes, _spoil_old),
         "ncnn": Target(read_pair, pair, mutate_bytes, _spoil_graph, _spoil_weights),
+        "darknet": Target(read_darknet, darknet, mutate_bytes, _spoil_graph, _spoil_weights),
         "onnx": Target(lambda data: parse_convolutions(data, "fuzz.onnx"), files.onnx_model(), mutate_bytes),
     }
 

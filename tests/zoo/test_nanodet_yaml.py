@@ -9,7 +9,7 @@ from falconet.core.config import validate
 from falconet.core.errors import ConfigError
 from falconet.models import PRESETS
 from falconet.train.run_config import RunConfig
-from falconet.zoo.coco_names import COCO_NAMES
+from falconet.zoo.class_lists import COCO_NAMES
 from falconet.zoo.nanodet_yaml import translate
 
 NORMALIZE = [[103.53, 116.28, 123.675], [57.375, 57.12, 58.395]]

@@ -13,7 +13,7 @@ from falconet.core.errors import ModelError
 from falconet.core.manifest import EVALUATION, Manifest, Preprocess
 from falconet.runtime.predictor import load
 from falconet.zoo import onnx_graph
-from falconet.zoo.coco_names import COCO_NAMES
+from falconet.zoo.class_lists import COCO_NAMES
 from falconet.zoo.ncnn_files import read_ncnn
 from falconet.zoo.ncnn_to_onnx import class_names, convert, find_head
 from falconet.zoo.onnx_graph import IR_VERSION, OPSET, GraphWriter, grid

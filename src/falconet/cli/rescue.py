@@ -30,7 +30,8 @@ def import_weights(
     files: Annotated[
         list[Path],
         typer.Argument(
-            help="A .param with its .bin (ncnn), one .ckpt, .pth, .pt or .onnx of NanoDet, or a .pdparams of PP-YOLOE."
+            help="A .param with its .bin (ncnn), one .ckpt, .pth, .pt or .onnx of NanoDet, a .pdparams of PP-YOLOE, or "
+            "a .weights (with its .cfg, or without) or .pth of YOLOv3."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Weights file to write (.safetensors); of an ncnn pair also an .onnx.")],
@@ -40,7 +41,8 @@ def import_weights(
     ] = None,
     base: Annotated[list[Path] | None, typer.Option(help=_BASE_HELP, show_default=False)] = None,
     classes: Annotated[
-        str | None, typer.Option(help="Class names in the order of training: a,b,c or a file with one a line.")
+        str | None,
+        typer.Option(help="Class names in the order of training: a,b,c, a file with one a line, coco or voc."),
     ] = None,
     size: Annotated[
         str | None,
@@ -132,8 +134,12 @@ def _read_config(path: Path, bases: list[Path]) -> "tuple[ModelConfig, tuple[str
 
 
 def _class_names(text: str) -> list[str]:
+    from falconet.zoo.class_lists import CLASS_LISTS
+
     path = Path(text)
-    if path.suffix == ".txt" or path.is_file():
+    if text in CLASS_LISTS and not path.exists():
+        return list(CLASS_LISTS[text])
+    if path.suffix in (".txt", ".names") or path.is_file():
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:

@@ -24,6 +24,7 @@ from falconet.zoo.imported import Imported
 from falconet.zoo.ncnn_to_onnx import class_names
 from falconet.zoo.pickles import arrays
 from falconet.zoo.torch_files import read_checkpoint
+from falconet.zoo.yolov3_checkpoint import import_yolov3, is_yolov3
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -56,11 +57,12 @@ def import_checkpoint(
     source: str = "",
     licence: str = "",
 ) -> Imported:
-    """The detector in a checkpoint of RangiLyu/nanodet.
+    """The detector in a checkpoint of RangiLyu/nanodet, or of bubbliiiing/yolo3-pytorch.
 
     Args:
         path: `.ckpt` of Lightning or `.pth`, with or without a `state_dict` around the weights.
         preprocess: input size and normalisation (a checkpoint does not say); None takes 416 x 416 and NanoDet's.
+            Of a YOLOv3 only the size counts.
         config: of the model where it is known (from the original's YAML); None tells it from the shapes.
         classes: names in the order of training; None is right for the 80 classes of COCO only.
         source, licence: of the weights, for the card.
@@ -69,6 +71,16 @@ def import_checkpoint(
         ModelError: the file cannot be read, asks for more than tensors, or is of another architecture.
     """
     chosen = choose_weights(read_checkpoint(path), str(path), limit=4 * path.stat().st_size + 4096)
+    if is_yolov3(chosen.state):
+        return import_yolov3(
+            chosen.state,
+            path,
+            preprocess=preprocess,
+            config=config,
+            classes=classes,
+            source=source,
+            licence=licence,
+        )
     architecture = _architecture(chosen.state, str(path))
     convert = nanodet_keys.convert if architecture == "nanodet-plus" else nanodet_m_keys.convert
     converted = convert(chosen.state)

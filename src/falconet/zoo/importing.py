@@ -8,6 +8,7 @@ from falconet.core.errors import ModelError
 from falconet.core.manifest import Preprocess
 from falconet.models import ModelConfig
 from falconet.zoo.checkpoint_to_detector import import_checkpoint
+from falconet.zoo.darknet_to_detector import import_darknet, is_first_layers
 from falconet.zoo.imported import Imported
 from falconet.zoo.ncnn_to_detector import import_ncnn
 from falconet.zoo.onnx_to_detector import import_onnx
@@ -15,8 +16,8 @@ from falconet.zoo.paddle_files import BESIDE
 from falconet.zoo.paddle_to_detector import import_paddle
 
 KINDS = (
-    "a .param with its .bin (ncnn), a .ckpt, .pth or .pt (NanoDet), an .onnx (NanoDet's export), or a .pdparams "
-    "(PaddleDetection's PP-YOLOE)"
+    "a .param with its .bin (ncnn), a .ckpt, .pth or .pt (NanoDet, or yolo3-pytorch), an .onnx (NanoDet's export), a "
+    ".pdparams (PaddleDetection's PP-YOLOE), or a .weights or .conv.N, perhaps with its .cfg (darknet's YOLOv3)"
 )
 
 
@@ -33,7 +34,8 @@ def import_files(
 
     Args:
         files: one file, or an ncnn pair in any order; of a pair one is enough where the other lies beside it. What
-            Paddle writes beside a `.pdparams` may be given with it and is left out.
+            Paddle writes beside a `.pdparams` may be given with it and is left out. Darknet's `.cfg` may be given with
+            the `.weights`.
         config: of the model, where the original's YAML is known; checkpoints only.
         preprocess, classes, source, licence: see the importers.
 
@@ -43,6 +45,13 @@ def import_files(
     for path in files:
         if not path.is_file():
             raise ModelError(f"{path}: no such file; expected {KINDS}")
+    darknet = [path for path in files if path.suffix.lower() == ".weights" or is_first_layers(path)]
+    others = [path for path in files if path not in darknet]
+    if len(darknet) == 1 and all(path.suffix.lower() == ".cfg" for path in others) and len(others) <= 1:
+        cfg = others[0] if others else None
+        return import_darknet(
+            darknet[0], cfg=cfg, preprocess=preprocess, classes=classes, source=source, licence=licence
+        )
     endings = sorted({path.suffix.lower() for path in files})
     if len(files) == 1 and endings[0] in (".ckpt", ".pth", ".pt"):
         return import_checkpoint(

@@ -20,7 +20,7 @@ import onnx
 import falconet
 from falconet.core.errors import ModelError
 from falconet.core.manifest import Manifest, Preprocess
-from falconet.zoo.coco_names import COCO_NAMES
+from falconet.zoo.class_lists import COCO_NAMES
 from falconet.zoo.ncnn_files import Layer, read_ncnn
 from falconet.zoo.ncnn_layers import Blob, translate
 from falconet.zoo.onnx_graph import MAX_POINTS, GraphWriter, distribution_boxes, finish, grid, normalised_pixels

@@ -1,4 +1,4 @@
-"""The 80 class names of COCO 2017, in the order of the data set's category ids."""
+"""Class names of the data sets that published weights were trained on, by the name a command takes."""
 
 COCO_NAMES = (
     *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light"),
@@ -11,3 +11,12 @@ COCO_NAMES = (
     *("cell phone", "microwave", "oven", "toaster", "sink", "refrigerator", "book", "clock", "vase"),
     *("scissors", "teddy bear", "hair drier", "toothbrush"),
 )
+"""COCO 2017, in the order of the data set's category ids."""
+
+VOC_NAMES = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog"),
+    *("horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+"""Pascal VOC 2007 and 2012, in alphabetical order."""
+
+CLASS_LISTS = {"coco": COCO_NAMES, "voc": VOC_NAMES}
