@@ -13,6 +13,7 @@ from falconet.models import MODELS, PRESETS, build
 from falconet.models.backbones import BACKBONES, ShuffleNetV2Config
 from falconet.models.layers import Activation
 from falconet.models.nanodet_plus import NanoDetPlusConfig
+from tests.models.presets import EVERY
 
 COUNTS = {  # parameters and multiply-adds (convolutions) with 80 classes, predictions at the preset's size
     "nanodet-plus-m-320": (1_197_924, 450_712_800, 2125),
@@ -40,7 +41,7 @@ def test_counts(name):
     assert counts == COUNTS[name]
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("size", [(128, 192), (97, 150)], ids=["not square", "odd sides"])
 def test_runs_and_decodes_at_other_sizes(name, size):
     config = PRESETS[name]

@@ -10,7 +10,9 @@ from falconet.models.backbones.shufflenet_v2 import Bottleneck, DownUnit, Exchan
 from falconet.models.classifier import Classifier
 from falconet.models.layers import ACTIVATIONS, ConvNormAct, SeparableConv
 from falconet.models.nanodet_plus import GhostBlock, GhostModule, GhostPAN, NanoDetPlusHead
+from falconet.models.ppyoloe import CSPPAN, PPYOLOEHead, PyramidPooling
 from falconet.models.reparam import fuse
+from tests.models.presets import EVERY
 
 
 def trained(module: nn.Module) -> nn.Module:
@@ -50,6 +52,9 @@ BLOCKS = {
     "ghost block": (lambda: GhostBlock(8, 12, kernel_size=5, activation="leaky-relu"), (image(8),)),
     "ghost pan": (lambda: GhostPAN((16, 16, 16), 8, strides=(8, 16, 32)), (PYRAMID,)),
     "head": (lambda: NanoDetPlusHead(16, 3, strides=(8, 16, 32), channels=8), (PYRAMID, (96, 112))),
+    "pyramid pooling": (lambda: PyramidPooling(8, activation="silu"), (image(8),)),
+    "csp pan": (lambda: CSPPAN((16, 16, 16), 8, strides=(8, 16, 32), blocks=2, alpha=True), (PYRAMID,)),
+    "task-aligned head": (lambda: PPYOLOEHead((16, 16, 16), 3, strides=(8, 16, 32)), (PYRAMID, (96, 112))),
     "interleave": (lambda: nn.ModuleDict({"block": Interleave()})["block"], (image(8), image(8))),
     "exchange": (Exchange, (image(8), image(8))),
     "bottleneck": (lambda: Bottleneck(8, 10, stride=2, activation="relu"), (image(8),)),
@@ -77,7 +82,7 @@ def test_blocks(name, layout):
         assert (old - new).abs().max() <= 1e-5 * old.abs().max().clamp(min=1)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", EVERY)
 def test_presets(name):
     torch.manual_seed(0)
     detector = trained(build(PRESETS[name], 3))

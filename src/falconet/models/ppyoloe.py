@@ -14,7 +14,7 @@ What trains it (ATSS, then task-aligned assignment; varifocal loss) is in `falco
 
 Where we differ from the source:
 * Levels run from the finest to the coarsest, everywhere.
-* Sides that are not multiples of 32 work: upsampling goes to the size of the finer level instead of doubling.
+* Sides that are not multiples of 32 work: what doubling makes too much is cut off.
 * The pooling windows of 9 and 13 are two and three windows of 5 in a row: the same maxima in a third of the time.
 * The projection of a distribution to its mean is arithmetic, not a convolution with constant weights.
 """
@@ -196,12 +196,17 @@ class CSPPAN(nn.Module):
     def forward(self, features: Features) -> list[Tensor]:
         inner = [self.top_down[0](features[-1])]
         for reduce, merge, finer in zip(self.reduce, self.top_down[1:], reversed(features[:-1]), strict=True):
-            coarser = F.interpolate(reduce(inner[0]), size=finer.shape[-2:], mode="nearest")
-            inner.insert(0, merge(torch.cat((coarser, finer), dim=1)))
+            inner.insert(0, merge(torch.cat((_doubled(reduce(inner[0]), finer), finer), dim=1)))
         outputs = inner[:1]
         for halve, merge, level in zip(self.downsample, self.bottom_up, inner[1:], strict=True):
             outputs.append(merge(torch.cat((halve(outputs[-1]), level), dim=1)))
         return outputs
+
+
+def _doubled(features: Tensor, like: Tensor) -> Tensor:
+    """Each cell as four, cut to the height and width of `like` (a level of an odd side has half a cell too many)."""
+    height, width = like.shape[-2:]
+    return F.interpolate(features, scale_factor=2.0, mode="nearest")[..., :height, :width]
 
 
 class PPYOLOEHead(nn.Module):
