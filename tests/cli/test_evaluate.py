@@ -219,3 +219,18 @@ def test_weights_and_run_folder(folder):
     assert by_default["data"] == "validation data of run"
     assert [by_default[key] for key in KEYS] == [by_hand[key] for key in KEYS]
     assert "polyline" in (folder / "result" / "report.html").read_text(encoding="utf-8")
+
+
+def test_figures_of_voc_on_demand(folder: Path) -> None:
+    result = CliRunner().invoke(app, ["m.onnx", "--data", "truth.json", "--images", "in", "--json"])
+    plain = json.loads(result.stdout)
+    assert "VOC_AP50" not in plain
+    result = CliRunner().invoke(app, ["m.onnx", "--data", "truth.json", "--images", "in", "--json", "--voc"])
+    figures = json.loads(result.stdout)
+    assert figures["VOC_AP50"] == pytest.approx(figures["AP50"], abs=0.02)
+    assert 0 < figures["VOC07_AP50"] <= 1
+    assert set(figures["per_class_VOC_AP50"]) == set(figures["per_class"])
+    assert {key: figures[key] for key in plain} == plain
+    result = CliRunner().invoke(app, ["m.onnx", "--data", "truth.json", "--images", "in", "--voc"])
+    assert "AP50 by VOC's protocol " in result.stdout
+    assert folder == Path.cwd()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from falconet.eval.coco_ap import Metrics
     from falconet.eval.latency import Latency
     from falconet.eval.picture import PictureView
+    from falconet.eval.voc_ap import VocMetrics
     from falconet.runtime.predictor import Predictor
 
 SHOWN = 6
@@ -53,6 +54,7 @@ def evaluate(
         Literal["auto", "torch", "onnxruntime"], typer.Option(help="What runs the model; auto tells by the file.")
     ] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="For the network.")] = None,
+    voc: Annotated[bool, typer.Option("--voc", help="Also AP at IoU 0.5 by the protocols of Pascal VOC.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON, as fractions.")] = False,
 ) -> None:
     """Measure a model: average precision on pictures with truth, top-1 and top-5 of a classifier.
@@ -62,9 +64,9 @@ def evaluate(
     from falconet.cli.classify import evaluate_classifier, is_classifier
 
     if is_classifier(model):
-        if images is not None or split is not None:
+        if images is not None or split is not None or voc:
             raise ConfigError(
-                f"{model}: is a classifier; its data are one folder: --data FOLDER without --images, --split"
+                f"{model}: is a classifier; its data are one folder: --data FOLDER without --images, --split, --voc"
             )
         evaluate_classifier(model, data, out=out, threads=threads, as_json=as_json)
         return
@@ -72,6 +74,7 @@ def evaluate(
     from falconet.eval import coco_ap
     from falconet.eval.classes import match
     from falconet.eval.detect import detect
+    from falconet.eval.voc_ap import evaluate_voc
     from falconet.runtime.predictor import Predictor
 
     runner = open_engine(model, engine=engine, threads=threads)
@@ -92,13 +95,14 @@ def evaluate(
         metrics=metrics,
         predictor=predictor,
         notes=(*([classes.note] if classes.note else []), *truth.notes, *result.left_out),
+        voc=evaluate_voc(truth.names, result.records, result.detections) if voc else None,
     )
     if out is not None:
         save(done, out)
     if as_json:
         print(json.dumps(as_dict(done), indent=2, allow_nan=False))
     else:
-        _print_table(metrics)
+        _print_table(metrics, done.voc)
         if out is not None:
             print(f"report: {out / 'report.html'}")
 
@@ -115,12 +119,14 @@ class Evaluation:
     metrics: "Metrics"
     predictor: "Predictor"
     notes: tuple[str, ...]
+    voc: "VocMetrics | None"
 
 
 def as_dict(done: Evaluation) -> dict[str, Any]:
     """The figures for programs: COCO's twelve by name, as fractions (-1: nothing to decide it), and where from."""
     return {
         **done.metrics.as_dict(),
+        **_voc_dict(done.voc),
         "per_class": done.metrics.per_class,
         "per_class_AP50": done.metrics.per_class_ap50,
         "boxes": done.metrics.truths,
@@ -130,6 +136,13 @@ def as_dict(done: Evaluation) -> dict[str, Any]:
         "score_threshold": done.predictor.selection.score_threshold,
         "notes": list(done.notes),
     }
+
+
+def _voc_dict(voc: "VocMetrics | None") -> dict[str, Any]:
+    """The figures of VOC, if they were asked for."""
+    if voc is None:
+        return {}
+    return {"VOC_AP50": voc.area, "VOC07_AP50": voc.eleven_points, "per_class_VOC_AP50": voc.per_class}
 
 
 def save(done: Evaluation, out: Path) -> None:
@@ -259,11 +272,13 @@ def _tell(truth: Truth, note: str) -> None:
         print(line, file=sys.stderr)
 
 
-def _print_table(metrics: "Metrics") -> None:
+def _print_table(metrics: "Metrics", voc: "VocMetrics | None") -> None:
     from falconet.eval.report import percent
 
     for key, value in metrics.as_dict().items():
         print(f"{key:<6} {percent(value):>6}")
+    if voc is not None:
+        print(f"AP50 by VOC's protocol {percent(voc.area)}, by that of 2007 {percent(voc.eleven_points)}")
     print()
     width = max((len(name) for name in metrics.per_class), default=0)
     print(f"{'class':<{width}}  {'boxes':>6}  {'AP':>6}  {'AP50':>6}")
