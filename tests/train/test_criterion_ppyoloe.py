@@ -1,0 +1,118 @@
+"""PP-YOLOE's criterion: which assigner when, gradients, batches without boxes, half precision, learning."""
+
+import numpy as np
+import pytest
+import torch
+
+from falconet.models import build
+from falconet.models.backbones import CSPResNetConfig
+from falconet.models.ppyoloe import CSPPANConfig, PPYOLOEConfig, PPYOLOEHeadConfig
+from falconet.train.batch import pad_targets
+from falconet.train.criteria import build_criterion
+from falconet.train.criteria.ppyoloe import match_by_alignment, match_by_geometry, ppyoloe_terms
+from falconet.train.plan import make_plan
+from falconet.train.recipes import read_run
+from falconet.train.run_config import Train
+
+SIZE = 64
+TARGETS = pad_targets(
+    [np.array([[4, 4, 40, 44], [20, 20, 60, 60]]), np.zeros((0, 4)), np.array([[30, 2, 50, 20]])],
+    [np.array([0, 2]), np.zeros(0), np.array([1])],
+)
+EMPTY = pad_targets([np.zeros((0, 4))] * 3, [np.zeros(0)] * 3)
+
+
+def _setup(*, static_epochs=2, class_loss="varifocal"):
+    torch.manual_seed(0)
+    config = PPYOLOEConfig(
+        backbone=CSPResNetConfig(width=0.125, alpha=True),
+        neck=CSPPANConfig(channels=16),
+        head=PPYOLOEHeadConfig(class_loss=class_loss),
+    )
+    detector = build(config, 3)
+    for output in (*detector.head.class_predictions, *detector.head.box_predictions):
+        torch.nn.init.normal_(output.weight, std=0.1)
+    criterion = build_criterion(
+        config, detector, num_classes=3, auxiliary="drop", detach_epoch=0, static_epochs=static_epochs
+    )
+    images = torch.randn(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+    return detector, criterion, images
+
+
+@pytest.mark.parametrize("class_loss", ["varifocal", "focal"])
+@pytest.mark.parametrize("epoch", [0, 1, 2, 9])
+def test_which_assigner_when(epoch, class_loss):
+    detector, criterion, images = _setup(class_loss=class_loss)
+    trace = detector.trace(images)
+    terms = criterion(trace, TARGETS, epoch)
+    if epoch < 2:
+        matches = match_by_geometry(trace.raw, TARGETS, strides=(8, 16, 32))
+    else:
+        matches = match_by_alignment(trace.raw, TARGETS)
+    assert len(matches.rows)
+    alpha = 0.25 if epoch < 2 else None
+    expected = ppyoloe_terms(trace.raw, matches, reg_max=16, class_loss=class_loss, focal_alpha=alpha)
+    for name, value in expected.items():
+        assert terms[name] == value
+    other = ppyoloe_terms(trace.raw, matches, reg_max=16, class_loss=class_loss, focal_alpha=0.9)
+    assert (other["class"] == terms["class"]) == (class_loss == "varifocal")
+
+
+@pytest.mark.parametrize("epoch", [0, 5])
+@pytest.mark.parametrize("targets", [TARGETS, EMPTY], ids=["boxes", "no boxes"])
+def test_every_parameter_gets_a_finite_gradient(targets, epoch):
+    detector, criterion, images = _setup()
+    terms = criterion(detector.trace(images), targets, epoch)
+    assert set(terms) == {"class", "box", "distribution"}
+    assert all(term.shape == () and term.dtype == torch.float32 and term.isfinite() for term in terms.values())
+    torch.stack(list(terms.values())).sum().backward()
+    for name, parameter in detector.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+    if targets is EMPTY:
+        assert (terms["box"], terms["distribution"]) == (0, 0)
+        assert terms["class"] > 0
+
+
+@pytest.mark.parametrize("epoch", [0, 5])
+def test_half_precision_gives_float32_terms(epoch):
+    detector, criterion, images = _setup()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        terms = criterion(detector.trace(images), TARGETS, epoch)
+    assert all(term.dtype == torch.float32 and term.isfinite() for term in terms.values())
+
+
+@pytest.mark.parametrize("epoch", [0, 5])
+def test_the_loss_falls(epoch):
+    detector, criterion, images = _setup()
+    optimizer = torch.optim.AdamW(detector.parameters(), lr=2e-3)
+    totals = []
+    for _ in range(25):
+        terms = criterion(detector.trace(images), TARGETS, epoch)
+        total = torch.stack(list(terms.values())).sum()
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        totals.append(total.item())
+    assert totals[-1] < 0.7 * totals[0]
+
+
+def test_what_it_says_of_itself():
+    _, criterion, _ = _setup(static_epochs=0)
+    assert criterion.extra_repr() == "task-aligned assignment, varifocal loss"
+    _, criterion, _ = _setup(static_epochs=30, class_loss="focal")
+    assert criterion.extra_repr().startswith("ATSS assigns before epoch 31 (train.static_share; published are 100 of")
+    assert criterion.extra_repr().endswith("; focal loss")
+
+
+def test_the_share_of_static_epochs_scales_with_the_run():
+    def static(train, epochs):
+        return make_plan(train, epochs=epochs, steps_per_epoch=10, batch_size=16).static_epochs
+
+    assert static(Train(), 300) == 100  # as published for PP-YOLOE
+    assert static(Train(static_share=0.375), 80) == 30  # and for PP-YOLOE+
+    assert static(Train(static_share=0), 50) == 0
+    assert static(Train(static_share=1), 50) == 50
+    for preset, share in (("ppyoloe-s", 0.333), ("ppyoloe-plus-s", 0.375)):
+        run = read_run(preset, ["data.train=x.json"])
+        assert (run.train.static_share, run.train.reference_batch) == (share, 64)
