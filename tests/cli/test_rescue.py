@@ -16,8 +16,10 @@ from falconet.models.norms import unmeasured
 from falconet.models.weights import load_weights
 from falconet.runtime.predictor import load
 from falconet.train.run_config import RunConfig
-from tests.zoo import files
+from falconet.zoo import darknet_to_detector
+from tests.zoo import darknet_reference, files
 from tests.zoo.ncnn_writer import nanodet_pair
+from tests.zoo.test_darknet import small_presets
 from tests.zoo.test_importing import NAMES, small_nanodet
 from tests.zoo.test_nanodet_yaml import FAMILY
 from tests.zoo.test_paddle import CLASSES, original_state, save
@@ -183,3 +185,25 @@ def test_config_of_ppyoloe(app: typer.Typer, tmp_path: Path) -> None:
     _call(app, "import-config", top, "--out", tmp_path / "run.yaml", "--base", tmp_path / "given")
     run = validate(RunConfig, read_yaml(tmp_path / "run.yaml"))
     assert (run.model.name, run.train.epochs) == ("ppyoloe", 80)
+
+
+def test_darknets_weights_with_their_cfg(app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(darknet_to_detector, "PRESETS", small_presets())
+    sections = darknet_reference.network("yolov3", classes=20)
+    numbers = darknet_reference.random_numbers(sections)
+    (tmp_path / "mine.weights").write_bytes(darknet_reference.header() + numbers.tobytes())
+    (tmp_path / "mine.cfg").write_text(darknet_reference.text(sections))
+    out = tmp_path / "mine.safetensors"
+    text = _call(app, "import", tmp_path / "mine.weights", tmp_path / "mine.cfg", "--out", out, "--classes", "voc")
+    assert text.splitlines() == [
+        "architecture  yolov3, input 64 x 64",
+        "classes       20: aeroplane, bicycle, bird, boat, bottle, bus and 14 more",
+        "matched       75",
+        "left over     nothing",
+        "note          darknet 0.2.0, 32,013,312 pictures seen in training",
+        "parity        no reference that could be run",
+        f"written       {out}",
+    ]
+    assert load_weights(out)[1].source == "mine.weights"
+    with pytest.raises(ModelError, match="is not a kind of weights known here"):
+        _call(app, "import", tmp_path / "mine.cfg", "--out", tmp_path / "other.safetensors")

@@ -19,8 +19,7 @@ SHARE = 16
 CLASSES = ["one", "two", "three"]
 
 
-@pytest.fixture(autouse=True)
-def _small(monkeypatch):
+def small_presets():
     """The three networks with a sixteenth of the channels."""
     made = {}
     for preset in ("yolov3-darknet53", "yolov3-spp", "yolov3-tiny"):
@@ -30,7 +29,12 @@ def _small(monkeypatch):
             backbone = DarknetTinyConfig(width=1 / SHARE, out_stages=(3, 4))
         neck = config.neck.model_copy(update={"channels": 128 // SHARE})
         made[preset] = config.model_copy(update={"backbone": backbone, "neck": neck})
-    monkeypatch.setattr(darknet_to_detector, "PRESETS", made)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch):
+    monkeypatch.setattr(darknet_to_detector, "PRESETS", small_presets())
 
 
 def write(path, sections, *, version=(0, 2, 0), seed=0):

@@ -17,7 +17,7 @@ import pytest
 from falconet.core.errors import ConfigError, ModelError
 from falconet.runtime.predictor import load
 from falconet.zoo import published
-from falconet.zoo.published import DEFAULT, PUBLISHED, RemoteFile, fetch_files, fetch_onnx, fetch_weights
+from falconet.zoo.published import DEFAULT, PUBLISHED, RemoteFile, WebFile, fetch_files, fetch_onnx, fetch_weights
 from tests.zoo import files
 from tests.zoo.shared import CHECKPOINT, GRAPH, WEIGHTS, need
 
@@ -240,3 +240,26 @@ def test_the_first_detection_needs_no_torch(tiny: Path) -> None:
         "import falconet.zoo.published\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_darknets_files_have_two_addresses_and_a_checksum() -> None:
+    for name, file in (("darknet53", "yolov3"), ("spp", "yolov3-spp"), ("tiny", "yolov3-tiny")):
+        entry = PUBLISHED[f"yolov3-{name}-coco"]
+        (found,) = entry.files
+        assert isinstance(found, WebFile)
+        assert len(found.sha256) == 64
+        assert found.urls == (
+            f"https://data.pjreddie.com/files/{file}.weights",
+            f"https://pjreddie.com/media/files/{file}.weights",
+        )
+        assert entry.detects
+
+
+def test_a_backbone_alone_is_to_train_from_only(cache: Path) -> None:
+    with pytest.raises(ModelError) as error:
+        fetch_onnx("yolov3-darknet53-imagenet")
+    assert str(error.value) == (
+        "'yolov3-darknet53-imagenet' is the backbone of a detector alone, to train from: falconet train PRESET "
+        "train.weights=yolov3-darknet53-imagenet"
+    )
+    assert not cache.exists()

@@ -50,6 +50,7 @@ def export(
     from falconet.zoo import imagenet, pretrained, published
 
     if published.is_published(weights):
+        published.check_detects(str(weights))
         name = name or str(weights)
         weights = published.fetch_weights(str(weights))
     elif pretrained.is_pretrained(weights) and str(weights) != imagenet.ANY:

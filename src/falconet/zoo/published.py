@@ -51,6 +51,26 @@ class RemoteFile:
 
 
 @dataclass(frozen=True, slots=True)
+class WebFile:
+    """A file at addresses without a version, of which a checksum is known all the same.
+
+    Attributes:
+        name: of the file.
+        addresses: below which it lies, the better one first.
+        sha256: of the content.
+    """
+
+    name: str
+    addresses: tuple[str, ...]
+    sha256: str
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Where it lies, the better address first."""
+        return tuple(f"{address}/{self.name}" for address in self.addresses)
+
+
+@dataclass(frozen=True, slots=True)
 class UnpinnedFile:
     """A file of which its authors state no checksum, at an address without a version.
 
@@ -70,6 +90,9 @@ class UnpinnedFile:
         return (f"{self.address}/{self.name}",)
 
 
+File = RemoteFile | WebFile | UnpinnedFile
+
+
 @dataclass(frozen=True, slots=True)
 class Published:
     """Weights that go by a name.
@@ -78,14 +101,16 @@ class Published:
         files: what an import of them needs, in this order.
         side: of the square network input they were trained for, pixels.
         source, licence: of the weights.
-        published_ap: on COCO val2017, as their authors state it.
+        published_ap: on COCO val2017, as their authors state it; None where they state none.
+        detects: False for the backbone of a detector alone, which only training makes use of.
     """
 
-    files: tuple[RemoteFile | UnpinnedFile, ...]
+    files: tuple[File, ...]
     side: int
     source: str
     licence: str
-    published_ap: float
+    published_ap: float | None
+    detects: bool = True
 
 
 PADDLE = "https://paddledet.bj.bcebos.com/models"
@@ -98,6 +123,24 @@ def _ppyoloe(file: str, title: str, published_ap: float) -> Published:
         source=f"PaddlePaddle/PaddleDetection, {title} on COCO, {file}.pdparams",
         licence="Apache-2.0",
         published_ap=published_ap,
+    )
+
+
+REDMON = ("https://data.pjreddie.com/files", "https://pjreddie.com/media/files")
+
+
+def _darknet(file: str, side: int, title: str, sha256: str | None, *, detects: bool = True) -> Published:
+    """Weights of https://pjreddie.com/darknet/yolo: stated are AP50 (57.9, 60.6, 33.1) on COCO test-dev, not AP.
+
+    The checksums are those that independent users of the files published; they agree with each other.
+    """
+    return Published(
+        files=(UnpinnedFile(file, REDMON[0]) if sha256 is None else WebFile(file, REDMON, sha256),),
+        side=side,
+        source=f"Redmon, Farhadi, {title}, {file} of pjreddie.com/darknet",
+        licence="public domain, as darknet (no licence of its own is stated for the weights)",
+        published_ap=None,
+        detects=detects,
     )
 
 
@@ -145,6 +188,27 @@ PUBLISHED: dict[str, Published] = {
     "ppyoloe-plus-m-coco": _ppyoloe("ppyoloe_plus_crn_m_80e_coco", "PP-YOLOE+-m, 80 epochs", 0.498),
     "ppyoloe-plus-l-coco": _ppyoloe("ppyoloe_plus_crn_l_80e_coco", "PP-YOLOE+-l, 80 epochs", 0.529),
     "ppyoloe-plus-x-coco": _ppyoloe("ppyoloe_plus_crn_x_80e_coco", "PP-YOLOE+-x, 80 epochs", 0.547),
+    "yolov3-darknet53-coco": _darknet(
+        "yolov3.weights",
+        416,
+        "YOLOv3 on COCO",
+        "523e4e69e1d015393a1b0a441cef1d9c7659e3eb2d7e15f793f060a21b32f297",
+    ),
+    "yolov3-spp-coco": _darknet(
+        "yolov3-spp.weights",
+        608,
+        "YOLOv3-SPP on COCO",
+        "87a1e8c85c763316f34e428f2295e1db9ed4abcec59dd9544f8052f50de327b4",
+    ),
+    "yolov3-tiny-coco": _darknet(
+        "yolov3-tiny.weights",
+        416,
+        "YOLOv3-tiny on COCO",
+        "dccea06f59b781ec1234ddf8d1e94b9519a97f4245748a7d4db75d5b7080a42c",
+    ),
+    "yolov3-darknet53-imagenet": _darknet(
+        "darknet53.conv.74", 416, "the backbone of YOLOv3 trained on ImageNet", None, detects=False
+    ),
 }
 """Everything that `falconet` fetches by name."""
 
@@ -177,6 +241,19 @@ def describe(name: str) -> Published:
     return PUBLISHED[name]
 
 
+def check_detects(name: str) -> None:
+    """Make sure that the published weights of that name are those of a whole detector.
+
+    Raises:
+        ConfigError: there is no such name.
+        ModelError: they are a backbone's.
+    """
+    if not describe(name).detects:
+        raise ModelError(
+            f"'{name}' is the backbone of a detector alone, to train from: falconet train PRESET train.weights={name}"
+        )
+
+
 def cache_folder() -> Path:
     """Where fetched and converted files are kept, by the platform's convention."""
     import platformdirs
@@ -195,6 +272,7 @@ def fetch_onnx(name: str = DEFAULT, *, progress: Progress | None = None) -> Path
         ConfigError: there is no such name.
         ModelError: it cannot be fetched, is not what it should be, or comes as a checkpoint only.
     """
+    check_detects(name)
     published = describe(name)
     target = cache_folder() / f"{name}-{falconet.__version__}.onnx"
     if target.is_file():
@@ -241,7 +319,7 @@ def fetch_files(name: str, *, progress: Progress | None = None) -> list[Path]:
     return [_fetch(name, file, place, progress) for file in published.files]
 
 
-def _local(folder: Path, file: RemoteFile | UnpinnedFile) -> Path:
+def _local(folder: Path, file: File) -> Path:
     path = folder / file.name
     if not path.is_file():
         raise ModelError(f"{path}: no such file, but {VARIABLE} names this folder; put {file.name} there")
@@ -268,7 +346,7 @@ def _say_checksum(path: Path, origin: str) -> None:
     )
 
 
-def _fetch(name: str, file: RemoteFile | UnpinnedFile, mirror: str, progress: Progress | None) -> Path:
+def _fetch(name: str, file: File, mirror: str, progress: Progress | None) -> Path:
     import pooch  # type: ignore[import-untyped]  # ships no types
 
     pooch.get_logger().setLevel(logging.WARNING)
@@ -297,7 +375,7 @@ def _reason(error: OSError) -> str:
     return str(error.strerror) if error.strerror else "there is no connection"
 
 
-def _unreachable(name: str, file: RemoteFile | UnpinnedFile, url: str, folder: Path, reason: str) -> str:
+def _unreachable(name: str, file: File, url: str, folder: Path, reason: str) -> str:
     files = " and ".join(each.name for each in PUBLISHED[name].files) if name in PUBLISHED else file.name
     return (
         f"{name}: {url} could not be fetched to {folder} ({reason}); without network, put {files} into a folder and "

@@ -1,5 +1,6 @@
 """YOLOv3 checkpoints of bubbliiiing/yolo3-pytorch (`.pth`) as detectors of ours. Nothing in them is ever run."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -101,6 +102,6 @@ def _names(count: int, classes: Sequence[str] | None, where: str) -> tuple[str, 
 
 
 def _backbone(state: Arrays) -> Darknet53Config | MobileNetV2Config:
-    if any("backbone.features." in name for name in state):
+    if any(re.match(r"(module\.)?backbone\.(model\.)?features\.", name) for name in state):
         return MobileNetV2Config()
     return Darknet53Config()
