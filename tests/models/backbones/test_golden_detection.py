@@ -57,7 +57,10 @@ def test_yolo3(name):
     case = Case(name)
     weights = {key: value for key, value in case.weights().items() if key.startswith("backbone.")}
     backbone, _ = load(YOLO3[name], weights)
-    for given in case.meta["inputs"]:
+    stored = [given for given in case.meta["inputs"] if f"{given}/backbone.0" in case.meta["outputs"]]
+    if not stored:
+        pytest.skip("the copy in tests/golden holds no features of the backbone")
+    for given in stored:
         with torch.no_grad():
             outputs = backbone(torch.from_numpy(case.input(given)))
         for level, output in enumerate(outputs):
