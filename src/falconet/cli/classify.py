@@ -237,20 +237,17 @@ def open_class_truth(model: Path, data: Path | None) -> Truth:
     return Truth(loaded.names, loaded.val, f"validation data of {folder}", ())
 
 
-def compare_classifier(
-    model: Path, draft: Path, *, data: Path | None, pictures: int, plain: Truth | None
-) -> "ClassReceipt":
+def compare_classifier(model: Path, draft: Path, truth: Truth, *, pictures: int) -> "ClassReceipt":
     """The receipt of an exported classifier.
 
     Args:
         model: weights file or run folder.
         draft: the exported file, under a name for the time being.
-        plain: pictures without truth to compare on, instead of `data`.
+        truth: pictures to compare on, with or without their classes.
     """
     from falconet.export.class_receipt import verify_classifier
     from falconet.models.weights import find_weights
 
-    truth = open_class_truth(model, data) if plain is None else plain
     step = max(1, len(truth.records) // pictures)
     with progress("comparing with torch") as bar:
         return verify_classifier(

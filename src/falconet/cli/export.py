@@ -58,10 +58,11 @@ def export(
         weights = pretrained.fetch_classifier(str(weights))
     found = find_weights(weights)
     target = out / f"{name or _name(weights)}.{to}"
+    truth = _truth(weights, data, images, split)
     _make(out)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=out) as beside:
         draft = export_onnx(found, Path(beside) / target.name, opset=opset, batch=static_batch)
-        receipt = _receipt(weights, draft, data=data, images=images, split=split, pictures=pictures)
+        receipt = _receipt(weights, draft, truth, pictures)
         if receipt.problems:
             raise ModelError(
                 f"{target}: not written, the exported file differs from torch: {'; '.join(receipt.problems)}\n"
@@ -76,21 +77,29 @@ def export(
         print(f"model                {target}\nreceipt              {as_json_path}, {as_text.name}")
 
 
-def _receipt(
-    weights: Path, draft: Path, *, data: Path | None, images: Path | None, split: str | None, pictures: int
-) -> "Receipt | ClassReceipt":
-    """What the comparison of the file `draft` with torch found."""
-    from falconet.cli.classify import compare_classifier, is_classifier
-    from falconet.models.weights import find_weights
+def _truth(weights: Path, data: Path | None, images: Path | None, split: str | None) -> Truth:
+    """The pictures to compare on, with their truth where there is one."""
+    from falconet.cli.classify import is_classifier, open_class_truth
 
     if not is_classifier(weights):
-        return _compare(find_weights(weights), draft, _pictures(weights, data, images, split), pictures)
+        return _pictures(weights, data, images, split)
     if split is not None:
         raise ConfigError(
             "--split belongs to data with boxes; of a classifier name the split's own folder: --data FOLDER"
         )
-    plain = _pictures(weights, None, images, None) if data is None and images is not None else None
-    return compare_classifier(weights, draft, data=data, pictures=pictures, plain=plain)
+    if data is None and images is not None:
+        return _pictures(weights, None, images, None)
+    return open_class_truth(weights, data)
+
+
+def _receipt(weights: Path, draft: Path, truth: Truth, pictures: int) -> "Receipt | ClassReceipt":
+    """What the comparison of the file `draft` with torch found."""
+    from falconet.cli.classify import compare_classifier, is_classifier
+    from falconet.models.weights import find_weights
+
+    if is_classifier(weights):
+        return compare_classifier(weights, draft, truth, pictures=pictures)
+    return _compare(find_weights(weights), draft, truth, pictures)
 
 
 def _compare(weights: Path, draft: Path, truth: Truth, pictures: int) -> "Receipt":

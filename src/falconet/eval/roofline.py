@@ -6,9 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
 import onnxruntime
-from onnx import TensorProto, helper
 
 SIDE = 1024
 """Of the square matrices that are multiplied: enough work to hide every start, and they stay in the cache's reach."""
@@ -53,6 +51,8 @@ def measure_peak(threads: int, *, side: int = SIDE, copied: int = COPIED, repeat
 
 
 def _product(side: int, threads: int) -> onnxruntime.InferenceSession:
+    from onnx import TensorProto, helper  # not with the module: what detects does without it
+
     shape = [side, side]
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["a", "b"], ["c"])],
@@ -60,7 +60,7 @@ def _product(side: int, threads: int) -> onnxruntime.InferenceSession:
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("a", "b")],
         [helper.make_tensor_value_info("c", TensorProto.FLOAT, shape)],
     )
-    model: onnx.ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
