@@ -20,7 +20,7 @@ from falconet.models.weights import Card
 from falconet.zoo.imported import Imported
 from falconet.zoo.ncnn_to_onnx import class_names
 from falconet.zoo.paddle_files import read_paddle
-from falconet.zoo.ppyoloe_keys import CONSTANT, convert, count_levels
+from falconet.zoo.ppyoloe_keys import CONSTANT, CONSTANTS, convert, count_levels
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -87,7 +87,7 @@ def import_paddle(
             licence=licence,
         ),
         matched=len(weights),
-        left_over=tuple(key for key in converted.unused if key != CONSTANT),
+        left_over=tuple(key for key in converted.unused if key not in CONSTANTS),
         notes=tuple(notes),
     )
 
@@ -185,7 +185,7 @@ def _check(state: Arrays, weights: Arrays, own: Mapping[str, tuple[int, ...]], w
     if missing:
         raise ModelError(f"{where}: {len(missing)} weights are missing; by our names: {_some(missing)}")
     surplus = [f"{theirs[name]} {list(value.shape)}" for name, value in weights.items() if name not in own]
-    placed = {*theirs.values(), CONSTANT}
+    placed = {*theirs.values(), *CONSTANTS}
     surplus += [f"{key} {list(state[key].shape)}" for key in state if key.startswith(PARTS) and key not in placed]
     if surplus:
         raise ModelError(f"{where}: {len(surplus)} weights have no place in the model: {_some(surplus)}")

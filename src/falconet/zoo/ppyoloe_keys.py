@@ -8,6 +8,9 @@ from falconet.zoo.nanodet_keys import Converted, Value
 CONSTANT = "yolo_head.proj_conv.weight"
 """0..reg_max: the original computes the mean of a distribution by a convolution with it."""
 
+CONSTANTS = (CONSTANT, "yolo_head.anchor_points", "yolo_head.stride_tensor")
+"""What the original may keep beside its weights, such as the places of one input size; ours makes them itself."""
+
 _LEAVES = {"weight": "weight", "bias": "bias", "_mean": "running_mean", "_variance": "running_var"}
 _LAYERS = {"conv": "conv", "bn": "norm"}
 _STAGE = {"conv_down": "down", "conv1": "bypass", "conv2": "entry", "conv3": "transition"}
