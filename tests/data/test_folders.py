@@ -47,7 +47,5 @@ def test_messages(tmp_path):
     with pytest.raises(DataError, match="holds no folders; expected a folder"):
         open_image_folder(tmp_path)
     (tmp_path / "a").mkdir()
-    with pytest.raises(
-        DataError, match=r"no usable picture in the folders a; the first problem: .*holds no pict"
-    ):
+    with pytest.raises(DataError, match=r"no usable picture in the folders a; the first problem: .*holds no pict"):
         open_image_folder(tmp_path)
