@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPTS = ("detect.py", "selection.py", "assigner.py", "training.py", "ppyoloe.py", "backbones.py")
+SCRIPTS = ("detect.py", "selection.py", "assigner.py", "training.py", "ppyoloe.py", "yolov3.py", "backbones.py")
 
 if __name__ == "__main__":
     here = Path(__file__).parent
