@@ -6,9 +6,8 @@ As a field of a `Config` such a value is checked by pydantic, by the same limits
 import json
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, field, fields, is_dataclass
-from functools import cache
 from typing import Any, ClassVar, Literal, Self
 
 
@@ -50,7 +49,6 @@ def setting(
     return field(default=default, metadata={key: value for key, value in limits.items() if value is not None})
 
 
-@cache
 def _fields(kind: Any) -> tuple[tuple[Any, Any], ...]:
     hints = typing.get_type_hints(kind)
     return tuple((one, hints[one.name]) for one in fields(kind))
@@ -76,12 +74,13 @@ def _known(kind: Any, tree: object, where: str) -> dict[str, Any]:
 
 def _checked(value: Any, annotation: Any, limits: Mapping[str, Any], where: str) -> Any:
     """`value` as `annotation` has it; of a list a tuple, of a mapping a value."""
-    if is_dataclass(annotation):
-        if isinstance(value, typing.cast("type", annotation)):
+    if isinstance(annotation, type) and is_dataclass(annotation):
+        kind: Callable[..., Any] = annotation
+        if isinstance(value, annotation):
             return value
         tree = _known(annotation, value, where)
         try:
-            return typing.cast("Any", annotation)(**tree)
+            return kind(**tree)
         except ValueError as error:
             raise ValueError(f"{where}.{error}") from None
     origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
