@@ -5,10 +5,13 @@ As a field of a `Config` such a value is checked by pydantic, by the same limits
 
 import json
 import math
+import operator
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, field, fields, is_dataclass
 from typing import Any, ClassVar, Literal, Self
+
+_LIMITS = (("ge", operator.lt, "{} or more"), ("gt", operator.le, "more than {}"), ("le", operator.gt, "{} or less"))
 
 
 class Value:
@@ -97,12 +100,8 @@ def _checked(value: Any, annotation: Any, limits: Mapping[str, Any], where: str)
     whole = annotation is int
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not math.isfinite(value):
         raise ValueError(f"{where}: expected a {'whole ' if whole else ''}number, but got {_short(value)}")
-    for name, wrong, words in (
-        ("ge", lambda limit: value < limit, "{} or more"),
-        ("gt", lambda limit: value <= limit, "more than {}"),
-        ("le", lambda limit: value > limit, "{} or less"),
-    ):
-        if name in limits and wrong(limits[name]):
+    for name, wrong, words in _LIMITS:
+        if name in limits and wrong(value, limits[name]):
             raise ValueError(f"{where}: expected {words.format(limits[name])}, but got {_short(value)}")
     return value if whole else float(value)
 
