@@ -1,6 +1,6 @@
 """YOLOv3-MobileNetV2: fused against unfused export, file to boxes against the engine, the criterion against a loop.
 
-    python benchmarks/yolov3.py [--preset yolov3-mobilenet-v2] [--rounds 60]
+python benchmarks/yolov3.py [--preset yolov3-mobilenet-v2] [--rounds 60]
 """
 
 import argparse
