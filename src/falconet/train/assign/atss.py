@@ -71,10 +71,12 @@ def _nearest(
     centres: Float[Tensor, "P 2"], level_sizes: Sequence[int], boxes: Float[Tensor, "B G 4"], candidates: int
 ) -> Int[Tensor, "B G K"]:
     """The anchors nearest to each truth's centre, `candidates` of each level."""
-    middle = (boxes[..., :2] + boxes[..., 2:]) / 2
+    middle_x, middle_y = ((boxes[..., :2] + boxes[..., 2:]) / 2).unsqueeze(2).unbind(-1)
+    x, y = centres.unbind(-1)
     chosen, start = [], 0
     for size in level_sizes:
-        distances = (centres[start : start + size] - middle[:, :, None]).square().sum(-1)
+        level = slice(start, start + size)
+        distances = (x[level] - middle_x).square_().add_((y[level] - middle_y).square_())
         chosen.append(distances.topk(min(candidates, size), dim=2, largest=False).indices + start)
         start += size
     return torch.cat(chosen, dim=2)
