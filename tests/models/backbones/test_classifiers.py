@@ -70,7 +70,8 @@ def test_parameters_in_millions(name):
 
 
 def test_every_family_is_a_classifier():
-    assert {config.backbone.name for config in CLASSIFIERS.values()} == set(BACKBONES)
+    # No classifier of YOLOv3-tiny's backbone is published.
+    assert {config.backbone.name for config in CLASSIFIERS.values()} == set(BACKBONES) - {"darknet-tiny"}
     for config in CLASSIFIERS.values():
         assert ClassifierConfig.model_validate(config.model_dump(mode="json")) == config
 
