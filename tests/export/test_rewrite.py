@@ -71,8 +71,10 @@ def test_sum_over_another_axis_stays():
     assert operators(same(model(nodes, constants, [2, 5, 8]), (2, 5, 8))) == {"Mul": 1, "ReduceSum": 1}
 
 
-def resize(mode, rule, size):
-    node = helper.make_node("Resize", ["x", "", "", "sizes"], ["y"], mode=mode, coordinate_transformation_mode=rule)
+def resize(mode, rule, size, **rounding):
+    node = helper.make_node(
+        "Resize", ["x", "", "", "sizes"], ["y"], mode=mode, coordinate_transformation_mode=rule, **rounding
+    )
     return model([node], {"sizes": np.array([1, 3, *size])}, [1, 3, 4, 5])
 
 
@@ -81,6 +83,14 @@ def resize(mode, rule, size):
 def test_whole_multiples_become_scales(mode, rule, size):
     after = same(resize(mode, rule, size), (1, 3, 4, 5))
     assert len(after.graph.node[0].input) == 3
+
+
+@pytest.mark.parametrize("size", [(8, 10), (12, 5), (4, 15)])
+def test_nearest_as_torch_exports_it_becomes_a_scale(size):
+    after = same(resize("nearest", "asymmetric", size, nearest_mode="floor"), (1, 3, 4, 5))
+    assert len(after.graph.node[0].input) == 3
+    other = same(resize("nearest", "asymmetric", size, nearest_mode="ceil"), (1, 3, 4, 5))
+    assert len(other.graph.node[0].input) == 4
 
 
 @pytest.mark.parametrize(("rule", "size"), [("half_pixel", (6, 10)), ("align_corners", (8, 10))])

@@ -85,16 +85,16 @@ def test_blocks(name, layout):
 @pytest.mark.parametrize("name", EVERY)
 def test_presets(name):
     torch.manual_seed(0)
-    detector = trained(build(PRESETS[name], 3))
+    detector = trained(build(PRESETS[name], 3)).double()  # float32 rounds differently after sixty layers
     state = {key: value.clone() for key, value in detector.state_dict().items()}
     fused = fuse(detector)
     assert not any(isinstance(part, nn.BatchNorm2d) for part in fused.modules())
     assert sum(p.numel() for p in fused.parameters()) < sum(p.numel() for p in detector.parameters())
     with torch.no_grad():
-        images = torch.randn(1, 3, 96, 160)
+        images = torch.randn(1, 3, 96, 160, dtype=torch.float64)
         before, after = flat(detector(images)), flat(fused(images))
     for old, new in zip(before, after, strict=True):
-        assert (old - new).abs().max() <= 1e-5 * old.abs().max().clamp(min=1)
+        assert (old - new).abs().max() <= 1e-6 * old.abs().max().clamp(min=1)
     assert detector.state_dict().keys() == state.keys()  # the original is as it was
     for key, value in detector.state_dict().items():
         assert torch.equal(value, state[key])

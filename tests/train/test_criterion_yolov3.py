@@ -11,7 +11,7 @@ from falconet.models.yolov3 import YOLOv3Config, YOLOv3HeadConfig, decode_boxes
 from falconet.train.assign.anchor_iou import AnchorGrid, every_good_anchor
 from falconet.train.batch import pad_targets
 from falconet.train.criteria import build_criterion
-from falconet.train.criteria.yolov3 import LEAST_LIKENESS, MODERN_IGNORE, modern_terms, overlapping
+from falconet.train.criteria.yolov3 import BOX_WEIGHT, LEAST_LIKENESS, MODERN_IGNORE, modern_terms, overlapping
 from falconet.train.losses import complete_iou, iou
 
 SIZE = 64
@@ -70,7 +70,7 @@ def test_modern_terms_are_those_of_the_formula():
             found = raw.objectness[image, place, 0]
             entropy = F.binary_cross_entropy_with_logits(found, quality)
             objects = objects + entropy * (quality - found.sigmoid()).square()
-    torch.testing.assert_close(terms["box"], 2 * boxes / len(truth))
+    torch.testing.assert_close(terms["box"], BOX_WEIGHT * boxes / len(truth))
     torch.testing.assert_close(terms["objectness"], objects / len(truth))
     torch.testing.assert_close(terms["class"], classes / len(truth))
 

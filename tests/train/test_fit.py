@@ -304,7 +304,7 @@ def test_nothing_to_learn(tmp_path: Path) -> None:
 
 def test_plan_by_hand() -> None:
     plan = make_plan(Train(), epochs=100, steps_per_epoch=12, batch_size=4)
-    assert (plan.total_steps, plan.warmup_steps, plan.detach_epoch, plan.validate_every) == (1200, 120, 10, 2)
+    assert (plan.total_steps, plan.warmup_steps, plan.detach_epoch, plan.validate_every) == (1200, 120, 3, 2)
     assert plan.peak_rate == pytest.approx(2e-3)
     assert plan.validates(1)
     assert not plan.validates(2)

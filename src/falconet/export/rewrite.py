@@ -129,18 +129,26 @@ def resize_by_scale(graph: Graph) -> None:
         if before is None or after is None or len(before) != 4 or None in (*before[1:], *after[1:]):
             continue
         scales = [after[axis] / before[axis] for axis in (2, 3)]  # type: ignore[operator]  # no None left
-        rule = attribute(node, "coordinate_transformation_mode", b"half_pixel")
         if not all(scale >= 1 and scale.is_integer() for scale in scales):
             continue
-        # Both rules differ only where the result has one row or column.
-        if rule not in (b"half_pixel", b"pytorch_half_pixel") or min(after[2:]) == 1:  # type: ignore[type-var]
-            continue
-        name = graph.constant(np.array([1, 1, *scales], np.float32))
-        mode = attribute(node, "mode", b"nearest")
-        attributes = {"coordinate_transformation_mode": "half_pixel", "mode": mode}
-        if mode == b"nearest":
-            attributes["nearest_mode"] = attribute(node, "nearest_mode", b"round_prefer_floor")
-        graph.replace(node, [graph.new("Resize", [node.input[0], "", name], node.output[0], **attributes)])
+        rules = _resize_rules(node, after)
+        if rules is not None:
+            name = graph.constant(np.array([1, 1, *scales], np.float32))
+            graph.replace(node, [graph.new("Resize", [node.input[0], "", name], node.output[0], **rules)])
+
+
+def _resize_rules(node: onnx.NodeProto, after: Sequence[int | None]) -> dict[str, Any] | None:
+    """Attributes under which the multiple alone means the same as the sizes; None if there are none known here."""
+    rule = attribute(node, "coordinate_transformation_mode", b"half_pixel")
+    mode = attribute(node, "mode", b"nearest")
+    nearest = attribute(node, "nearest_mode", b"round_prefer_floor")
+    if mode == b"nearest" and (rule, nearest) == (b"asymmetric", b"floor"):
+        return {"coordinate_transformation_mode": rule, "mode": mode, "nearest_mode": nearest}
+    # Both rules differ only where the result has one row or column.
+    if rule not in (b"half_pixel", b"pytorch_half_pixel") or min(after[2:]) == 1:  # type: ignore[type-var]
+        return None
+    rules: dict[str, Any] = {"coordinate_transformation_mode": "half_pixel", "mode": mode}
+    return rules | ({"nearest_mode": nearest} if mode == b"nearest" else {})
 
 
 def pad_channels(graph: Graph) -> None:

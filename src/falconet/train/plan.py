@@ -15,7 +15,8 @@ SCRATCH_RATE, TUNING_RATE = 4e-3, 1e-3
 MOST_WARMUP = 500
 """Warm-up steps of the original NanoDet-Plus recipe; short runs take a tenth of their steps."""
 
-ORIGINAL_DETACH_EPOCH = 10
+ORIGINAL_DETACH_EPOCH, ORIGINAL_EPOCHS = 10, 300
+"""The original's auxiliary branch guides 10 of 300 epochs; shorter runs keep the share. Such epochs cost twice."""
 
 VALIDATIONS = 50
 """About how often a run validates on its own accord."""
@@ -63,7 +64,8 @@ def make_plan(train: Train, *, epochs: int, steps_per_epoch: int, batch_size: in
     """The plan of a run of `epochs`, from what the run file says and the size of the data."""
     total = epochs * steps_per_epoch
     warmup = min(MOST_WARMUP, total // 10) if train.warmup_steps == "auto" else train.warmup_steps
-    detach = max(1, min(ORIGINAL_DETACH_EPOCH, epochs // 10)) if train.detach_epoch == "auto" else train.detach_epoch
+    guided = max(1, min(ORIGINAL_DETACH_EPOCH, epochs * ORIGINAL_DETACH_EPOCH // ORIGINAL_EPOCHS))
+    detach = guided if train.detach_epoch == "auto" else train.detach_epoch
     every = max(1, epochs // VALIDATIONS) if train.validate_every == "auto" else train.validate_every
     return Plan(
         epochs=epochs,

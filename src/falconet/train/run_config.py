@@ -76,7 +76,7 @@ class Train(Config):
     auxiliary: Literal["drop", "keep"] = Field(
         default="drop", description="what becomes of an auxiliary branch at detach_epoch"
     )
-    detach_epoch: int | Literal["auto"] = Field(default="auto", description="auto: 10, at most a tenth of the epochs")
+    detach_epoch: int | Literal["auto"] = Field(default="auto", description="auto: 10, at most a 30th of the epochs")
     static_share: float = Field(
         default=0.333, ge=0, le=1, description="of PP-YOLOE: share of the epochs, at the start, that assign by ATSS"
     )

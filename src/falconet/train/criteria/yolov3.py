@@ -27,7 +27,7 @@ from falconet.train.assign.anchor_iou import AnchorGrid, Matches, Pairs, best_an
 from falconet.train.batch import Targets
 from falconet.train.criteria.phases import Phases
 
-BOX_WEIGHT, OBJECTNESS_WEIGHT, CLASS_WEIGHT = 2.0, 1.0, 1.0
+BOX_WEIGHT, OBJECTNESS_WEIGHT, CLASS_WEIGHT = 4.0, 1.0, 1.0
 LEAST_LIKENESS = 0.25
 """Shape IoU from which on an anchor learns a truth; YOLOv4's 0.213 was chosen for one cell per truth."""
 MODERN_IGNORE = 0.7
