@@ -114,6 +114,17 @@ def test_truncated_anywhere(tmp_path: Path, zipped: bool) -> None:
             read_checkpoint(write(tmp_path, data[:length]))
 
 
+@pytest.mark.parametrize("missing", [1, 9, 47])
+def test_truncated_in_the_last_tensor(tmp_path: Path, missing: int) -> None:
+    # Which tensor of several comes last depends on their addresses; this is the only one, of 48 bytes.
+    import torch
+
+    stream = io.BytesIO()
+    torch.save({"w": torch.arange(12.0)}, stream, _use_new_zipfile_serialization=False)
+    with pytest.raises(ModelError, match=r"model\.ckpt: is truncated in the tensor data '\d+': expected 48 bytes"):
+        read_checkpoint(write(tmp_path, stream.getvalue()[:-missing]))
+
+
 def test_tensor_data_of_another_length(tmp_path: Path) -> None:
     data = files.rezip(files.torch_checkpoint(), {"data/0": bytes(8)})
     tree = read_checkpoint(write(tmp_path, data))

@@ -136,7 +136,10 @@ def _read_legacy(data: bytes, name: str) -> Any:
             raise ModelError(f"{name}: is damaged or truncated in the tensor data")
         if struct.unpack("<q", header)[0] != storage.count:
             raise ModelError(f"{name}: is damaged: tensor data {key[:40]!a} have another length than announced")
-        storage.data = stream.read(storage.count * storage.item)
+        size = storage.count * storage.item
+        storage.data = stream.read(size)
+        if len(storage.data) < size:
+            raise ModelError(f"{name}: is truncated in the tensor data {key[:40]!a}: expected {size} bytes")
     if stream.read(1):
         raise ModelError(f"{name}: has bytes left over after the last tensor")
     return tree
