@@ -6,6 +6,7 @@ from onnx import TensorProto, helper
 from falconet.core.errors import ModelError
 from falconet.runtime import session as sessions
 from falconet.runtime.engines import OnnxEngine
+from falconet.runtime.model_file import ModelFile
 from tests.runtime import tiny_model
 from tests.runtime.tiny_model import CELLS, NAMES, SIDE
 
@@ -57,8 +58,8 @@ def test_pixels_need_not_be_contiguous(model):
 
 
 def test_threads_reach_the_session(model):
-    assert OnnxEngine(model, threads=3)._session.get_session_options().intra_op_num_threads == 3
-    usual = OnnxEngine(model)._session.get_session_options().intra_op_num_threads
+    assert ModelFile(model, threads=3)._session.get_session_options().intra_op_num_threads == 3
+    usual = ModelFile(model)._session.get_session_options().intra_op_num_threads
     assert usual == sessions.default_threads()
 
 

@@ -28,18 +28,20 @@ SHOWN = 10
 
 
 def is_classifier(model: Path) -> bool:
-    """Whether `model` (run folder, weights file, exported file) is a classifier. False for what cannot be read."""
+    """Whether `model` (run folder, weights file, exported file) is a classifier; False for what is none of these.
+
+    Raises:
+        ModelError: a damaged or foreign file.
+    """
     if is_weights(model):
         from falconet.models.weights import find_weights, read_card
 
         return read_card(find_weights(model)).model.name == "classifier"
     if model.suffix != ".onnx" or not model.is_file():
         return False
-    from falconet.core.manifest import MANIFEST_KEY, read_manifest
-    from falconet.runtime.session import open_session
+    from falconet.runtime.model_file import ModelFile
 
-    text = open_session(model, 1).get_modelmeta().custom_metadata_map.get(MANIFEST_KEY)
-    return read_manifest(text, str(model)).task == "classify"
+    return ModelFile(model, threads=1).manifest.task == "classify"
 
 
 def open_classifier(model: Path, *, threads: int | None) -> "ClassifierPredictor":

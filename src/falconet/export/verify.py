@@ -19,8 +19,9 @@ from falconet.eval.coco_ap import evaluate
 from falconet.eval.latency import machine
 from falconet.export.receipt import SAME_BOX, Receipt, Side, Tolerance, find_problems
 from falconet.export.torch_engine import ALL_POINTS, TorchEngine, milliseconds_of_both
-from falconet.runtime.engines import OnnxEngine, default_threads
+from falconet.runtime.engines import OnnxEngine
 from falconet.runtime.predictor import Predictor, Prepared
+from falconet.runtime.session import default_threads
 
 _log = logging.getLogger(__name__)
 

@@ -5,17 +5,15 @@ from pathlib import Path
 from typing import Protocol, overload
 
 import numpy as np
-import onnxruntime
 
 from falconet.core.classes import Classification
-from falconet.core.errors import ConfigError, ModelError
+from falconet.core.errors import ConfigError
 from falconet.core.images import read_image
-from falconet.core.manifest import MANIFEST_KEY, Manifest, read_manifest
+from falconet.core.manifest import Manifest
 from falconet.core.resize import fit
 from falconet.core.types import Floats, Pixels
-from falconet.runtime.engines import agrees, check_kind
+from falconet.runtime.model_file import ModelFile
 from falconet.runtime.predictor import Source, check_pixels
-from falconet.runtime.session import default_threads, open_session
 
 
 class ClassifierEngine(Protocol):
@@ -37,50 +35,26 @@ class OnnxClassifier:
     """An exported classifier in ONNX Runtime, on the CPU.
 
     Args:
-        path: written by `falconet export`.
-        threads: for one picture or batch; None takes `default_threads()`.
-        session: the file, where it is open already; `threads` is then the session's.
+        model: written by `falconet export`; or such a file that is open.
+        threads: for one picture or batch, of a file that is not open; None takes `default_threads()`.
 
     Attributes:
         manifest: read from the file.
         batch: pictures per run where the file fixes it, None where any number goes.
 
     Raises:
-        ModelError: no such file, not an ONNX file (or half of one), one without a Falconet manifest, or one
-            that is no classifier.
+        ModelError: as `ModelFile` does, and for a file that is no classifier.
     """
 
-    def __init__(
-        self,
-        path: str | Path,
-        *,
-        threads: int | None = None,
-        session: onnxruntime.InferenceSession | None = None,
-    ) -> None:
-        if threads is not None and threads < 1:
-            raise ModelError(f"threads must be 1 or more, but got {threads}")
-        path = Path(path)
-        check_kind(path)
-        self._session = open_session(path, threads or default_threads()) if session is None else session
-        self.manifest = read_manifest(self._session.get_modelmeta().custom_metadata_map.get(MANIFEST_KEY), str(path))
-        _check_signature(self._session, self.manifest, path)
-        entry = self._session.get_inputs()[0]
-        self.batch: int | None = entry.shape[0] if isinstance(entry.shape[0], int) else None
-        self._input = entry.name
+    def __init__(self, model: str | Path | ModelFile, *, threads: int | None = None) -> None:
+        self._file = model if isinstance(model, ModelFile) else ModelFile(model, threads=threads)
+        self.manifest, self.batch = self._file.manifest, self._file.batch
+        self._file.check("classify", {"probabilities": ("B", len(self.manifest.classes))})
 
     def __call__(self, pixels: Pixels) -> Floats:
-        """See `ClassifierEngine`. A file with a fixed batch size runs as often as needed, the last time filled up."""
-        pixels = np.ascontiguousarray(pixels)
-        if self.batch is None or len(pixels) == self.batch:
-            return self._run(pixels)
-        missing = -len(pixels) % self.batch
-        filled = np.concatenate([pixels, np.zeros((missing, *pixels.shape[1:]), np.uint8)])
-        parts = [self._run(filled[start : start + self.batch]) for start in range(0, len(filled), self.batch)]
-        return np.concatenate(parts)[: len(pixels)]
-
-    def _run(self, pixels: Pixels) -> Floats:
-        (probabilities,) = self._session.run(("probabilities",), {self._input: pixels})
-        return np.asarray(probabilities, np.float32)
+        """See `ClassifierEngine`."""
+        (probabilities,) = self._file.run(("probabilities",), pixels)
+        return probabilities
 
 
 class ClassifierPredictor:
@@ -146,26 +120,3 @@ class ClassifierPredictor:
         if not prepared:
             return []
         return [Classification(row, self.names) for row in self.engine(np.stack(prepared))]
-
-
-def _check_signature(session: onnxruntime.InferenceSession, manifest: Manifest, path: Path) -> None:
-    """Raise ModelError unless the file is a classifier, with inputs and outputs as its manifest says."""
-    if manifest.task != "classify":
-        raise ModelError(f"{path}: is a detector, not a classifier; leave --task out, or use falconet.load")
-    height, width, count = manifest.preprocess.height, manifest.preprocess.width, len(manifest.classes)
-    inputs, outputs = session.get_inputs(), {output.name: output for output in session.get_outputs()}
-    fits = (
-        len(inputs) == 1
-        and inputs[0].type == "tensor(uint8)"
-        and agrees(inputs[0].shape, (None, height, width, 3))
-        and "probabilities" in outputs
-        and outputs["probabilities"].type == "tensor(float)"
-        and agrees(outputs["probabilities"].shape, (None, count))
-    )
-    if not fits:
-        found = [f"{entry.name}: {entry.type} {entry.shape}" for entry in (*inputs, *outputs.values())]
-        raise ModelError(
-            f"{path}: its inputs and outputs do not fit its manifest; expected pixels: tensor(uint8) "
-            f"[B, {height}, {width}, 3] -> probabilities: tensor(float) [B, {count}], but found {'; '.join(found)}. "
-            "Export the model again"
-        )

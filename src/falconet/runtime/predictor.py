@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from falconet.core.errors import ConfigError, DataError, ModelError
 from falconet.core.images import read_image
-from falconet.core.manifest import MANIFEST_KEY, Manifest, Selection, read_manifest
+from falconet.core.manifest import Manifest, Selection
 from falconet.core.resize import fit
 from falconet.core.select import select
 from falconet.core.types import Detections, Floats, Ints, Pixels, Placement
-from falconet.runtime.engines import Engine, OnnxEngine, check_kind
-from falconet.runtime.session import default_threads, open_session
+from falconet.runtime.engines import Engine, OnnxEngine
+from falconet.runtime.model_file import ModelFile
 
 if TYPE_CHECKING:
     from falconet.runtime.classifier import ClassifierPredictor
@@ -159,19 +159,14 @@ def load(
     """
     if engine != "onnxruntime":
         raise ModelError(f"engine '{engine}' is not known; expected 'onnxruntime'")
-    path = Path(path)
-    check_kind(path)
-    if threads is not None and threads < 1:
-        raise ModelError(f"threads must be 1 or more, but got {threads}")
-    session = open_session(path, threads or default_threads())
-    text = session.get_modelmeta().custom_metadata_map.get(MANIFEST_KEY)
-    if read_manifest(text, str(path)).task == "detect":
-        return Predictor(OnnxEngine(path, session=session), selection=selection, classes=classes)
+    file = ModelFile(path, threads=threads)
+    if file.manifest.task == "detect":
+        return Predictor(OnnxEngine(file), selection=selection, classes=classes)
     if selection is not None or classes is not None:
         raise ConfigError(f"{path}: is a classifier, which has no boxes to select; leave selection and classes out")
     from falconet.runtime.classifier import ClassifierPredictor, OnnxClassifier
 
-    return ClassifierPredictor(OnnxClassifier(path, session=session))
+    return ClassifierPredictor(OnnxClassifier(file))
 
 
 def _class_indices(classes: Sequence[str], names: tuple[str, ...]) -> Ints:
