@@ -18,7 +18,7 @@ from falconet.core.files import replace_file
 if TYPE_CHECKING:
     from falconet.core.types import Pixels
     from falconet.eval.accuracy import Accuracy
-    from falconet.export.class_receipt import ClassReceipt
+    from falconet.export.receipt import ClassReceipt
     from falconet.runtime.classifier import ClassifierPredictor
 
 KINDS = ("images", "csv", "json")
@@ -247,7 +247,7 @@ def compare_classifier(model: Path, draft: Path, truth: Truth, *, pictures: int)
         draft: the exported file, under a name for the time being.
         truth: pictures to compare on, with or without their classes.
     """
-    from falconet.export.class_receipt import verify_classifier
+    from falconet.export.verify_classifier import verify_classifier
     from falconet.models.weights import find_weights
 
     step = max(1, len(truth.records) // pictures)

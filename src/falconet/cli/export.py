@@ -10,8 +10,7 @@ from falconet.cli.truth import Truth, open_truth, progress, require
 from falconet.core.errors import ConfigError, DataError, ModelError
 
 if TYPE_CHECKING:
-    from falconet.export.class_receipt import ClassReceipt
-    from falconet.export.receipt import Receipt
+    from falconet.export.receipt import ClassReceipt, Receipt
 
 PICTURES = 200
 """Pictures of the data that the file and torch are compared on, unless told otherwise."""

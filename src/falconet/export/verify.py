@@ -1,6 +1,5 @@
 """Compare an exported file, run as devices run it, with torch: on the same pictures, in float32, on equal pixels."""
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -16,8 +15,7 @@ from falconet.core.manifest import EVALUATION
 from falconet.core.types import Detections, Floats, Record
 from falconet.eval.classes import ClassMatch
 from falconet.eval.coco_ap import evaluate
-from falconet.eval.latency import machine
-from falconet.export.receipt import SAME_BOX, Receipt, Side, Tolerance, find_problems
+from falconet.export.receipt import SAME_BOX, Receipt, Side, Tolerance, describe_file, find_problems
 from falconet.export.torch_engine import ALL_POINTS, TorchEngine, milliseconds_of_both
 from falconet.runtime.engines import OnnxEngine
 from falconet.runtime.predictor import Predictor, Prepared
@@ -96,12 +94,8 @@ def verify(
     pixels, torch_side = tally.first.pixels[None], TorchEngine(weights)
     times = milliseconds_of_both(lambda: torch_side(pixels), lambda: right.engine(pixels), threads=used)
     sides = _sides(tally, match, times, used)
-    content = model.read_bytes()
     receipt = Receipt(
-        model=name or model.name,
-        weights=weights.name,
-        sha256=hashlib.sha256(content).hexdigest(),
-        size=len(content),
+        **describe_file(model, weights, name),
         pictures=len(tally.records),
         other_shapes=tally.other_shapes,
         raw_pictures=tally.raw_pictures,
@@ -112,7 +106,6 @@ def verify(
         torch=sides[0],
         exported=sides[1],
         tolerance=tolerance or Tolerance(),
-        machine=machine(),
     )
     return receipt.model_copy(update={"problems": tuple(find_problems(receipt))})
 
