@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from falconet.models.nanodet_plus import boxes_at, expected_distances
+from falconet.models.distances import boxes_at, expected_distances
 from falconet.models.types import Raw
 from falconet.train.batch import Targets
 from falconet.train.losses import generalized_iou_loss, iou

@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from falconet.models import PRESETS, build
-from falconet.models.nanodet_plus import expected_distances
+from falconet.models.distances import expected_distances
 from falconet.zoo.nanodet_keys import convert
 from tests.golden.case import Case
 

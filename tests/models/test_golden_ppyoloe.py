@@ -6,7 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from falconet.models import PRESETS, build
 from falconet.models.backbones import CSPResNetConfig
-from falconet.models.nanodet_plus import expected_distances
+from falconet.models.distances import expected_distances
 from falconet.models.reparam import fuse
 from falconet.zoo.ppyoloe_keys import CONSTANT, convert
 from tests.golden.case import Case
@@ -44,12 +44,24 @@ def loaded(request):
     return case, load(case, CASES[request.param])
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
-@pytest.mark.parametrize("name", ["rand", "nonsq", "photo"])
+LAYOUTS = pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
+WITH_PHOTO = ["ppyoloe_s", "ppyoloe_plus_s", pytest.param("ppyoloe_plus_l", marks=pytest.mark.slow)]
+
+
+@LAYOUTS
+@pytest.mark.parametrize("name", ["rand", "nonsq"])
 def test_outputs(loaded, name, layout):
-    case, detector = loaded
-    if name not in case.meta["inputs"]:
-        pytest.skip("the case has no such input")
+    check_outputs(*loaded, name, layout)
+
+
+@LAYOUTS
+@pytest.mark.parametrize("loaded", WITH_PHOTO, indirect=True)
+def test_outputs_of_a_photo(loaded, layout):
+    check_outputs(*loaded, "photo", layout)
+
+
+def check_outputs(case, detector, name, layout):
+    """Every stored output of the input `name`."""
     images = torch.from_numpy(case.input(name)).contiguous(memory_format=layout)
     with torch.no_grad():
         trace = detector.to(memory_format=layout).trace(images)

@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from falconet.models import PRESETS, build
 from falconet.models.backbones import CSPResNetConfig, MobileNetV2Config, ShuffleNetV2Config
-from falconet.models.nanodet_plus import expected_distances
+from falconet.models.distances import expected_distances
 from falconet.models.ppyoloe import CSPPANConfig, PPYOLOEConfig, PyramidPooling, _doubled
 from falconet.models.reparam import fuse
 

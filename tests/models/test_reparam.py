@@ -9,9 +9,10 @@ from falconet.models.backbones import ShuffleNetV2
 from falconet.models.backbones.shufflenet_v2 import Bottleneck, DownUnit, Exchange, Interleave, ShuffleStage, Unit
 from falconet.models.classifier import Classifier
 from falconet.models.layers import ACTIVATIONS, ConvNormAct, SeparableConv
-from falconet.models.nanodet_plus import GhostBlock, GhostModule, GhostPAN, NanoDetPlusHead
+from falconet.models.nanodet_plus import GhostBlock, GhostModule, GhostPAN
 from falconet.models.ppyoloe import CSPPAN, PPYOLOEHead, PyramidPooling
 from falconet.models.reparam import fuse
+from falconet.models.separable_head import SeparableHead
 from tests.models.presets import EVERY
 
 
@@ -51,7 +52,7 @@ BLOCKS = {
     "ghost module": (lambda: GhostModule(8, 12, activation="leaky-relu"), (image(8),)),
     "ghost block": (lambda: GhostBlock(8, 12, kernel_size=5, activation="leaky-relu"), (image(8),)),
     "ghost pan": (lambda: GhostPAN((16, 16, 16), 8, strides=(8, 16, 32)), (PYRAMID,)),
-    "head": (lambda: NanoDetPlusHead(16, 3, strides=(8, 16, 32), channels=8), (PYRAMID, (96, 112))),
+    "head": (lambda: SeparableHead(16, 3, strides=(8, 16, 32), offset=0.0, channels=8), (PYRAMID, (96, 112))),
     "pyramid pooling": (lambda: PyramidPooling(8, activation="silu"), (image(8),)),
     "csp pan": (lambda: CSPPAN((16, 16, 16), 8, strides=(8, 16, 32), blocks=2, alpha=True), (PYRAMID,)),
     "task-aligned head": (lambda: PPYOLOEHead((16, 16, 16), 3, strides=(8, 16, 32)), (PYRAMID, (96, 112))),

@@ -8,7 +8,7 @@ import torch
 from falconet.core.config import Config
 from falconet.core.errors import ConfigError
 from falconet.models import MODELS, PRESETS
-from falconet.models.nanodet_plus import boxes_at, expected_distances
+from falconet.models.distances import boxes_at, expected_distances
 from falconet.models.priors import make_priors
 from falconet.models.types import Priors, Raw
 from falconet.train import losses

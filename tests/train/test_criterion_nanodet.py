@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from falconet.models import PRESETS, build
-from falconet.models.nanodet_plus import boxes_at, expected_distances
+from falconet.models.distances import boxes_at, expected_distances
 from falconet.models.types import Priors
 from falconet.train.assign.atss import atss_assign
 from falconet.train.batch import pad_targets

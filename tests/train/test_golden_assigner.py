@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from falconet.models.nanodet_plus import boxes_at, expected_distances
+from falconet.models.distances import boxes_at, expected_distances
 from falconet.models.priors import make_priors
 from falconet.train.assign.dynamic_soft import dynamic_soft_assign
 from falconet.train.batch import Targets, pad_targets

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from falconet.models.nanodet_plus import boxes_at, expected_distances
+from falconet.models.distances import boxes_at, expected_distances
 from falconet.models.priors import make_priors
 from falconet.models.types import Raw
 from falconet.train import losses

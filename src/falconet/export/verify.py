@@ -76,18 +76,7 @@ def verify(
     """
     left = Predictor(TorchEngine(weights, max_points=ALL_POINTS), selection=EVALUATION)
     right = Predictor(OnnxEngine(model, threads=threads), selection=EVALUATION)
-    tally = _Tally()
-    waiting: list[tuple[Record, Prepared]] = []
-    for record in progress(records):
-        try:
-            waiting.append((record, left.prepare(record.path)))
-        except DataError as error:
-            _log.warning("left out: %s", error)
-        if len(waiting) == BATCH:
-            _compare(tally, left, right, waiting, raw_pictures=raw_pictures)
-            waiting.clear()
-    if waiting:
-        _compare(tally, left, right, waiting, raw_pictures=raw_pictures)
+    tally = _tally(left, right, progress(records), raw_pictures=raw_pictures)
     if tally.first is None:
         raise ModelError(f"{model}: an export is compared with torch on pictures, but there are none")
     used = threads or default_threads()
@@ -108,6 +97,23 @@ def verify(
         tolerance=tolerance or Tolerance(),
     )
     return receipt.model_copy(update={"problems": tuple(find_problems(receipt))})
+
+
+def _tally(left: Predictor, right: Predictor, records: Iterable[Record], *, raw_pictures: int) -> _Tally:
+    """What both sides say of the pictures, `BATCH` at a time."""
+    tally = _Tally()
+    waiting: list[tuple[Record, Prepared]] = []
+    for record in records:
+        try:
+            waiting.append((record, left.prepare(record.path)))
+        except DataError as error:
+            _log.warning("left out: %s", error)
+        if len(waiting) == BATCH:
+            _compare(tally, left, right, waiting, raw_pictures=raw_pictures)
+            waiting.clear()
+    if waiting:
+        _compare(tally, left, right, waiting, raw_pictures=raw_pictures)
+    return tally
 
 
 def raw_differences(boxes: Floats, scores: Floats, all_boxes: Floats, all_scores: Floats) -> tuple[float, float]:

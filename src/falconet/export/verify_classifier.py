@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,17 @@ from falconet.runtime.classifier import ClassifierPredictor, OnnxClassifier
 from falconet.runtime.session import default_threads
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What adds up over the pictures."""
+
+    pictures: int = 0
+    same: int = 0
+    difference: float = 0.0
+    rights: list[int] = field(default_factory=lambda: [0, 0])
+    first: Pixels | None = None
 
 
 def verify_classifier(
@@ -47,34 +59,18 @@ def verify_classifier(
     """
     left = ClassifierPredictor(TorchClassifier(weights))
     right = ClassifierPredictor(OnnxClassifier(model, threads=threads))
-    difference, same, seen, rights = 0.0, 0, 0, [0, 0]
-    first: Pixels | None = None
-    for record in progress(records):
-        try:
-            pixels = left.prepare(record.path)
-        except DataError as error:
-            _log.warning("left out: %s", error)
-            continue
-        one, other = left.engine(pixels[None])[0], right.engine(pixels[None])[0]
-        gap = float(np.abs(one - other).max())
-        difference = gap if not gap <= difference else difference  # a NaN stays
-        same += int(one.argmax() == other.argmax())
-        if names is not None:
-            truth = names[int(record.labels[0])]
-            rights = [rights[i] + (left.names[int(p.argmax())] == truth) for i, p in enumerate((one, other))]
-        seen += 1
-        first = pixels if first is None else first
-    if first is None:
+    tally = _tally(left, right, progress(records), names)
+    if tally.first is None:
         raise ModelError(f"{model}: an export is compared with torch on pictures, but there are none")
     used = threads or default_threads()
-    pixels = first[None]
+    pixels = tally.first[None]
     times = milliseconds_of_both(lambda: left.engine(pixels), lambda: right.engine(pixels), threads=used)
-    top1 = [None, None] if names is None else [count / seen for count in rights]
+    top1 = [None, None] if names is None else [count / tally.pictures for count in tally.rights]
     receipt = ClassReceipt(
         **describe_file(model, weights, name),
-        pictures=seen,
-        largest_difference=difference if np.isfinite(difference) else 1e9,
-        same=same,
+        pictures=tally.pictures,
+        largest_difference=tally.difference if np.isfinite(tally.difference) else 1e9,
+        same=tally.same,
         torch=ClassSide(
             name="torch", version=str(torch.__version__), top1=top1[0], milliseconds=times[0], threads=used
         ),
@@ -84,3 +80,27 @@ def verify_classifier(
         tolerance=tolerance or ClassTolerance(),
     )
     return receipt.model_copy(update={"problems": tuple(find_class_problems(receipt))})
+
+
+def _tally(
+    left: ClassifierPredictor, right: ClassifierPredictor, records: Iterable[Record], names: Sequence[str] | None
+) -> _Tally:
+    """What both sides say of the pictures."""
+    tally = _Tally()
+    for record in records:
+        try:
+            pixels = left.prepare(record.path)
+        except DataError as error:
+            _log.warning("left out: %s", error)
+            continue
+        one, other = left.engine(pixels[None])[0], right.engine(pixels[None])[0]
+        gap = float(np.abs(one - other).max())
+        tally.difference = gap if not gap <= tally.difference else tally.difference  # a NaN stays
+        tally.same += int(one.argmax() == other.argmax())
+        if names is not None:
+            truth = names[int(record.labels[0])]
+            for side, scores in enumerate((one, other)):
+                tally.rights[side] += left.names[int(scores.argmax())] == truth
+        tally.pictures += 1
+        tally.first = pixels if tally.first is None else tally.first
+    return tally

@@ -1,5 +1,6 @@
 """Layers that every network is made of. Convolution, norm and activation meet only here."""
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -19,6 +20,14 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "none": nn.Identity,
 }
 """Activations by the name a run file uses. The slope of "leaky-relu" is 0.1, as in NanoDet and YOLO."""
+
+CLASS_PRIOR = 0.01
+"""Score of every class before training."""
+
+
+def start_at(prior: float, bias: Tensor) -> None:
+    """Fill `bias` in place with the logit of `prior` ("Focal Loss", arXiv:1708.02002, section 4.1)."""
+    nn.init.constant_(bias, math.log(prior / (1 - prior)))
 
 
 class ConvNormAct(nn.Module):

@@ -16,11 +16,9 @@ Where we differ from the source:
   the difference.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
@@ -29,10 +27,8 @@ from falconet.core.config import Config
 from falconet.core.manifest import Preprocess
 from falconet.models.backbones import BackboneConfig, ShuffleNetV2Config
 from falconet.models.detector import Detector
-from falconet.models.layers import Activation, SeparableConv
-from falconet.models.nanodet_plus import CLASS_PRIOR, boxes_at, expected_distances
-from falconet.models.priors import make_priors
-from falconet.models.types import Decoded, Features, Raw
+from falconet.models.separable_head import SeparableHeadConfig
+from falconet.models.types import Features
 
 
 class PANConfig(Config):
@@ -41,14 +37,8 @@ class PANConfig(Config):
     channels: int = Field(default=96, ge=8, le=1024, description="of every level")
 
 
-class NanoDetHeadConfig(Config):
+class NanoDetHeadConfig(SeparableHeadConfig):
     """The head of NanoDet."""
-
-    channels: int = Field(default=96, ge=8, le=1024, description="of the stacked convolutions")
-    stacked_convs: int = Field(default=2, ge=1, le=8, description="separable convolutions per level")
-    kernel_size: Literal[3, 5, 7] = 3
-    reg_max: int = Field(default=7, ge=1, le=64, description="largest distance of a side, in strides")
-    activation: Activation = "leaky-relu"
 
 
 class NanoDetConfig(Config):
@@ -64,16 +54,7 @@ class NanoDetConfig(Config):
         """The detector, with fresh weights."""
         backbone = self.backbone.build()
         neck = PAN(backbone.channels, self.neck.channels, strides=backbone.strides)
-        head = NanoDetHead(
-            self.neck.channels,
-            num_classes,
-            strides=neck.strides,
-            channels=self.head.channels,
-            stacked_convs=self.head.stacked_convs,
-            kernel_size=self.head.kernel_size,
-            reg_max=self.head.reg_max,
-            activation=self.head.activation,
-        )
+        head = self.head.build(self.neck.channels, num_classes, strides=neck.strides, offset=0.5)
         return Detector(backbone, neck, head)
 
 
@@ -110,76 +91,3 @@ class PAN(nn.Module):
         for coarse in range(1, len(levels)):
             levels[coarse] = levels[coarse] + _resize(levels[coarse - 1], levels[coarse])
         return levels
-
-
-class NanoDetHead(nn.Module):
-    """Per level: stacked depthwise-separable convolutions, then one 1x1 convolution to classes and bins.
-
-    Args:
-        in_channels: of every level.
-        num_classes: C.
-        strides: of the levels, pixels per cell.
-        channels: of the stacked convolutions.
-        stacked_convs: how many.
-        kernel_size: of the depthwise ones.
-        reg_max: largest distance of a side in strides; K = 4 * (reg_max + 1).
-        activation: after each of them.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        num_classes: int,
-        *,
-        strides: Sequence[int],
-        channels: int = 96,
-        stacked_convs: int = 2,
-        kernel_size: int = 3,
-        reg_max: int = 7,
-        activation: Activation = "leaky-relu",
-    ) -> None:
-        super().__init__()
-        self.num_classes = num_classes
-        self.reg_max = reg_max
-        self.strides = tuple(strides)
-
-        def stack() -> nn.Sequential:
-            inputs = [in_channels] + [channels] * (stacked_convs - 1)
-            return nn.Sequential(
-                *(SeparableConv(count, channels, kernel_size, activation=activation) for count in inputs)
-            )
-
-        self.convs = nn.ModuleList(stack() for _ in self.strides)
-        self.outputs = nn.ModuleList(nn.Conv2d(channels, num_classes + 4 * (reg_max + 1), 1) for _ in self.strides)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.normal_(module.weight, std=0.01)
-        for output in self.outputs:
-            nn.init.zeros_(output.bias)
-            nn.init.constant_(output.bias[:num_classes], -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))
-
-    def forward(self, features: Features, size: tuple[int, int]) -> Raw:
-        """Raw predictions of features for an input of `size` (height, width) pixels.
-
-        Box codes are the logits of left's bins, then top's, right's and bottom's.
-        """
-        levels = [
-            output(convs(level)).permute(0, 2, 3, 1).flatten(1, 2)
-            for convs, output, level in zip(self.convs, self.outputs, features, strict=True)
-        ]
-        joined = torch.cat(levels, dim=1)
-        logits, box_code = joined.split((self.num_classes, 4 * (self.reg_max + 1)), dim=-1)
-        dtype = torch.promote_types(joined.dtype, torch.float32)
-        priors = make_priors(size, self.strides, offset=0.5, device=joined.device, dtype=dtype)
-        return Raw(logits, box_code, None, priors)
-
-    def decode(self, raw: Raw) -> Decoded:
-        """Boxes xyxy in network-input pixels, not clipped, and scores 0..1, in at least float32."""
-        dtype = raw.priors.points.dtype
-        distances = expected_distances(raw.box_code.to(dtype))
-        return Decoded(boxes_at(raw.priors, distances), raw.logits.to(dtype).sigmoid())
-
-    def class_outputs(self) -> dict[str, slice]:
-        """Parameters, by name within the head, of which the rows in the slice belong to classes."""
-        rows = slice(0, self.num_classes)
-        return {f"outputs.{level}.{kind}": rows for level in range(len(self.outputs)) for kind in ("weight", "bias")}

@@ -13,7 +13,6 @@ Where we differ from the source:
   the difference.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -29,11 +28,8 @@ from falconet.models.backbones import BackboneConfig, ShuffleNetV2Config
 from falconet.models.backbones.blocks import GhostModule
 from falconet.models.detector import Detector
 from falconet.models.layers import Activation, ConvNormAct, SeparableConv, kaiming_init
-from falconet.models.priors import make_priors
-from falconet.models.types import Decoded, Features, Priors, Raw
-
-CLASS_PRIOR = 0.01
-"""Score of every class before training."""
+from falconet.models.separable_head import SeparableHeadConfig
+from falconet.models.types import Features
 
 
 class GhostPANConfig(Config):
@@ -52,14 +48,10 @@ class GhostPANConfig(Config):
         return channels
 
 
-class NanoDetPlusHeadConfig(Config):
+class NanoDetPlusHeadConfig(SeparableHeadConfig):
     """The head of NanoDet-Plus."""
 
-    channels: int = Field(default=96, ge=8, le=1024, description="of the stacked convolutions")
-    stacked_convs: int = Field(default=2, ge=1, le=8, description="separable convolutions per level")
     kernel_size: Literal[3, 5, 7] = 5
-    reg_max: int = Field(default=7, ge=1, le=64, description="largest distance of a side, in strides")
-    activation: Activation = "leaky-relu"
 
 
 class NanoDetPlusConfig(Config):
@@ -82,16 +74,7 @@ class NanoDetPlusConfig(Config):
             extra_levels=self.neck.extra_levels,
             activation=self.neck.activation,
         )
-        head = NanoDetPlusHead(
-            self.neck.channels,
-            num_classes,
-            strides=neck.strides,
-            channels=self.head.channels,
-            stacked_convs=self.head.stacked_convs,
-            kernel_size=self.head.kernel_size,
-            reg_max=self.head.reg_max,
-            activation=self.head.activation,
-        )
+        head = self.head.build(self.neck.channels, num_classes, strides=neck.strides, offset=0.0)
         return Detector(backbone, neck, head)
 
 
@@ -174,93 +157,3 @@ class GhostPAN(nn.Module):
             source = from_input(source) + from_output(outputs[-1])
             outputs.append(source)
         return outputs
-
-
-class NanoDetPlusHead(nn.Module):
-    """Per level: stacked depthwise-separable convolutions, then one 1x1 convolution to classes and bins.
-
-    Args:
-        in_channels: of every level.
-        num_classes: C.
-        strides: of the levels, pixels per cell.
-        channels: of the stacked convolutions.
-        stacked_convs: how many.
-        kernel_size: of the depthwise ones.
-        reg_max: largest distance of a side in strides; K = 4 * (reg_max + 1).
-        activation: after each of them.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        num_classes: int,
-        *,
-        strides: Sequence[int],
-        channels: int = 96,
-        stacked_convs: int = 2,
-        kernel_size: int = 5,
-        reg_max: int = 7,
-        activation: Activation = "leaky-relu",
-    ) -> None:
-        super().__init__()
-        self.num_classes = num_classes
-        self.reg_max = reg_max
-        self.strides = tuple(strides)
-        self.convs = nn.ModuleList(
-            nn.Sequential(
-                *(
-                    SeparableConv(channels if index else in_channels, channels, kernel_size, activation=activation)
-                    for index in range(stacked_convs)
-                )
-            )
-            for _ in self.strides
-        )
-        self.outputs = nn.ModuleList(nn.Conv2d(channels, num_classes + 4 * (reg_max + 1), 1) for _ in self.strides)
-        self._initialise()
-
-    def forward(self, features: Features, size: tuple[int, int]) -> Raw:
-        """Raw predictions of features for an input of `size` (height, width) pixels.
-
-        Box codes are the logits of left's bins, then top's, right's and bottom's.
-        """
-        levels = [
-            output(convs(level)).permute(0, 2, 3, 1).flatten(1, 2)
-            for convs, output, level in zip(self.convs, self.outputs, features, strict=True)
-        ]
-        joined = torch.cat(levels, dim=1)
-        logits, box_code = joined.split((self.num_classes, 4 * (self.reg_max + 1)), dim=-1)
-        dtype = torch.promote_types(joined.dtype, torch.float32)
-        priors = make_priors(size, self.strides, offset=0.0, device=joined.device, dtype=dtype)
-        return Raw(logits, box_code, None, priors)
-
-    def decode(self, raw: Raw) -> Decoded:
-        """Boxes xyxy in network-input pixels, not clipped, and scores 0..1, in at least float32."""
-        dtype = raw.priors.points.dtype
-        distances = expected_distances(raw.box_code.to(dtype))
-        return Decoded(boxes_at(raw.priors, distances), raw.logits.to(dtype).sigmoid())
-
-    def class_outputs(self) -> dict[str, slice]:
-        """Parameters, by name within the head, of which the rows in the slice belong to classes."""
-        rows = slice(0, self.num_classes)
-        return {f"outputs.{level}.{kind}": rows for level in range(len(self.outputs)) for kind in ("weight", "bias")}
-
-    def _initialise(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.normal_(module.weight, std=0.01)
-        for output in self.outputs:
-            nn.init.zeros_(output.bias)
-            nn.init.constant_(output.bias[: self.num_classes], -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))
-
-
-def expected_distances(box_code: Float[Tensor, "*B P K"]) -> Float[Tensor, "*B P 4"]:
-    """Mean of the distribution over 0..reg_max of each side: left, top, right, bottom, in strides."""
-    bins = box_code.unflatten(-1, (4, -1)).softmax(-1)
-    steps = torch.arange(bins.shape[-1], dtype=bins.dtype, device=bins.device)
-    return (bins * steps).sum(-1)
-
-
-def boxes_at(priors: Priors, distances: Float[Tensor, "*B P 4"]) -> Float[Tensor, "*B P 4"]:
-    """Boxes xyxy in network-input pixels, of distances in strides from the priors' points."""
-    left_top, right_bottom = (distances * priors.strides).chunk(2, dim=-1)
-    return torch.cat((priors.points - left_top, priors.points + right_bottom), dim=-1)

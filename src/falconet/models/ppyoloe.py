@@ -19,7 +19,6 @@ Where we differ from the source:
 * The projection of a distribution to its mean is arithmetic, not a convolution with constant weights.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -35,8 +34,8 @@ from falconet.models.backbones import BackboneConfig, CSPResNetConfig
 from falconet.models.backbones.blocks import EffectiveSqueezeExcite, RepVGGBlock
 from falconet.models.backbones.cspresnet import CSPStage
 from falconet.models.detector import Detector
-from falconet.models.layers import Activation, ConvNormAct
-from falconet.models.nanodet_plus import CLASS_PRIOR, boxes_at, expected_distances
+from falconet.models.distances import decode_distances
+from falconet.models.layers import CLASS_PRIOR, Activation, ConvNormAct, start_at
 from falconet.models.priors import make_priors
 from falconet.models.types import Decoded, Features, Raw
 
@@ -269,9 +268,7 @@ class PPYOLOEHead(nn.Module):
 
     def decode(self, raw: Raw) -> Decoded:
         """Boxes xyxy in network-input pixels, not clipped, and scores 0..1, in at least float32."""
-        dtype = raw.priors.points.dtype
-        distances = expected_distances(raw.box_code.to(dtype))
-        return Decoded(boxes_at(raw.priors, distances), raw.logits.to(dtype).sigmoid())
+        return decode_distances(raw)
 
     def class_outputs(self) -> dict[str, slice]:
         """Parameters, by name within the head, of which the rows in the slice belong to classes."""
@@ -292,7 +289,7 @@ class PPYOLOEHead(nn.Module):
         for output in (*self.class_predictions, *self.box_predictions):
             nn.init.zeros_(output.weight)
         for output in self.class_predictions:
-            nn.init.constant_(output.bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))
+            start_at(CLASS_PRIOR, output.bias)
         for output in self.box_predictions:
             nn.init.ones_(output.bias)
 

@@ -36,7 +36,7 @@ from falconet.core.errors import ConfigError
 from falconet.core.manifest import Preprocess
 from falconet.models.backbones import BackboneConfig, Darknet53Config
 from falconet.models.detector import Detector
-from falconet.models.layers import Activation, ConvNormAct, SeparableConv, kaiming_init
+from falconet.models.layers import Activation, ConvNormAct, SeparableConv, kaiming_init, start_at
 from falconet.models.priors import make_priors
 from falconet.models.types import Decoded, Features, Priors, Raw
 
@@ -325,7 +325,7 @@ class YOLOv3Head(nn.Module):
             nn.init.normal_(output.weight, std=0.01)
             nn.init.zeros_(output.bias)
             nn.init.constant_(output.bias[: self.num_anchors * self.num_classes], -math.log(max(1, self.num_classes)))
-            nn.init.constant_(output.bias[-self.num_anchors :], -math.log((1 - OBJECTNESS_PRIOR) / OBJECTNESS_PRIOR))
+            start_at(OBJECTNESS_PRIOR, output.bias[-self.num_anchors :])
 
 
 def anchor_priors(size: tuple[int, int], strides: Sequence[int], anchors: Float[Tensor, "L A 2"]) -> Priors:

@@ -14,8 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from falconet.models.detector import Detector
+from falconet.models.distances import boxes_at, expected_distances
 from falconet.models.nanodet import NanoDetConfig
-from falconet.models.nanodet_plus import boxes_at, expected_distances
 from falconet.models.types import Priors, Raw, Trace
 from falconet.train import losses
 from falconet.train.assign.atss import atss_assign

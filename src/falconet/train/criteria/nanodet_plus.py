@@ -21,8 +21,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from falconet.models.detector import Detector
-from falconet.models.layers import ACTIVATIONS, Activation
-from falconet.models.nanodet_plus import CLASS_PRIOR, NanoDetPlusConfig, boxes_at, expected_distances
+from falconet.models.distances import boxes_at, expected_distances
+from falconet.models.layers import ACTIVATIONS, CLASS_PRIOR, Activation, start_at
+from falconet.models.nanodet_plus import NanoDetPlusConfig
 from falconet.models.types import Features, Priors, Raw, Trace
 from falconet.train import losses
 from falconet.train.assign.dynamic_soft import dynamic_soft_assign
@@ -95,7 +96,7 @@ class AuxiliaryHead(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.01)
-        nn.init.constant_(self.class_output.bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))
+        start_at(CLASS_PRIOR, self.class_output.bias)
         nn.init.zeros_(self.box_output.bias)
 
     def forward(self, features: Features) -> tuple[Float[Tensor, "B P C"], Float[Tensor, "B P K"]]:

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from falconet.models.detector import Detector
-from falconet.models.nanodet_plus import boxes_at, expected_distances
+from falconet.models.distances import boxes_at, expected_distances
 from falconet.models.ppyoloe import PPYOLOEConfig
 from falconet.models.types import Priors, Raw, Trace
 from falconet.train import losses

@@ -1,0 +1,116 @@
+"""The head of both generations of NanoDet (https://github.com/RangiLyu/nanodet, Apache-2.0)."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from falconet.core.config import Config
+from falconet.models.distances import decode_distances
+from falconet.models.layers import CLASS_PRIOR, Activation, SeparableConv, start_at
+from falconet.models.priors import make_priors
+from falconet.models.types import Decoded, Features, Raw
+
+
+class SeparableHeadConfig(Config):
+    """Per level: stacked depthwise-separable convolutions for classes and boxes together."""
+
+    channels: int = Field(default=96, ge=8, le=1024, description="of the stacked convolutions")
+    stacked_convs: int = Field(default=2, ge=1, le=8, description="separable convolutions per level")
+    kernel_size: Literal[3, 5, 7] = 3
+    reg_max: int = Field(default=7, ge=1, le=64, description="largest distance of a side, in strides")
+    activation: Activation = "leaky-relu"
+
+    def build(self, in_channels: int, num_classes: int, *, strides: Sequence[int], offset: float) -> "SeparableHead":
+        """The head, with fresh weights; arguments as of `SeparableHead`."""
+        return SeparableHead(
+            in_channels,
+            num_classes,
+            strides=strides,
+            offset=offset,
+            channels=self.channels,
+            stacked_convs=self.stacked_convs,
+            kernel_size=self.kernel_size,
+            reg_max=self.reg_max,
+            activation=self.activation,
+        )
+
+
+class SeparableHead(nn.Module):
+    """Per level: stacked depthwise-separable convolutions, then one 1x1 convolution to classes and bins.
+
+    Args:
+        in_channels: of every level.
+        num_classes: C.
+        strides: of the levels, pixels per cell.
+        offset: of a cell's point from its top left corner, in cells.
+        channels: of the stacked convolutions.
+        stacked_convs: how many.
+        kernel_size: of the depthwise ones.
+        reg_max: largest distance of a side in strides; K = 4 * (reg_max + 1).
+        activation: after each of them.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        *,
+        strides: Sequence[int],
+        offset: float,
+        channels: int = 96,
+        stacked_convs: int = 2,
+        kernel_size: int = 3,
+        reg_max: int = 7,
+        activation: Activation = "leaky-relu",
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.reg_max = reg_max
+        self.strides = tuple(strides)
+        self.offset = offset
+        self.convs = nn.ModuleList(
+            nn.Sequential(
+                *(
+                    SeparableConv(channels if index else in_channels, channels, kernel_size, activation=activation)
+                    for index in range(stacked_convs)
+                )
+            )
+            for _ in self.strides
+        )
+        self.outputs = nn.ModuleList(nn.Conv2d(channels, num_classes + 4 * (reg_max + 1), 1) for _ in self.strides)
+        self._initialise()
+
+    def forward(self, features: Features, size: tuple[int, int]) -> Raw:
+        """Raw predictions of features for an input of `size` (height, width) pixels.
+
+        Box codes are the logits of left's bins, then top's, right's and bottom's.
+        """
+        levels = [
+            output(convs(level)).permute(0, 2, 3, 1).flatten(1, 2)
+            for convs, output, level in zip(self.convs, self.outputs, features, strict=True)
+        ]
+        joined = torch.cat(levels, dim=1)
+        logits, box_code = joined.split((self.num_classes, 4 * (self.reg_max + 1)), dim=-1)
+        dtype = torch.promote_types(joined.dtype, torch.float32)
+        priors = make_priors(size, self.strides, offset=self.offset, device=joined.device, dtype=dtype)
+        return Raw(logits, box_code, None, priors)
+
+    def decode(self, raw: Raw) -> Decoded:
+        """Boxes xyxy in network-input pixels, not clipped, and scores 0..1, in at least float32."""
+        return decode_distances(raw)
+
+    def class_outputs(self) -> dict[str, slice]:
+        """Parameters, by name within the head, of which the rows in the slice belong to classes."""
+        rows = slice(0, self.num_classes)
+        return {f"outputs.{level}.{kind}": rows for level in range(len(self.outputs)) for kind in ("weight", "bias")}
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.01)
+        for output in self.outputs:
+            nn.init.zeros_(output.bias)
+            start_at(CLASS_PRIOR, output.bias[: self.num_classes])
