@@ -44,7 +44,7 @@ def test_nothing_drawn_is_the_plain_fit(size: tuple[int, int]) -> None:
 @given(
     zoom=st.tuples(st.floats(0.6, 1.6), st.floats(0.6, 1.6)),
     shift=st.tuples(st.floats(-0.3, 0.3), st.floats(-0.3, 0.3)),
-    flip=st.booleans(),
+    flip=st.tuples(st.booleans(), st.booleans()),
     turns=st.integers(0, 3),
     size=st.tuples(st.integers(60, 300), st.integers(60, 300)),
     keep_ratio=st.booleans(),
@@ -54,7 +54,7 @@ def test_nothing_drawn_is_the_plain_fit(size: tuple[int, int]) -> None:
 def test_boxes_follow_the_pixels(
     zoom: tuple[float, float],
     shift: tuple[float, float],
-    flip: bool,
+    flip: tuple[bool, bool],
     turns: int,
     size: tuple[int, int],
     keep_ratio: bool,
@@ -127,8 +127,19 @@ def test_draws_lie_in_their_ranges() -> None:
     assert 1.55 < zoom.max() <= 1.4 * 1.2
     shift = np.abs([d.shift for d in draws])
     assert 0.19 < shift.max() <= 0.2
-    assert 0.45 < np.mean([d.flip for d in draws]) < 0.55
+    across, down = np.mean([d.flip for d in draws], axis=0)
+    assert 0.45 < across < 0.55
+    assert down == 0
     assert {d.angle for d in draws} == {0.0}
+
+
+def test_flips_by_hand() -> None:
+    sample = Sample(smooth(96, 128), np.array([[10, 20, 40, 60]]), np.array([1]))
+    both = Augment(strength=1, scale=(1, 1), stretch=(1, 1), translate=0, flip=1, flip_vertical=1, brightness=0)
+    plain_colours = both.model_copy(update={"contrast": (1.0, 1.0), "saturation": (1.0, 1.0)})
+    turned = augment(sample, plain_colours, INPUT, np.random.default_rng(0))
+    np.testing.assert_array_equal(turned.boxes, [[88, 36, 118, 76]])
+    np.testing.assert_array_equal(turned.image, sample.image[::-1, ::-1])
 
 
 def test_strength_scales_the_ranges() -> None:

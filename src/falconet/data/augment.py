@@ -35,6 +35,9 @@ class Augment(Config):
     rotate: float = Field(default=0.0, ge=0, le=180, description="largest turn, degrees")
     shear: float = Field(default=0.0, ge=0, le=60, description="largest shear, degrees")
     flip: float = Field(default=0.5, ge=0, le=1, description="probability of a left-right flip")
+    flip_vertical: float = Field(
+        default=0.0, ge=0, le=1, description="probability of a top-bottom flip, for pictures that have no up"
+    )
     brightness: float = Field(default=0.2, ge=0, le=1, description="largest shift, share of the full range")
     contrast: Range = Field(default=(0.6, 1.4), description="factor")
     saturation: Range = Field(default=(0.5, 1.2), description="factor")
@@ -66,14 +69,14 @@ class Geometry:
     Attributes:
         zoom: (x, y) factors over the plain fit.
         shift: (x, y) shares of the input's sides.
-        flip: left-right.
+        flip: (left-right, top-bottom).
         angle: radians, clockwise as displayed.
         shear: (x, y) radians.
     """
 
     zoom: tuple[float, float] = (1.0, 1.0)
     shift: tuple[float, float] = (0.0, 0.0)
-    flip: bool = False
+    flip: tuple[bool, bool] = (False, False)
     angle: float = 0.0
     shear: tuple[float, float] = (0.0, 0.0)
 
@@ -83,13 +86,14 @@ def draw_geometry(config: Augment, rng: np.random.Generator) -> Geometry:
     scale = rng.uniform(*config.range(config.scale))
     zoom_x, zoom_y = scale * rng.uniform(*config.range(config.stretch), size=2)
     shift_x, shift_y = rng.uniform(-1, 1, size=2) * config.translate * config.strength
-    flip = bool(rng.uniform() < config.flip * min(1.0, config.strength))
+    drawn, chances = rng.uniform(size=2), np.array([config.flip, config.flip_vertical]) * min(1.0, config.strength)
+    across, down = (drawn < chances).tolist()
     angle = math.radians(rng.uniform(-1, 1) * config.rotate * config.strength)
     shear_x, shear_y = np.radians(rng.uniform(-1, 1, size=2) * min(60.0, config.shear * config.strength))
     return Geometry(
         (float(zoom_x), float(zoom_y)),
         (float(shift_x), float(shift_y)),
-        flip,
+        (across, down),
         angle,
         (float(shear_x), float(shear_y)),
     )
@@ -109,8 +113,8 @@ def geometry_matrix(
     fit_x, fit_y = target[1] / source[1], target[0] / source[0]
     if keep_ratio:
         fit_x = fit_y = min(fit_x, fit_y)
-    scale_x = fit_x * geometry.zoom[0] * (-1 if geometry.flip else 1)
-    scale_y = fit_y * geometry.zoom[1]
+    scale_x = fit_x * geometry.zoom[0] * (-1 if geometry.flip[0] else 1)
+    scale_y = fit_y * geometry.zoom[1] * (-1 if geometry.flip[1] else 1)
     cos, sin = math.cos(geometry.angle), math.sin(geometry.angle)
     rotation = np.array([[cos, -sin], [sin, cos]])
     shear = np.array([[1.0, math.tan(geometry.shear[0])], [math.tan(geometry.shear[1]), 1.0]])
