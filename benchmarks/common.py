@@ -24,6 +24,22 @@ def versions() -> str:
     )
 
 
+def untrained(preset: str, folder: Path, *, classes: int = 80) -> Path:
+    """Weights of a preset as it starts."""
+    import torch
+
+    from falconet.models import PRESETS, build
+    from falconet.models.weights import Card, save_weights
+
+    torch.manual_seed(0)
+    config, names = PRESETS[preset], tuple(f"class {index}" for index in range(classes))
+    weights = folder / "model.safetensors"
+    save_weights(
+        weights, build(config, classes).eval(), Card(model=config, classes=names, falconet_version=__version__)
+    )
+    return weights
+
+
 def in_turns(calls: dict[str, Callable[[], object]], *, rounds: int, warm_up: int = 3) -> dict[str, list[float]]:
     """Seconds of each call, measured A B A B ..., so that a drift of the machine's speed meets all alike."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}

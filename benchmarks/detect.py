@@ -15,7 +15,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from common import in_turns, milliseconds, write
+from common import in_turns, milliseconds, untrained, write
 
 from falconet.core.select import select
 from falconet.runtime.engines import OnnxEngine
@@ -25,20 +25,9 @@ from falconet.runtime.session import open_session
 
 def exported(folder: Path) -> Path:
     """An untrained NanoDet-Plus-m of 80 classes as ONNX."""
-    import torch
-
-    from falconet import __version__
     from falconet.export.onnx import export_onnx
-    from falconet.models import PRESETS, build
-    from falconet.models.weights import Card, save_weights
 
-    torch.manual_seed(0)
-    config = PRESETS["nanodet-plus-m-320"]
-    classes = tuple(f"class {index}" for index in range(80))
-    weights = folder / "model.safetensors"
-    card = Card(model=config, classes=classes, falconet_version=__version__)
-    save_weights(weights, build(config, len(classes)).eval(), card)
-    return export_onnx(weights, folder / "model.onnx")
+    return export_onnx(untrained("nanodet-plus-m-320", folder), folder / "model.onnx")
 
 
 def drawn(folder: Path, count: int) -> list[Path]:

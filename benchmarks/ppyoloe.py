@@ -15,18 +15,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from common import in_turns, milliseconds, write
+from common import in_turns, milliseconds, untrained, write
 from detect import drawn, rows
 from ppyoloe_plain import plain_terms
 from torch import nn
 
-from falconet import __version__
 from falconet.export.onnx import OPSET, describe, export_onnx, trace
 from falconet.export.rewrite import rewrite
 from falconet.export.torch_engine import manifest_of, points_to_decode
 from falconet.models import PRESETS, build
 from falconet.models.deployable import Deployable, Normalize
-from falconet.models.weights import Card, load_weights, save_weights
+from falconet.models.weights import load_weights
 from falconet.runtime.session import open_session
 from falconet.train.batch import Batch, Targets
 from falconet.train.criteria import build_criterion
@@ -156,16 +155,11 @@ def export_all(folder: Path) -> dict[str, Path]:
 
     The latter as torch exports it, and with the changes to the graph that every export of ours gets.
     """
-    torch.manual_seed(0)
-    config = PRESETS[PRESET]
-    classes = tuple(f"class {index}" for index in range(CLASSES))
-    weights = folder / "model.safetensors"
-    card = Card(model=config, classes=classes, falconet_version=__version__)
-    save_weights(weights, build(config, CLASSES).eval(), card)
+    weights = untrained(PRESET, folder, classes=CLASSES)
     fused = export_onnx(weights, folder / "fused.onnx")
     detector, card = load_weights(weights)
     manifest = manifest_of(card)
-    module = Deployable(detector, config.input, max_points=points_to_decode(manifest)).eval()
+    module = Deployable(detector, card.model.input, max_points=points_to_decode(manifest)).eval()
     models = {"unfused": trace(module, manifest, opset=OPSET, batch=None)}
     models["unfused, graph rewritten"] = rewrite(models["unfused"])
     paths = {}

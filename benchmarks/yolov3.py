@@ -10,17 +10,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from common import in_turns, milliseconds, write
+from common import in_turns, milliseconds, untrained, write
 from detect import drawn, rows
 
-from falconet import __version__
 from falconet.export.onnx import OPSET, describe, export_onnx, trace
 from falconet.export.torch_engine import manifest_of, points_to_decode
 from falconet.models import PRESETS, build
 from falconet.models.deployable import Deployable, fold_input
 from falconet.models.detector import Detector
 from falconet.models.reparam import fuse
-from falconet.models.weights import Card, load_weights, save_weights
+from falconet.models.weights import load_weights
 from falconet.runtime.session import open_session
 from falconet.train.assign.anchor_iou import AnchorGrid, every_good_anchor
 from falconet.train.batch import Targets
@@ -28,18 +27,6 @@ from falconet.train.criteria.yolov3 import LEAST_LIKENESS, modern_terms
 
 CLASSES = 80
 BATCH, BOXES = 16, 100
-
-
-def untrained(preset: str, folder: Path) -> Path:
-    """Weights of a preset as it starts."""
-    torch.manual_seed(0)
-    config = PRESETS[preset]
-    classes = tuple(f"class {index}" for index in range(CLASSES))
-    weights = folder / "model.safetensors"
-    detector = build(config, CLASSES).eval()
-    assert isinstance(detector, Detector)
-    save_weights(weights, detector, Card(model=config, classes=classes, falconet_version=__version__))
-    return weights
 
 
 def fusion(weights: Path, fused: Path, folder: Path, *, rounds: int) -> list[dict[str, object]]:
@@ -136,7 +123,7 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        weights = untrained(preset, folder)
+        weights = untrained(preset, folder, classes=CLASSES)
         fused = export_onnx(weights, folder / "fused.onnx")
         write(
             f"{name}_fusion",
