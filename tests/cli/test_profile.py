@@ -170,7 +170,6 @@ def test_openvino_that_is_not_installed(monkeypatch):
 
 @pytest.mark.slow
 def test_openvino():
-    pytest.importorskip("openvino")
     (model,) = json.loads(
         run("profile", "lcnet-0.25", "--size", 64, "--calls", 3, "--engine", "openvino", "--json").stdout
     )["models"]
