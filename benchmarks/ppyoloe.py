@@ -33,6 +33,7 @@ from falconet.train.criteria.ppyoloe import match_by_alignment, match_by_geometr
 from falconet.train.optim import WeightAverage, build_optimizer
 
 PRESET, CLASSES = "ppyoloe-s", 80
+FUSED = ("ppyoloe-s", "ppyoloe-plus-s")
 BATCH, SIDE, BOXES = 8, 320, 100
 STATIC = 1
 """Epochs of ATSS: epoch 0 assigns by it, epoch 1 by alignment."""
@@ -150,12 +151,12 @@ def assigner_seconds(trainer: Trainer, batch: Batch, assigner: str) -> float:
     return float(np.median(seconds))
 
 
-def export_all(folder: Path) -> dict[str, Path]:
+def export_all(folder: Path, preset: str) -> dict[str, Path]:
     """The fused model as `falconet export` writes it, and the same with every block as it trains.
 
     The latter as torch exports it, and with the changes to the graph that every export of ours gets.
     """
-    weights = untrained(PRESET, folder, classes=CLASSES)
+    weights = untrained(preset, folder, classes=CLASSES)
     fused = export_onnx(weights, folder / "fused.onnx")
     detector, card = load_weights(weights)
     manifest = manifest_of(card)
@@ -208,12 +209,16 @@ def main() -> None:
         f"{arguments.steps} steps from the batch in memory to the averaged weights, measured in turn.",
     )
     with tempfile.TemporaryDirectory() as folder:
-        models = export_all(Path(folder))
+        table = []
+        for preset in FUSED:
+            models = export_all(Path(folder), preset)
+            table += [{"model": preset, **row} for row in fusion(models, rounds=arguments.rounds)]
+        models = export_all(Path(folder), PRESET)
         write(
             "ppyoloe_fusion",
-            f"{PRESET} at 640, fused against unfused",
+            "PP-YOLOE at 640, fused against unfused",
             command,
-            fusion(models, rounds=arguments.rounds),
+            table,
             "The same network run by the same engine in turn: as torch exports it, with all branches and norms as they "
             "train (the engine folds norms itself); that with the changes to the graph every export of ours gets; and "
             "as 'falconet export' writes it, with all blocks folded into plain convolutions.",
