@@ -226,9 +226,11 @@ def test_minutes_decide_the_epochs(data: Path, tmp_path: Path) -> None:
 
 
 def test_fine_tuning_from_weights(data: Path, first: Path, tmp_path: Path) -> None:
-    folder = fit(tiny_run(data, tmp_path / "run", f"train.weights={first}", "train.epochs=1"))
+    weights = (f"train.weights={first}", "train.learning_rate=auto")
+    folder = fit(tiny_run(data, tmp_path / "run", *weights, "train.epochs=1"))
     log = (folder / "train.log").read_text()
     assert f"weights: {first}/best.safetensors: " in log
+    assert "learning rate: 0.001 * sqrt" in log
     count = len(load_extra(first / "best.safetensors"))
     assert f"auxiliary branch: {count} of {count} tensors from there" in log
     assert "batch norms" not in log

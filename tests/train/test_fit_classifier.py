@@ -88,9 +88,11 @@ def test_other_classes_start_anew(first: Path, tmp_path: Path):
 def test_a_detector_starts_from_the_backbone(first: Path, tmp_path: Path):
     data = draw(tmp_path / "drawn", train=6, val=2)
     backbone = "model.backbone={name: mobilenet-v2, width: 0.25}"
-    run = tiny_run(data, tmp_path / "run", backbone, f"train.weights={first}", "train.epochs=1")
+    weights = (f"train.weights={first}", "train.learning_rate=auto")
+    run = tiny_run(data, tmp_path / "run", backbone, *weights, "train.epochs=1")
     log = (fit(run) / "train.log").read_text()
     assert "tensors taken over; neck and head start anew" in log
+    assert "learning rate: 0.004 * sqrt" in log
     assert "the first convolution was changed to see the model's own normalisation" in log
     wider = tiny_run(data, tmp_path / "other", backbone.replace("0.25", "0.5"), f"train.weights={first}")
     with pytest.raises(ModelError, match=r"these are the weights of another network: backbone\.stem\.conv\.weight is"):

@@ -10,11 +10,11 @@ from torch import nn
 
 from falconet.core.errors import ConfigError
 from falconet.core.manifest import Preprocess
-from falconet.models import Classifier, Detector, Network, build
+from falconet.models import Classifier, ClassifierConfig, Detector, Network, build
 from falconet.models.deployable import Normalize
 from falconet.models.norms import measure_norms, unmeasured
 from falconet.models.pretrained import other_options, take_backbone
-from falconet.models.weights import find_weights, load_extra, load_weights, transfer
+from falconet.models.weights import find_weights, load_extra, load_weights, read_card, transfer
 from falconet.train.advice import advice
 from falconet.train.criteria import build_criterion
 from falconet.train.depthwise import use_fast_depthwise
@@ -22,7 +22,7 @@ from falconet.train.journal import Silent, Watcher, logging_to
 from falconet.train.loader import Loader, default_workers, make_pictures
 from falconet.train.module import Interrupted, run_epochs
 from falconet.train.pace import measure_pace
-from falconet.train.plan import Pace, Plan, choose_precision, epochs_in, make_plan, rate_arithmetic
+from falconet.train.plan import Pace, Plan, choose_precision, epochs_in, make_plan, rate_arithmetic, settle_rate
 from falconet.train.processes import in_processes
 from falconet.train.run_config import RunConfig
 from falconet.train.run_data import RunData, load_data
@@ -125,6 +125,7 @@ def _prepare(
     loader = _loader(rank, run, data, workers=workers)
     precision, reason = choose_precision(run.train.precision, device=device)
     half = precision == "bfloat16"
+    run = run.model_copy(update={"train": settle_rate(run.train, tunes=_tunes(run))})
     plan, pace = _plan(run, data, loader, half=half, state=state, spent=time.monotonic() - started)
     _log.info("%s", rate_arithmetic(run.train, plan, batch_size=loader.batch_size))
     _log.info(
@@ -157,6 +158,14 @@ def _prepare(
     if state is not None:
         _log.info("resumed after epoch %d of %d", session.epoch, plan.epochs)
     return session
+
+
+def _tunes(run: RunConfig) -> bool:
+    """Whether the whole network starts from trained weights, and not only a detector's backbone or nothing of it."""
+    if run.train.weights is None:
+        return False
+    trained = read_card(find_weights(run.train.weights)).model
+    return isinstance(trained, ClassifierConfig) == isinstance(run.model, ClassifierConfig)
 
 
 def _device(run: RunConfig) -> str:

@@ -80,10 +80,15 @@ def make_plan(train: Train, *, epochs: int, steps_per_epoch: int, batch_size: in
 
 
 def base_rate(train: Train) -> float:
-    """The learning rate at the reference batch: as given, or by where the weights come from."""
-    if train.learning_rate != "auto":
-        return train.learning_rate
-    return SCRATCH_RATE if train.weights is None else TUNING_RATE
+    """The learning rate at the reference batch: as given, or for a start from scratch."""
+    return SCRATCH_RATE if train.learning_rate == "auto" else train.learning_rate
+
+
+def settle_rate(train: Train, *, tunes: bool) -> Train:
+    """`train` with the rate that "auto" stands for; `tunes`: the whole network starts from trained weights."""
+    if train.learning_rate != "auto" or not tunes:
+        return train
+    return train.model_copy(update={"learning_rate": TUNING_RATE})
 
 
 def peak_rate(train: Train, *, batch_size: int) -> float:

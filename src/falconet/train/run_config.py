@@ -51,7 +51,8 @@ class Train(Config):
     minutes: float | None = Field(default=None, gt=0, description="fits epochs and schedule into this time instead")
     batch_size: int = Field(default=16, ge=1, description="pictures per step, over all devices together")
     learning_rate: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = Field(
-        default="auto", description="peak, at a batch of reference_batch; auto: 0.004, from weights 0.001"
+        default="auto",
+        description="peak, at a batch of reference_batch; auto: 0.004, to fine-tune a whole network 0.001",
     )
     reference_batch: int | None = Field(
         default=16, ge=1, description="rate * sqrt(batch_size / this); null: rate as it stands"
