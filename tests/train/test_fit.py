@@ -204,7 +204,7 @@ def test_what_is_left_out_is_said_at_the_start(tmp_path: Path) -> None:
     sorted((data / "train").iterdir())[0].unlink()
     folder = fit(tiny_run(data, tmp_path / "run", "train.epochs=1"))
     log = (folder / "train.log").read_text()
-    assert "training data: 1 problems; what they concern is left out or cut:" in log
+    assert "training data: 1 problem; what is concerned is left out or cut:" in log
     assert "data: 11 training pictures" in log
 
 

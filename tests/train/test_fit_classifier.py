@@ -112,7 +112,7 @@ def test_broken_pictures_are_left_out_and_said(tmp_path: Path):
     (tmp_path / "train" / "stray.png").write_bytes((tmp_path / "train" / "red" / "1.png").read_bytes())
     fit(tiny_classifier(tmp_path, tmp_path / "run", "train.epochs=1"))
     log = (tmp_path / "run" / "train.log").read_text()
-    assert "training data: 2 problems; what they concern is left out or cut:" in log
+    assert "training data: 2 problems; what is concerned is left out or cut:" in log
     assert "stray.png: lies outside the classes' folders (left out)" in log
     assert "classes (pictures): blue (3), green (3), red (2)" in log
 

@@ -102,7 +102,8 @@ def _open(source: Source, purpose: str, notes: list[str], *, whole_pictures: boo
 
 
 def _left_out(problems: Sequence[Problem], purpose: str, *, counted_by_check: bool) -> str:
-    lines = [f"{purpose} data: {len(problems)} problems; what they concern is left out or cut:"]
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    lines = [f"{purpose} data: {count}; what is concerned is left out or cut:"]
     lines += [f"  {problem}" for problem in problems[:SHOWN]]
     if len(problems) > SHOWN:
         where = "; 'falconet data check' lists all" if counted_by_check else ""
