@@ -11,7 +11,7 @@ from pathlib import Path
 from falconet.core.files import replace_file
 from falconet.eval.charts import Series, line_chart
 
-COLOURS = ("#1666b0", "#c2410c", "#15803d", "#7c3aed", "#b45309", "#0e7490", "#be185d", "#4d7c0f")
+COLOURS = ("#1666b0", "#c2410c", "#15803d", "#7c3aed", "#111827", "#0e7490", "#be185d", "#4d7c0f")
 WIDTH, HEIGHT, LEGEND_ROW = 640, 320, 18
 
 

@@ -79,7 +79,7 @@ def _node_means(events: list[dict[str, Any]], *, skip: int, runs: int) -> dict[s
 
 def _openvino(model: Path, pixels: Pixels, *, threads: int, warm_up: int, calls: int) -> NodeTimes:
     require_engine("openvino")
-    import openvino  # type: ignore[import-not-found, unused-ignore]  # optional
+    import openvino  # type: ignore[import-not-found, import-untyped, unused-ignore]  # optional
 
     core = openvino.Core()
     network = core.read_model(str(model))
