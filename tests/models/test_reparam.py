@@ -83,6 +83,19 @@ def test_blocks(name, layout):
         assert (old - new).abs().max() <= 1e-5 * old.abs().max().clamp(min=1)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_channels_are_exchanged_alike_with_and_without_gradients(layout, dtype):
+    halves = [torch.randn(2, 8, 6, 5).to(dtype).contiguous(memory_format=layout) for _ in range(2)]
+    learning = Exchange()(*halves)
+    with torch.no_grad():
+        running = Exchange()(*halves)
+    for one, other in zip(learning, running, strict=True):
+        assert torch.equal(one, other)
+    channels = [8 * (index % 2) + index // 2 for index in range(16)]
+    assert torch.equal(torch.cat(running, dim=1), torch.cat(halves, dim=1)[:, channels])
+
+
 @pytest.mark.parametrize("name", EVERY)
 def test_presets(name):
     torch.manual_seed(0)
