@@ -225,6 +225,13 @@ def test_minutes_decide_the_epochs(data: Path, tmp_path: Path) -> None:
     assert "done after" in log
 
 
+def test_less_time_than_an_epoch_takes(data: Path, tmp_path: Path) -> None:
+    folder = fit(tiny_run(data, tmp_path / "run", "train.minutes=0.0001"))
+    log = (folder / "train.log").read_text()
+    assert "one epoch is the least there is; it will take " in log
+    assert "but 0 s are left" in log
+
+
 def test_fine_tuning_from_weights(data: Path, first: Path, tmp_path: Path) -> None:
     weights = (f"train.weights={first}", "train.learning_rate=auto")
     folder = fit(tiny_run(data, tmp_path / "run", *weights, "train.epochs=1"))

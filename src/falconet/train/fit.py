@@ -303,7 +303,11 @@ def _plan(
         pace.validation,
         epochs,
     )
-    return _planned(run, loader, epochs), pace
+    plan = _planned(run, loader, epochs)
+    least = pace.expected(plan, 0, 1)
+    if least > left:
+        _log.warning("one epoch is the least there is; it will take %.0f s, but %.0f s are left", least, max(0.0, left))
+    return plan, pace
 
 
 def _planned(run: RunConfig, loader: Loader, epochs: int) -> Plan:
