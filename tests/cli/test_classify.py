@@ -154,6 +154,8 @@ def test_messages(trained: Path):
         falconet.load(model, classes=["red"])
     with pytest.raises(ConfigError, match="its data are one folder"):
         run("eval", model, "--data", trained / "val", "--split", "val")
+    with pytest.raises(ConfigError, match="is a classifier; --engine and --score are for detectors"):
+        run("eval", model, "--data", trained / "val", "--score", 0.5)
 
 
 def test_a_classification_checks_itself():

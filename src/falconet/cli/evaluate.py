@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from falconet.eval.latency import Latency
     from falconet.eval.picture import PictureView
     from falconet.eval.voc_ap import VocMetrics
+    from falconet.runtime.engines import Engine
     from falconet.runtime.predictor import Predictor
 
 SHOWN = 6
@@ -68,17 +69,31 @@ def evaluate(
             raise ConfigError(
                 f"{model}: is a classifier; its data are one folder: --data FOLDER without --images, --split, --voc"
             )
+        if engine != "auto" or score != EVALUATION.score_threshold:
+            raise ConfigError(f"{model}: is a classifier; --engine and --score are for detectors")
         evaluate_classifier(model, data, out=out, threads=threads, as_json=as_json)
         return
     require(["hotcoco"], extra="eval", purpose="eval")
+    runner = open_engine(model, engine=engine, threads=threads)
+    done = _evaluated(model, runner, open_truth(model, data, images, split), score=score, voc=voc)
+    if out is not None:
+        save(done, out)
+    if as_json:
+        print(json.dumps(as_dict(done), indent=2, allow_nan=False))
+    else:
+        _print_table(done.metrics, done.voc)
+        if out is not None:
+            print(f"report: {out / 'report.html'}")
+
+
+def _evaluated(model: Path, runner: "Engine", truth: Truth, *, score: float, voc: bool) -> "Evaluation":
+    """Detections of all pictures above `score`, and what they are worth."""
     from falconet.eval import coco_ap
     from falconet.eval.classes import match
     from falconet.eval.detect import detect
     from falconet.eval.voc_ap import evaluate_voc
     from falconet.runtime.predictor import Predictor
 
-    runner = open_engine(model, engine=engine, threads=threads)
-    truth = open_truth(model, data, images, split)
     classes = match(truth.names, runner.manifest.classes, data=truth.source, model=str(model))
     predictor = Predictor(runner, selection=replace(EVALUATION, score_threshold=score))
     _tell(truth, classes.note)
@@ -86,7 +101,7 @@ def evaluate(
         result = detect(lambda path: classes.apply(predictor.predict(path)), truth.records, progress=bar)
     evaluator = coco_ap.run(truth.names, result.records, result.detections)
     metrics = coco_ap.summarize(evaluator, truth.names, result.records)
-    done = Evaluation(
+    return Evaluation(
         model=model,
         truth=truth,
         records=result.records,
@@ -97,14 +112,6 @@ def evaluate(
         notes=(*([classes.note] if classes.note else []), *truth.notes, *result.left_out),
         voc=evaluate_voc(truth.names, result.records, result.detections) if voc else None,
     )
-    if out is not None:
-        save(done, out)
-    if as_json:
-        print(json.dumps(as_dict(done), indent=2, allow_nan=False))
-    else:
-        _print_table(metrics, done.voc)
-        if out is not None:
-            print(f"report: {out / 'report.html'}")
 
 
 @dataclass(frozen=True, slots=True)

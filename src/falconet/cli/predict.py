@@ -10,7 +10,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -83,17 +83,12 @@ def predict(
         if predict_classes(sources, **options, recursive=recursive, as_json=json):
             raise typer.Exit(2)
         return
-    from falconet.runtime.predictor import Predictor
     from falconet.runtime.stream import find_sources
 
     found = find_sources(sources, recursive=recursive)
     model = _published(model)
-    engine = _open_engine(model, threads)
     wanted = {"score_threshold": score, "iou_threshold": iou, "max_detections": max_detections}
-    given = {key: value for key, value in wanted.items() if value is not None}
-    selection = replace(engine.manifest.selection, **given)
-    only = None if classes is None else _words(classes)
-    predictor = Predictor(engine, selection=selection, classes=only)
+    predictor = _predictor(_open_engine(model, threads), wanted, classes)
     kinds = _words(save) if save is not None else (["images"] if out is not None else [])
     folder = out or Path("runs/predict")
     startup.finish()
@@ -105,6 +100,15 @@ def predict(
         report.print(f"saved {', '.join(kinds)} in {folder}")
     if interrupted or report.broken:
         raise typer.Exit(130 if interrupted else 2)
+
+
+def _predictor(engine: "Engine", wanted: dict[str, float | int | None], classes: str | None) -> "Predictor":
+    """A predictor that selects as exported, but for what is wanted otherwise; `classes` as in person,car."""
+    from falconet.runtime.predictor import Predictor
+
+    given: dict[str, Any] = {key: value for key, value in wanted.items() if value is not None}
+    only = None if classes is None else _words(classes)
+    return Predictor(engine, selection=replace(engine.manifest.selection, **given), classes=only)
 
 
 def _published(model: Path | None) -> Path:
