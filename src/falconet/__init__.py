@@ -9,9 +9,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "load": "falconet.runtime.predictor",
+    "load": "falconet.api.load",
     "Predictor": "falconet.runtime.predictor",
-    "ClassifierPredictor": "falconet.runtime.classifier",
     "Classification": "falconet.core.classes",
     "Detections": "falconet.core.types",
     "Record": "falconet.core.types",

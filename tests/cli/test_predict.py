@@ -12,6 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from falconet.api import engines
 from falconet.cli import predict as command
 from falconet.core.errors import ConfigError, DataError, ModelError
 from tests.runtime import tiny_model
@@ -57,10 +58,10 @@ def test_a_line_per_picture_and_a_summary(folder):
     assert all(line.endswith(" ms") for line in lines[:3])
     assert lines[3] == "3 pictures, 4 detections"
     assert lines[4].startswith("median ms per picture: read ")
-    assert [word for word in lines[4].split() if word in ("read", "network", "select", "write")] == [
+    assert [word for word in lines[4].split() if word in ("read", "network", "postprocess", "write")] == [
         "read",
         "network",
-        "select",
+        "postprocess",
     ]
     assert not (folder / "runs").exists()
 
@@ -170,7 +171,8 @@ def test_what_is_wrong_is_said_before_anything_is_written(folder, monkeypatch):
     assert "no such file or folder" in fail(DataError, "nowhere", "--model", "m.onnx", "--out", "out")
     assert "none.onnx: no such file" in fail(ModelError, "in", "--model", "none.onnx", "--out", "out")
     assert fail(ModelError, "in", "--model", "none.safetensors") == (
-        "none.safetensors: no such file; expected a run folder, a weights file or an exported .onnx file"
+        "none.safetensors: no such file; expected a run folder, a weights file, an exported .onnx file or the name of "
+        "published weights"
     )
     message = fail(ConfigError, "in", "--model", "m.onnx", "--classes", "rde", "--out", "out")
     assert message == "classes: the model does not know 'rde'; its classes are: blue, green, red"
@@ -182,11 +184,11 @@ def test_what_is_wrong_is_said_before_anything_is_written(folder, monkeypatch):
 
 def test_weights_without_torch(folder, monkeypatch):
     (folder / "best.safetensors").write_bytes(b"")
-    monkeypatch.setattr(command, "find_spec", lambda _name: None)
-    for model in ("best.safetensors", "in"):
+    monkeypatch.setattr(engines, "find_spec", lambda _name: None)
+    for model in ("best.safetensors", "."):
         assert fail(ModelError, "in", "--model", model) == (
-            f"{model}: running weights needs torch, which is not installed; export them where it is, with "
-            f"'falconet export {model} --to onnx --out FOLDER', and pass the .onnx file, or "
+            "best.safetensors: running weights needs torch, which is not installed; export them where it is, with "
+            "'falconet export best.safetensors --to onnx --out FOLDER', and pass the .onnx file, or "
             "pip install 'falconet[train]'"
         )
 

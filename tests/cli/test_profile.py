@@ -14,13 +14,13 @@ from typer.testing import CliRunner
 from falconet.cli import _register, app
 from falconet.core.errors import ConfigError
 from falconet.core.manifest import Preprocess
-from falconet.eval.roofline import Peak, measure_peak
-from falconet.eval.scatter import Point, scatter
-from falconet.export.layers import OTHER, count_layers, group_of, tagged_group
 from falconet.models import CLASSIFIERS, build
 from falconet.models.classifier import Classifier
 from falconet.models.deployable import DeployableClassifier
 from falconet.models.reparam import fuse
+from falconet.profile.layers import OTHER, count_layers, group_of, tagged_group
+from falconet.profile.roofline import Peak, measure_peak
+from falconet.profile.scatter import Point, scatter
 from falconet.runtime import profiling
 
 _register()

@@ -1,42 +1,48 @@
 """The receipt: what is compared, and that a difference does not pass."""
 
 import json
+from importlib.util import find_spec
 
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
 
-from falconet.core.errors import ModelError
+from falconet.core.errors import ConfigError, ModelError
 from falconet.core.types import Detections
 from falconet.eval.classes import match
-from falconet.export.receipt import (
-    Receipt,
-    Side,
-    Tolerance,
-    find_problems,
-    read_receipt,
-    receipt_paths,
-    write_receipt,
-)
-from falconet.export.verify import count_matches, raw_differences, verify
+from falconet.export.compare import CompareBoxes, count_matches, raw_differences
+from falconet.export.receipt import Finding, Receipt, read_receipt, receipt_paths, write_receipt
+from falconet.export.torch_engine import manifest_of
+from falconet.export.verify import verify
+from falconet.models.weights import read_card
 from tests.export.models import CLASSES
+from tests.runtime import tiny_model
 
 
 @pytest.fixture(scope="module")
 def receipt(weights, exported, records) -> Receipt:
     classes = match(CLASSES, CLASSES, data="data", model="model")
-    return verify(weights, exported, records, match=classes, raw_pictures=2, name="final.onnx", threads=1)
+    comparison = CompareBoxes(manifest_of(read_card(weights)), classes, raw_images=2)
+    return verify(weights, exported, records, comparison=comparison, name="final.onnx", threads=1)
+
+
+def found(receipt: Receipt, key: str) -> Finding:
+    (finding,) = [one for one in receipt.findings if one.key == key]
+    return finding
 
 
 def test_receipt_of_a_good_export(receipt, exported):
     assert receipt.problems == ()
     assert (receipt.model, receipt.weights) == ("final.onnx", "small.safetensors")
-    assert (receipt.pictures, receipt.raw_pictures, receipt.other_shapes) == (4, 2, 3)
-    assert receipt.torch.detections == receipt.exported.detections == receipt.matched > 0
-    assert 0 <= receipt.largest_box_difference < 1e-2
-    assert 0 <= receipt.largest_score_difference < 1e-5
-    assert receipt.torch.ap == pytest.approx(receipt.exported.ap, abs=1e-3)
+    assert (receipt.task, receipt.images) == ("detect", 4)
+    assert found(receipt, "images").text == "3 of them have other proportions than the input"
+    assert found(receipt, "matched detections").value == 1
+    assert 0 <= found(receipt, "box difference").value < 1e-2
+    assert "of 2 images before selection" in found(receipt, "box difference").text
+    assert 0 <= found(receipt, "score difference").value < 1e-5
+    assert receipt.torch.figures["AP"] == pytest.approx(receipt.exported.figures["AP"], abs=1e-3)
+    assert receipt.torch.figures["AP50"] > 0
     assert receipt.size == exported.stat().st_size
     assert len(receipt.sha256) == 64
     assert receipt.torch.threads == receipt.exported.threads == 1
@@ -48,16 +54,16 @@ def test_receipt_lies_beside_the_model(receipt, tmp_path):
     assert paths == receipt_paths(tmp_path / "m.onnx") == (tmp_path / "m.receipt.json", tmp_path / "m.receipt.txt")
     assert read_receipt(paths[0]) == receipt
     text = paths[1].read_text(encoding="utf-8")
-    assert "compared on 4 pictures, 3 of other proportions" in text
+    assert "compared on 4 images\nimages               3 of them have other proportions" in text
     assert "verdict              the same within tolerance" in text
-    assert json.loads(paths[0].read_text(encoding="utf-8"))["tolerance"]["box"] == 0.1
+    assert json.loads(paths[0].read_text(encoding="utf-8"))["findings"][1]["most"] == 0.1
 
 
 def test_other_weights_are_a_drift(exported, records, tmp_path):
     from tests.export.models import write_weights
 
     other = write_weights(tmp_path / "other.safetensors", seed=1, channels="rgb")
-    problems = verify(other, exported, records, raw_pictures=4, threads=1).problems
+    problems = verify(other, exported, records, threads=1).problems
     assert any(problem.startswith("boxes differ by") for problem in problems)
     assert any(problem.startswith("only") for problem in problems)
 
@@ -75,7 +81,7 @@ def test_a_small_change_of_the_file_is_a_drift(weights, exported, records, tmp_p
 
 def test_without_truth_there_is_no_ap(weights, exported, records):
     receipt = verify(weights, exported, records[:1], threads=1)
-    assert (receipt.torch.ap, receipt.exported.ap50) == (None, None)
+    assert receipt.torch.figures == receipt.exported.figures == {}
     assert "AP  " not in receipt.text()
 
 
@@ -84,53 +90,46 @@ def test_pictures_that_cannot_be_read_are_left_out(weights, exported, records, t
 
     broken = replace(records[0], path=tmp_path / "broken.jpg")
     broken.path.write_bytes(b"no picture")
-    assert verify(weights, exported, [broken, records[1]], threads=1).pictures == 1
+    assert verify(weights, exported, [broken, records[1]], threads=1).images == 1
     assert len(caplog.messages) == 1
     assert caplog.messages[0].startswith(f"left out: {broken.path}")
-    with pytest.raises(ModelError, match="compared with torch on pictures, but there are none"):
+    with pytest.raises(ModelError, match="compared with torch on images, but there are none"):
         verify(weights, exported, [broken])
 
 
-def side(**changes):
-    values = {"name": "x", "version": "1", "detections": 100, "ap": 0.5, "ap50": 0.6, "milliseconds": 1.0, "threads": 1}
-    return Side(**values | changes)
-
-
-def made(**changes):
-    values = {
-        "model": "m.onnx",
-        "weights": "w",
-        "sha256": "0",
-        "size": 1,
-        "pictures": 1,
-        "other_shapes": 0,
-        "raw_pictures": 1,
-        "score_threshold": 0.05,
-        "largest_box_difference": 0.05,
-        "largest_score_difference": 1e-4,
-        "matched": 99,
-        "torch": side(),
-        "exported": side(),
-        "tolerance": Tolerance(),
-    }
-    return Receipt(**values | changes)
+BOX = Detections([[0, 0, 100, 100]] * 100, np.linspace(1, 0.5, 100), [0] * 100)
 
 
 @pytest.mark.parametrize(
-    ("changes", "expected"),
+    ("changes", "figures", "expected"),
     [
-        ({}, []),
-        ({"largest_box_difference": 0.2}, ["boxes differ by 0.2 px, allowed are 0.1"]),
-        ({"largest_score_difference": 0.02}, ["scores differ by 0.02, allowed are 0.001"]),
-        ({"matched": 98}, ["only 98 of 100 detections match, expected 99.0%"]),
-        ({"exported": side(detections=102)}, ["only 99 of 102 detections match, expected 99.0%"]),
-        ({"exported": side(ap=0.49)}, ["AP changes by -0.0100, allowed are 0.002"]),
-        ({"exported": side(ap=None)}, []),
-        ({"torch": side(detections=0), "exported": side(detections=0), "matched": 0}, []),
+        ({}, (0.5, 0.5), []),
+        ({"_box": 0.2}, (0.5, 0.5), ["boxes differ by 0.2 px, allowed are 0.1"]),
+        ({"_score": 0.02}, (0.5, 0.5), ["scores differ by 0.02, allowed are 0.001"]),
+        ({"_score": np.nan}, (0.5, 0.5), ["scores differ by nan, allowed are 0.001"]),
+        ({"_matched": 98}, (0.5, 0.5), ["only 98 of 100 detections match, expected 99.0%"]),
+        ({"_found": ([BOX], [BOX, BOX.above(0.98)])}, (0.5, 0.5), ["only 99 of 104 detections match, expected 99.0%"]),
+        ({}, (0.5, 0.49), ["AP changes by -0.0100, allowed are 0.002"]),
+        ({}, None, []),
+        ({"_found": ([], []), "_matched": 0}, None, []),
     ],
 )
-def test_each_tolerance(changes, expected):
-    assert find_problems(made(**changes)) == expected
+def test_each_tolerance(changes, figures, expected):
+    values = {"_box": 0.05, "_score": 1e-4, "_matched": 99, "_found": ([BOX], [BOX])}
+    comparison = CompareBoxes(tiny_model.manifest(), **values | changes)
+    sides = ({}, {}) if figures is None else tuple({"AP": value} for value in figures)
+    assert [one.problem for one in comparison.findings(sides) if one.problem] == expected
+
+
+@pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")
+def test_a_receipt_of_another_engine(weights, exported, records, tmp_path):
+    receipt = verify(weights, exported, records, engine="openvino", threads=1)
+    assert receipt.problems == ()
+    assert receipt.exported.name == "openvino"
+    paths = write_receipt(receipt, tmp_path / "m.onnx")
+    assert [path.name for path in paths] == ["m.openvino.receipt.json", "m.openvino.receipt.txt"]
+    with pytest.raises(ConfigError, match="engine 'tensorrt' is not known"):
+        verify(weights, exported, records, engine="tensorrt")
 
 
 def test_not_a_receipt(tmp_path):

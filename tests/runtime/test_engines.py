@@ -4,9 +4,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from falconet.core.errors import ModelError
-from falconet.runtime import session as sessions
-from falconet.runtime.engines import OnnxEngine
-from falconet.runtime.model_file import ModelFile
+from falconet.runtime import engines
+from falconet.runtime.onnx_engine import OnnxEngine
 from tests.runtime import tiny_model
 from tests.runtime.tiny_model import CELLS, NAMES, SIDE
 
@@ -26,7 +25,7 @@ def test_runs_any_number_of_pictures(model):
     assert engine.batch is None
     for count in (1, 3):
         pixels = some_pixels(count)
-        boxes, scores = engine(pixels)
+        boxes, scores = engine(pixels).values()
         np.testing.assert_array_equal(boxes, np.stack([tiny_model.cell_boxes()] * count))
         np.testing.assert_allclose(scores, expected_scores(pixels), atol=1e-6)
 
@@ -37,7 +36,7 @@ def test_a_fixed_batch_runs_as_often_as_needed(tmp_path, batch, count):
     engine = OnnxEngine(tiny_model.write(tmp_path / "fixed.onnx", batch=batch))
     assert engine.batch == batch
     pixels = some_pixels(count)
-    boxes, scores = engine(pixels)
+    boxes, scores = engine(pixels).values()
     assert boxes.shape == (count, CELLS * CELLS, 4)
     np.testing.assert_allclose(scores, expected_scores(pixels), atol=1e-6)
 
@@ -45,7 +44,7 @@ def test_a_fixed_batch_runs_as_often_as_needed(tmp_path, batch, count):
 def test_results_are_not_overwritten_by_the_next_run(model):
     engine = OnnxEngine(model)
     pixels = some_pixels(1)
-    _, scores = engine(pixels)
+    scores = engine(pixels)["scores"]
     before = scores.copy()
     engine(255 - pixels)
     np.testing.assert_array_equal(scores, before)
@@ -53,24 +52,24 @@ def test_results_are_not_overwritten_by_the_next_run(model):
 
 def test_pixels_need_not_be_contiguous(model):
     pixels = some_pixels(2)
-    _, scores = OnnxEngine(model)(pixels[:, :, ::-1])
+    scores = OnnxEngine(model)(pixels[:, :, ::-1])["scores"]
     np.testing.assert_allclose(scores, expected_scores(pixels[:, :, ::-1]), atol=1e-6)
 
 
 def test_threads_reach_the_session(model):
-    assert ModelFile(model, threads=3)._session.get_session_options().intra_op_num_threads == 3
-    usual = ModelFile(model)._session.get_session_options().intra_op_num_threads
-    assert usual == sessions.default_threads()
+    assert OnnxEngine(model, threads=3)._session.get_session_options().intra_op_num_threads == 3
+    usual = OnnxEngine(model)._session.get_session_options().intra_op_num_threads
+    assert usual == engines.default_threads()
 
 
 def test_default_threads_follow_the_cpus_of_the_process(monkeypatch):
-    monkeypatch.setattr(sessions.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
-    assert sessions.default_threads() == 2
-    monkeypatch.setattr(sessions.os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
-    assert sessions.default_threads() == sessions.MOST_THREADS
-    monkeypatch.delattr(sessions.os, "sched_getaffinity")
-    monkeypatch.setattr(sessions.os, "cpu_count", lambda: None)
-    assert sessions.default_threads() == 1
+    monkeypatch.setattr(engines.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    assert engines.default_threads() == 2
+    monkeypatch.setattr(engines.os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    assert engines.default_threads() == engines.MOST_THREADS
+    monkeypatch.delattr(engines.os, "sched_getaffinity")
+    monkeypatch.setattr(engines.os, "cpu_count", lambda: None)
+    assert engines.default_threads() == 1
 
 
 def error_of(path, **options) -> str:
@@ -151,7 +150,7 @@ def test_input_may_have_another_name(tmp_path):
         node.input[:] = ["image" if name == "pixels" else name for name in node.input]
     helper.set_model_props(made, {"falconet": tiny_model.manifest().to_json()})
     onnx.save(made, tmp_path / "named.onnx")
-    boxes, _ = OnnxEngine(tmp_path / "named.onnx")(some_pixels(1))
+    boxes = OnnxEngine(tmp_path / "named.onnx")(some_pixels(1))["boxes"]
     assert boxes.shape == (1, 16, 4)
 
 

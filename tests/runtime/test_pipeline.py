@@ -6,7 +6,7 @@ import pytest
 
 import falconet
 from falconet.core.errors import ConfigError
-from falconet.runtime.pipeline import Result, detect_frames, prefetch
+from falconet.runtime.pipeline import Result, predict_frames, prefetch
 from falconet.runtime.predictor import Predictor
 from falconet.runtime.stream import Broken, PictureFile, find_sources
 from tests.runtime.test_predictor import Recorder
@@ -68,10 +68,10 @@ def folder(tmp_path):
 def test_results_come_in_order_with_the_broken_among_them(folder, batch, batches):
     engine = Recorder()
     sources = find_sources([folder])
-    items = list(detect_frames(Predictor(engine), sources, batch=batch))
+    items = list(predict_frames(Predictor(engine), sources, batch=batch))
     assert [item.source if isinstance(item, Broken) else item.frame.source for item in items] == sources
     assert [isinstance(item, Broken) for item in items] == [False, False, False, True, False, False]
-    found = [name for item in items if isinstance(item, Result) for name, _, _ in item.detections]
+    found = [name for item in items if isinstance(item, Result) for name, _, _ in item.answer]
     assert found == ["blue", "green", "red", "red", "blue"]
     assert engine.batches == batches
 
@@ -79,23 +79,23 @@ def test_results_come_in_order_with_the_broken_among_them(folder, batch, batches
 def test_same_as_predict(model, folder):
     predictor = falconet.load(model)
     sources = [source for source in find_sources([folder]) if source.name != "2b"]
-    for item in detect_frames(predictor, sources, batch=3):
+    for item in predict_frames(predictor, sources, batch=3):
         expected = predictor.predict(item.frame.source.path)
-        np.testing.assert_array_equal(item.detections.boxes, expected.boxes)
-        np.testing.assert_array_equal(item.detections.scores, expected.scores)
+        np.testing.assert_array_equal(item.answer.boxes, expected.boxes)
+        np.testing.assert_array_equal(item.answer.scores, expected.scores)
         assert min(item.milliseconds) >= 0
 
 
 def test_a_video_and_a_long_run_hold_few_frames(tmp_path):
     engine = Recorder()
     sources = find_sources([write_video(tmp_path / "clip.mp4", frames=12)])
-    indices = [item.frame.index for item in detect_frames(Predictor(engine), sources, batch=4)]
+    indices = [item.frame.index for item in predict_frames(Predictor(engine), sources, batch=4)]
     assert indices == list(range(12))
     assert engine.batches == [4, 4, 4]
 
 
 def test_left_early(folder):
-    results = detect_frames(Predictor(Recorder()), find_sources([folder]))
+    results = predict_frames(Predictor(Recorder()), find_sources([folder]))
     next(results)
     results.close()
     assert readers() == []
@@ -103,7 +103,7 @@ def test_left_early(folder):
 
 def test_batch_below_one(folder):
     with pytest.raises(ConfigError, match="batch must be 1 or more, but got 0"):
-        next(detect_frames(Predictor(Recorder()), find_sources([folder]), batch=0))
+        next(predict_frames(Predictor(Recorder()), find_sources([folder]), batch=0))
 
 
 def test_memory_does_not_grow_with_the_number_of_pictures(model, tmp_path):
@@ -113,9 +113,9 @@ def test_memory_does_not_grow_with_the_number_of_pictures(model, tmp_path):
     held = []
     tracemalloc.start()
     try:
-        for number, item in enumerate(detect_frames(predictor, sources, batch=2)):
+        for number, item in enumerate(predict_frames(predictor, sources, batch=2)):
             assert isinstance(item, Result)
-            assert len(item.detections) == 1
+            assert len(item.answer) == 1
             if number in (100, 599):
                 held.append(tracemalloc.get_traced_memory()[0])
     finally:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import falconet
-from falconet.core.errors import ConfigError, DataError, ModelError
+from falconet.core.errors import ConfigError, DataError
 from falconet.core.manifest import Selection
 from falconet.core.types import Detections
 from falconet.runtime.predictor import Predictor
@@ -15,6 +15,8 @@ from tests.runtime.tiny_model import SIDE, picture, save
 class Recorder:
     """The tiny model in NumPy, which notes the batches it gets."""
 
+    name = version = "recorder"
+
     def __init__(self) -> None:
         self.manifest = tiny_model.manifest()
         self.batches: list[int] = []
@@ -22,7 +24,8 @@ class Recorder:
     def __call__(self, pixels):
         self.batches.append(len(pixels))
         cells = pixels.reshape(len(pixels), 4, 16, 4, 16, 3).mean((2, 4), dtype=np.float32)
-        return np.stack([tiny_model.cell_boxes()] * len(pixels)), cells.reshape(len(pixels), -1, 3) / 255
+        boxes = np.stack([tiny_model.cell_boxes()] * len(pixels))
+        return {"boxes": boxes, "scores": cells.reshape(len(pixels), -1, 3) / 255}
 
 
 def test_array_path_and_list_agree(model, tmp_path):
@@ -159,9 +162,9 @@ def test_other_things(model):
 
 
 def test_unknown_engine(model):
-    with pytest.raises(ModelError, match="engine 'tensorrt' is not known; expected 'onnxruntime'"):
+    with pytest.raises(ConfigError, match="'tensorrt' is not known; expected auto or one of onnxruntime, openv"):
         falconet.load(model, engine="tensorrt")
 
 
 def test_nothing_prepared(model):
-    assert falconet.load(model).detect([]) == []
+    assert falconet.load(model).answer([]) == []

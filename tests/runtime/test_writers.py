@@ -12,12 +12,13 @@ from falconet.core.errors import ConfigError, DataError
 from falconet.core.types import Detections
 from falconet.runtime import writers
 from falconet.runtime.pipeline import Milliseconds, Result
+from falconet.runtime.predictor import Predictor
 from falconet.runtime.stream import Broken, Camera, Frame, PictureFile, VideoFile
 from falconet.runtime.writers import JsonWriter, open_writers
-from tests.runtime import tiny_model
+from tests.runtime.test_predictor import Recorder
 from tests.runtime.tiny_model import NAMES, picture, save
 
-MANIFEST = tiny_model.manifest()
+PREDICTOR = Predictor(Recorder())
 ALL = ("images", "json", "csv", "coco", "yolo")
 
 
@@ -37,7 +38,7 @@ BLUE = (0, 0.5, (0, 0, 64, 128))
 
 def write(folder: Path, items, kinds=ALL) -> None:
     sources = list(dict.fromkeys(item.source if isinstance(item, Broken) else item.frame.source for item in items))
-    with open_writers(kinds, folder, MANIFEST, sources) as opened:
+    with open_writers(kinds, folder, PREDICTOR, sources) as opened:
         for item in items:
             for writer in opened:
                 writer.add(item)
@@ -96,13 +97,13 @@ def test_json(tmp_path, items):
 
 def test_json_of_a_video_and_of_nothing_into_a_stream():
     stream = io.StringIO()
-    with JsonWriter(stream, MANIFEST) as writer:
+    with JsonWriter(stream, PREDICTOR) as writer:
         writer.add(result(VideoFile(Path("clip.mp4"), "clip"), detections(), index=7))
     assert json.loads(stream.getvalue())["pictures"] == [
         {"file": "clip.mp4", "frame": 7, "width": 128, "height": 128, "detections": []}
     ]
     stream = io.StringIO()
-    with JsonWriter(stream, MANIFEST):
+    with JsonWriter(stream, PREDICTOR):
         pass
     assert json.loads(stream.getvalue())["pictures"] == []
 
@@ -215,7 +216,7 @@ def test_annotated_videos_one_after_the_other(tmp_path):
 def test_a_frame_of_another_size_is_fitted(tmp_path):
     first, second = frames("one", 2)
     larger = Frame(first.frame.source, 1, np.zeros((128, 128, 3), np.uint8), (128, 128), 10.0)
-    write(tmp_path, [first, Result(larger, second.detections, second.milliseconds)], ["images"])
+    write(tmp_path, [first, Result(larger, second.answer, second.milliseconds)], ["images"])
     assert read_video(tmp_path / "annotated" / "one.mp4") == (2, 10.0, (64, 64))
 
 
@@ -225,7 +226,7 @@ def test_an_error_leaves_what_was_there_before(tmp_path, items):
     before = {name: (out / name).read_bytes() for name in files_in(out)}
 
     def interrupted() -> None:
-        with open_writers(ALL, out, MANIFEST, [items[0].frame.source]) as opened:
+        with open_writers(ALL, out, PREDICTOR, [items[0].frame.source]) as opened:
             for item in (items[2], *frames("clip", 2)):
                 for writer in opened:
                     writer.add(item)
@@ -278,6 +279,6 @@ def test_sources_are_never_overwritten(tmp_path):
 def test_unknown_kind(tmp_path):
     with pytest.raises(ConfigError) as caught:
         write(tmp_path, [], ["json", "xml"])
-    assert str(caught.value) == "cannot save 'xml'; expected some of: images, json, csv, coco, yolo"
+    assert str(caught.value) == "cannot save 'xml' of a detector; expected some of: images, json, csv, coco, yolo"
     assert writers.KINDS == ALL
     assert files_in(tmp_path) == []

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from falconet.cli.options import parse_size
+from falconet.cli.progress import open_bar
 from falconet.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -183,13 +185,9 @@ def anchors(
 
 @contextmanager
 def _progress(what: str) -> Iterator["Progress"]:
-    """A progress bar on standard error, gone when done."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
+    """A progress bar that is told how many are done."""
+    with open_bar(what) as bar:
+        task = bar.add_task("", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
@@ -197,10 +195,8 @@ def _preprocess(size: str | None, resize: Literal["letterbox", "stretch"] | None
     """The network input of --size and --resize."""
     from falconet.core.manifest import Preprocess
 
-    sides = (size or "320").lower().split("x")
-    if len(sides) > 2 or not all(side.isdigit() and 32 <= int(side) <= 8192 for side in sides):
-        raise ConfigError(f"--size {size}: expected pixels as in 416, or height x width as in 320x416")
-    return Preprocess(height=int(sides[0]), width=int(sides[-1]), resize=resize or "letterbox")
+    height, width = parse_size(size or "320")
+    return Preprocess(height=height, width=width, resize=resize or "letterbox")
 
 
 def _num_boxes(dataset: "DataSet") -> int:

@@ -1,23 +1,26 @@
 """`falconet export`: weights to a file that devices run, compared with torch before it is handed over."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from falconet.cli.truth import Truth, open_truth, progress, require
-from falconet.core.errors import ConfigError, DataError, ModelError
+from falconet.cli.options import words
+from falconet.cli.progress import progress
+from falconet.core.errors import DataError, ModelError
 
 if TYPE_CHECKING:
-    from falconet.export.receipt import ClassReceipt, Receipt
+    from falconet.api.find import FoundModel
+    from falconet.export.receipt import Receipt
 
-PICTURES = 200
-"""Pictures of the data that the file and torch are compared on, unless told otherwise."""
+IMAGES = 200
+"""Images of the data that the file and torch are compared on, unless told otherwise."""
 
 
 def export(
-    weights: Annotated[Path, typer.Argument(help="Run folder, weights file (.safetensors) or published name.")],
+    weights: Annotated[str, typer.Argument(help="Run folder, weights file (.safetensors) or published name.")],
     to: Annotated[Literal["onnx"], typer.Option(help="Format.")] = "onnx",
     out: Annotated[Path, typer.Option(help="Folder for the model and its receipt.")] = Path("export"),
     name: Annotated[
@@ -31,7 +34,10 @@ def export(
         Path | None, typer.Option(help="Folder of the pictures; without --data, any pictures, compared without truth.")
     ] = None,
     split: Annotated[str | None, typer.Option(help="Part of the data: train, val, test ...")] = None,
-    pictures: Annotated[int, typer.Option(min=1, help="Compare on at most so many.")] = PICTURES,
+    pictures: Annotated[int, typer.Option(min=1, help="Compare on at most so many.")] = IMAGES,
+    engine: Annotated[
+        str, typer.Option(help="Engines to compare the file in, as in onnxruntime,openvino; a receipt for each.")
+    ] = "onnxruntime",
     opset: Annotated[int, typer.Option(help="Version of ONNX's operators.")] = 18,
     static_batch: Annotated[
         int | None, typer.Option(min=1, help="Pictures per run, fixed in the file [default: any number].")
@@ -40,107 +46,74 @@ def export(
 ) -> None:
     """Export a model and prove that the file does what torch does.
 
-    Writes NAME.onnx and NAME.receipt.json / .txt. A file that differs from torch is not kept, and the exit code is 2.
+    Writes NAME.onnx and NAME.receipt.json / .txt, of other engines than ONNX Runtime NAME.ENGINE.receipt.*.
+    A file that differs from torch is not kept, and the exit code is 2.
     """
+    from falconet.api.require import require
+
     require(["torch", "onnx", "onnxscript", "hotcoco"], extra="train", purpose="export")
+    from falconet.api.find import find_model
     from falconet.export.onnx import export_onnx
     from falconet.export.receipt import write_receipt
-    from falconet.models.weights import find_weights
-    from falconet.zoo import imagenet, pretrained, published
+    from falconet.runtime.engines import choose_engine
 
-    if published.is_published(weights):
-        published.check_detects(str(weights))
-        name = name or str(weights)
-        weights = published.fetch_weights(str(weights))
-    elif pretrained.is_pretrained(weights) and str(weights) != imagenet.ANY:
-        name = name or str(weights)
-        weights = pretrained.fetch_classifier(str(weights))
-    found = find_weights(weights)
-    target = out / f"{name or _name(weights)}.{to}"
-    truth = _truth(weights, data, images, split)
+    found = find_model(weights, weights=True)
+    target = out / f"{name or found.name}.{to}"
+    engines = [choose_engine(target, one) for one in words(engine)]
+    compare = _comparison(found, data, images, split, pictures)
     _make(out)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=out) as beside:
-        draft = export_onnx(found, Path(beside) / target.name, opset=opset, batch=static_batch)
-        receipt = _receipt(weights, draft, truth, pictures)
-        if receipt.problems:
-            raise ModelError(
-                f"{target}: not written, the exported file differs from torch: {'; '.join(receipt.problems)}\n"
-                f"{receipt.text().rstrip()}"
-            )
+        draft = export_onnx(found.path, Path(beside) / target.name, opset=opset, batch=static_batch)
+        receipts = [compare(draft, one) for one in engines]
+        for receipt in receipts:
+            if receipt.problems:
+                raise ModelError(
+                    f"{target}: not written, the exported file in {receipt.exported.name} differs from torch: "
+                    f"{'; '.join(receipt.problems)}\n{receipt.text().rstrip()}"
+                )
         draft.replace(target)
-    as_json_path, as_text = write_receipt(receipt, target)
+    written = [write_receipt(receipt, target) for receipt in receipts]
     if as_json:
-        print(receipt.model_dump_json(indent=2))
-    else:
+        print(receipts[0].model_dump_json(indent=2) if len(receipts) == 1 else _json_list(receipts))
+        return
+    for receipt in receipts:
         print(receipt.text().rstrip())
-        print(f"model                {target}\nreceipt              {as_json_path}, {as_text.name}")
+    print(f"{'model':<20} {target}")
+    for as_json_path, as_text in written:
+        print(f"{'receipt':<20} {as_json_path}, {as_text.name}")
 
 
-def _truth(weights: Path, data: Path | None, images: Path | None, split: str | None) -> Truth:
-    """The pictures to compare on, with their truth where there is one."""
-    from falconet.cli.classify import is_classifier, open_class_truth
-
-    if not is_classifier(weights):
-        return _pictures(weights, data, images, split)
-    if split is not None:
-        raise ConfigError(
-            "--split belongs to data with boxes; of a classifier name the split's own folder: --data FOLDER"
-        )
-    if data is None and images is not None:
-        return _pictures(weights, None, images, None)
-    return open_class_truth(weights, data)
-
-
-def _receipt(weights: Path, draft: Path, truth: Truth, pictures: int) -> "Receipt | ClassReceipt":
-    """What the comparison of the file `draft` with torch found."""
-    from falconet.cli.classify import compare_classifier, is_classifier
-    from falconet.models.weights import find_weights
-
-    if is_classifier(weights):
-        return compare_classifier(weights, draft, truth, pictures=pictures)
-    return _compare(find_weights(weights), draft, truth, pictures)
-
-
-def _compare(weights: Path, draft: Path, truth: Truth, pictures: int) -> "Receipt":
-    from falconet.eval.classes import match
+def _comparison(
+    found: "FoundModel", data: Path | None, images: Path | None, split: str | None, count: int
+) -> "Callable[[Path, str], Receipt]":
+    """(exported file, engine) -> receipt, on the images that were asked for."""
+    from falconet.api.evaluation import EVALUATIONS
+    from falconet.api.ground_truth import open_ground_truth, open_images
+    from falconet.export.torch_engine import manifest_of
     from falconet.export.verify import verify
     from falconet.models.weights import read_card
 
-    matched = None
+    manifest = manifest_of(read_card(found.path))
+    if data is None and images is not None and split is None:
+        truth = open_images(images)
+    else:
+        truth = open_ground_truth(found, data, images, split, task=manifest.task)
+    match = None
     if truth.names:
-        matched = match(truth.names, read_card(weights).classes, data=truth.source, model=str(weights))
-    # Spread over the data: pictures of one kind often lie side by side.
-    step = max(1, len(truth.records) // pictures)
-    chosen = truth.records[::step][:pictures]
-    with progress("comparing with torch") as bar:
-        return verify(weights, draft, chosen, match=matched, progress=bar)
+        translate = EVALUATIONS[manifest.task].match
+        match = translate(truth.names, manifest.classes, data=truth.source, model=str(found.path))
+
+    def compare(file: Path, engine: str) -> "Receipt":
+        with progress(f"comparing {engine} with torch") as bar:
+            return verify(found.path, file, truth.spread(count), match=match, engine=engine, progress=bar)
+
+    return compare
 
 
-def _pictures(weights: Path, data: Path | None, images: Path | None, split: str | None) -> Truth:
-    """The pictures to compare on; `names` is empty where there is no truth."""
-    if data is not None or images is None:
-        return open_truth(weights, data, images, split)
-    import numpy as np
+def _json_list(receipts: "list[Receipt]") -> str:
+    import json
 
-    from falconet.core.images import IMAGE_SUFFIXES
-    from falconet.core.types import Record
-
-    if split is not None:
-        raise ConfigError("--split needs --data ANNOTATIONS beside it")
-    paths = sorted(path for path in images.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not paths:
-        raise DataError(f"{images}: holds no pictures; expected a folder of JPEG or PNG files to compare on")
-    boxes, labels, crowd = np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.bool_)
-    records = tuple(Record(str(path), path, None, None, boxes, labels, crowd) for path in paths)
-    return Truth((), records, str(images), ())
-
-
-def _name(weights: Path) -> str:
-    """Name of the run for a run folder or a file inside one, else of the file."""
-    folder = weights if weights.is_dir() else weights.parent
-    if weights.is_dir() or (folder / "run.yaml").is_file():
-        return folder.resolve().name or "model"
-    return weights.stem
+    return json.dumps([receipt.model_dump() for receipt in receipts], indent=2)
 
 
 def _make(folder: Path) -> None:

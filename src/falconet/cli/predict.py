@@ -1,4 +1,4 @@
-"""`falconet predict`: detect in files, folders, globs, videos and cameras; print, draw, save."""
+"""`falconet predict`: what is in files, folders, globs, videos and cameras; print, draw, save."""
 
 import signal
 import sys
@@ -7,7 +7,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from falconet.cli import startup
-from falconet.core.errors import ConfigError, ModelError
+from falconet.cli.options import ENGINE_HELP, words
+from falconet.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from falconet.runtime.engines import Engine
@@ -36,9 +36,9 @@ def predict(
         list[str], typer.Argument(help="Pictures, videos, folders, globs ('*.jpg') or a camera's number.")
     ],
     model: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="Exported .onnx file; with torch also a weights file or a run folder "
+            help="Exported .onnx file or published name; with torch also a weights file or a run folder "
             "[default: NanoDet-Plus-m of COCO's 80 classes, fetched once]."
         ),
     ] = None,
@@ -47,7 +47,11 @@ def predict(
     ] = None,
     save: Annotated[
         str | None,
-        typer.Option(help="Some of images,json,csv,coco,yolo (default: images, where --out is given)."),
+        typer.Option(
+            help="Some of images,json,csv,coco,yolo; of a classifier images,json,csv "
+            "[default: images, where --out is given; of a classifier also csv].",
+            show_default=False,
+        ),
     ] = None,
     score: Annotated[
         float | None,
@@ -63,36 +67,31 @@ def predict(
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures that go through the network together.")] = 1,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into folders of folders.")] = False,
-    task: Annotated[Literal["detect", "classify"], typer.Option(help="classify: say what pictures show.")] = "detect",
-    top: Annotated[int, typer.Option(min=1, help="Classes per picture, for --task classify.")] = 5,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="Of a classifier: classes per picture [default: 5].", show_default=False)
+    ] = None,
+    engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = "auto",
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document; all other lines go to standard error.")
     ] = False,
+    task: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Detect objects in pictures, videos and camera streams, or classify pictures.
+    """Say what is in pictures, videos and camera streams: boxes of a detector, classes of a classifier.
 
     Prints a line per picture and, at the end, what each stage took. Exits with 2 where a source could not be
     read; the others are done nevertheless.
     """
-    if task == "classify":
-        _refuse(score=score, iou=iou, max_detections=max_detections, classes=classes)
-        from falconet.cli.classify import predict_classes
-
-        words = None if save is None else _words(save)
-        options = {"model": model, "out": out, "save": words, "top": top, "threads": threads}
-        if predict_classes(sources, **options, recursive=recursive, as_json=json):
-            raise typer.Exit(2)
-        return
     from falconet.runtime.stream import find_sources
 
     found = find_sources(sources, recursive=recursive)
-    model = _published(model)
-    wanted = {"score_threshold": score, "iou_threshold": iou, "max_detections": max_detections}
-    predictor = _predictor(_open_engine(model, threads), wanted, classes)
-    kinds = _words(save) if save is not None else (["images"] if out is not None else [])
+    given = {"score": score, "iou": iou, "max_detections": max_detections, "classes": classes, "top": top}
+    predictor = _predictor(_open(model, engine=engine, threads=threads), given)
+    _check_task(task, predictor)
+    default = predictor.task.default_kinds if out is not None else ()
+    kinds = words(save) if save is not None else list(default)
     folder = out or Path("runs/predict")
     startup.finish()
-    report = _Report(to="stderr" if json else "stdout")
+    report = _Report(predictor, to="stderr" if json else "stdout")
     with _writers(kinds, folder, predictor, found, to_stdout=json) as writers:
         interrupted = _run(predictor, found, writers, report, batch=batch)
     report.summary()
@@ -102,56 +101,60 @@ def predict(
         raise typer.Exit(130 if interrupted else 2)
 
 
-def _predictor(engine: "Engine", wanted: dict[str, float | int | None], classes: str | None) -> "Predictor":
-    """A predictor that selects as exported, but for what is wanted otherwise; `classes` as in person,car."""
+def _open(model: str | None, *, engine: str, threads: int | None) -> "Engine":
+    """An engine with the model; where none is named, with the default detector, fetched if need be."""
+    from falconet.api.engines import open_engine
+    from falconet.api.find import find_model
+
+    if model is None:
+        from falconet.zoo.published import DEFAULT
+
+        model = DEFAULT
+    return open_engine(find_model(model, weights=engine == "torch").path, engine=engine, threads=threads)
+
+
+SELECTION = {"score": "score_threshold", "iou": "iou_threshold", "max_detections": "max_detections"}
+"""Options that change the selection of boxes, and its fields."""
+
+
+def _predictor(engine: "Engine", given: dict[str, Any]) -> "Predictor[Any]":
+    """A predictor that answers as exported, but for the options that are not None.
+
+    Raises:
+        ConfigError: an option that means nothing for the model's task.
+    """
     from falconet.runtime.predictor import Predictor
+    from falconet.runtime.tasks import TASKS
 
-    given: dict[str, Any] = {key: value for key, value in wanted.items() if value is not None}
-    only = None if classes is None else _words(classes)
-    return Predictor(engine, selection=replace(engine.manifest.selection, **given), classes=only)
-
-
-def _published(model: Path | None) -> Path:
-    """`model`; where none is named, or published weights are, these as an exported file, fetched if need be."""
-    if model is not None and (model.suffix in (".onnx", ".safetensors") or model.exists()):
-        return model
-    from falconet.zoo import published
-
-    name = published.DEFAULT if model is None else str(model)
-    return published.fetch_onnx(name) if model is None or published.is_published(name) else Path(name)
-
-
-def _refuse(**options: object) -> None:
-    """Raise ConfigError where an option was given that has no meaning for a classifier."""
-    for name, value in options.items():
-        if value is not None:
-            raise ConfigError(f"--{name.replace('_', '-')} selects boxes; --task classify has none: leave it out")
+    row = TASKS[engine.manifest.task]
+    given = {name: value for name, value in given.items() if value is not None}
+    for name in given:
+        if ("selection" if name in SELECTION else name) not in row.options:
+            option = name.replace("_", "-")
+            raise ConfigError(f"--{option}: the model is a {row.noun}, for which it means nothing; leave it out")
+    changes = {field: given.pop(name) for name, field in SELECTION.items() if name in given}
+    if changes:
+        given["selection"] = replace(engine.manifest.selection, **changes)
+    if "classes" in given:
+        given["classes"] = words(given["classes"])
+    return Predictor(engine, **given)
 
 
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
+def _check_task(task: str | None, predictor: "Predictor[Any]") -> None:
+    """Say that --task is no longer needed; refuse it where the model does something else."""
+    if task is None:
+        return
+    from falconet.runtime.tasks import TASKS
 
-
-def _open_engine(model: Path, threads: int | None) -> "Engine":
-    """ONNX Runtime for an exported file; torch, where it is installed, for a weights file or a run folder."""
-    if not model.is_dir() and model.suffix != ".safetensors":
-        from falconet.runtime.engines import OnnxEngine
-
-        return OnnxEngine(model, threads=threads)
-    if model.exists() and find_spec("torch") is None:
-        raise ModelError(
-            f"{model}: running weights needs torch, which is not installed; export them where it is, with "
-            f"'falconet export {model} --to onnx --out FOLDER', and pass the .onnx file, or "
-            "pip install 'falconet[train]'"
-        )
-    from falconet.cli.truth import open_engine
-
-    return open_engine(model, engine="auto", threads=threads)
+    own = predictor.manifest.task
+    if task != own:
+        raise ConfigError(f"--task {task}: the model is a {TASKS[own].noun}; leave --task out")
+    print("--task is no longer needed: the file says what the model does; it will be refused soon", file=sys.stderr)
 
 
 @contextmanager
 def _writers(
-    kinds: list[str], folder: Path, predictor: "Predictor", sources: "list[MediaSource]", *, to_stdout: bool
+    kinds: list[str], folder: Path, predictor: "Predictor[Any]", sources: "list[MediaSource]", *, to_stdout: bool
 ) -> "Iterator[list[Writer]]":
     """What takes the results; its modules load only where something is saved."""
     with ExitStack() as stack:
@@ -159,26 +162,26 @@ def _writers(
         if kinds:
             from falconet.runtime.writers import open_writers
 
-            writers += stack.enter_context(open_writers(kinds, folder, predictor.manifest, sources))
+            writers += stack.enter_context(open_writers(kinds, folder, predictor, sources))
         if to_stdout:
             from falconet.runtime.writers import JsonWriter
 
-            writers.append(stack.enter_context(JsonWriter(sys.stdout, predictor.manifest)))
+            writers.append(stack.enter_context(JsonWriter(sys.stdout, predictor)))
         yield writers
 
 
 def _run(
-    predictor: "Predictor",
+    predictor: "Predictor[Any]",
     sources: "list[MediaSource]",
     writers: "list[Writer]",
     report: "_Report",
     *,
     batch: int,
 ) -> bool:
-    """Detect in everything; whether Ctrl-C ended it early."""
-    from falconet.runtime.pipeline import detect_frames
+    """Answer for everything; whether Ctrl-C ended it early."""
+    from falconet.runtime.pipeline import predict_frames
 
-    results = detect_frames(predictor, sources, batch=batch)
+    results = predict_frames(predictor, sources, batch=batch)
     with closing(results), _interrupt() as interrupt, _progress(sources) as advance:
         for item in results:
             start = perf_counter()
@@ -223,25 +226,26 @@ def _progress(sources: "list[MediaSource]") -> Iterator[Callable[[], None]]:
     if total is not None and total < LONG_JOB:
         yield lambda: None
         return
-    from rich.console import Console
-    from rich.progress import Progress
+    from falconet.cli.progress import open_bar
 
-    with Progress(console=Console(stderr=True), redirect_stdout=sys.stdout.isatty(), transient=True) as bar:
-        task = bar.add_task("detecting", total=total)
+    with open_bar("predicting") as bar:
+        task = bar.add_task("", total=total)
         yield lambda: bar.advance(task)
 
 
 class _Report:
     """The lines for people: one per picture, video or broken source, then counts and medians."""
 
-    def __init__(self, *, to: Literal["stdout", "stderr"]) -> None:
+    def __init__(self, predictor: "Predictor[Any]", *, to: Literal["stdout", "stderr"]) -> None:
         # By name: while the bar is shown, it puts a stream of its own into sys.stdout.
         self._stream = to
+        self._task = predictor.task
         self._times: dict[str, deque[float]] = {}
         self._video: MediaSource | None = None
         self._video_frames = 0
         self._video_found: Counter[str] = Counter()
-        self.frames = self.detections = self.broken = 0
+        self._found = 0
+        self.frames = self.broken = 0
 
     def print(self, line: str) -> None:
         print(line, file=sys.stdout if self._stream == "stdout" else sys.stderr, flush=True)
@@ -258,31 +262,34 @@ class _Report:
         for stage, milliseconds in took.items():
             self._times.setdefault(stage, deque(maxlen=TIMED_FRAMES)).append(milliseconds)
         self.frames += 1
-        self.detections += len(item.detections)
-        found = Counter(name for name, _, _ in item.detections)
+        names = self._task.names(item.answer)
+        self._found += names.total()
         source = item.frame.source
         if isinstance(source, VideoFile):
             if source is not self._video:
                 self._end_video()
             self._video = source
             self._video_frames += 1
-            self._video_found += found
+            self._video_found += names
             return
         self._end_video()
         height, width = item.frame.original
         place = f"{source}" if item.frame.index is None else f"{source} frame {item.frame.index}"
-        self.print(f"{place}: {width}x{height}, {_tally(found)}, {sum(took.values()):.1f} ms")
+        self.print(f"{place}: {width}x{height}, {self._task.line(item.answer)}, {sum(took.values()):.1f} ms")
 
     def _end_video(self) -> None:
+        from falconet.runtime.tasks import tally
+
         if self._video is not None:
-            self.print(f"{self._video}: {_count(self._video_frames, 'frame')}, {_tally(self._video_found)}")
+            self.print(f"{self._video}: {_count(self._video_frames, 'frame')}, {tally(self._video_found)}")
         self._video, self._video_frames, self._video_found = None, 0, Counter()
 
     def summary(self) -> None:
         """Counts, and the median milliseconds of each stage."""
         self._end_video()
         broken = f", {self.broken} not readable" if self.broken else ""
-        self.print(f"{_count(self.frames, 'picture')}, {_count(self.detections, 'detection')}{broken}")
+        found = f", {_count(self._found, self._task.counted)}" if self._task.counted else ""
+        self.print(f"{_count(self.frames, 'picture')}{found}{broken}")
         if self._times:
             stages = ", ".join(f"{stage} {_median(values):.1f}" for stage, values in self._times.items())
             self.print(f"median ms per picture: {stages}")
@@ -295,8 +302,3 @@ def _count(number: int, what: str) -> str:
 def _median(values: "deque[float]") -> float:
     """The upper one of the two in the middle. The module `statistics` would cost more time to import than this."""
     return sorted(values)[len(values) // 2]
-
-
-def _tally(found: "Counter[str]") -> str:
-    """ "2 person, 1 car", the most frequent first; "nothing" where nothing was found."""
-    return ", ".join(f"{count} {name}" for name, count in found.most_common()) or "nothing"

@@ -1,6 +1,5 @@
 """`falconet profile`: what a network costs, counted and measured on this machine."""
 
-import difflib
 import json
 import math
 from dataclasses import replace
@@ -9,18 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from falconet.cli.truth import is_weights, progress, require
+from falconet.cli.options import parse_size, words
+from falconet.cli.progress import progress
 from falconet.core.errors import ConfigError
 from falconet.core.files import replace_file
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from falconet.eval.roofline import Peak
-    from falconet.export.profile import Measured, Profile
     from falconet.models import Network
     from falconet.models.weights import Card
-    from falconet.runtime.profiling import EngineName
+    from falconet.profile.measure import Measured, Profile
+    from falconet.profile.roofline import Peak
 
 DETECTOR_CLASSES, IMAGENET_CLASSES = 80, 1000
 
@@ -54,9 +53,11 @@ def profile(
     """
     names = _names(model, compare)
     engines, counts = _engines(engine), _threads(threads)
+    from falconet.api.require import require
+
     require(["torch", "onnx", "onnxscript"], extra="train", purpose="profile")
     from falconet.eval.latency import machine
-    from falconet.eval.roofline import measure_peak
+    from falconet.profile.roofline import measure_peak
 
     wanted = [(name, *_network(name, size)) for name in names]
     _same_task(wanted, compare)
@@ -85,25 +86,21 @@ def profile(
 
 
 def _names(model: str | None, compare: str | None) -> list[str]:
-    listed = [name.strip() for name in (compare or "").split(",") if name.strip()]
+    listed = words(compare or "")
     names = list(dict.fromkeys(([model] if model is not None else []) + listed))
     if not names:
         raise ConfigError("expected a model, as in 'falconet profile efficientnet-lite0', or --compare a,b,c")
     return names
 
 
-def _engines(text: str) -> "list[EngineName]":
-    from falconet.runtime.profiling import require_engine
+def _engines(text: str) -> list[str]:
+    from falconet.runtime.engines import ENGINES, require_engine
 
-    engines: list[EngineName] = []
-    for word in dict.fromkeys(word.strip() for word in text.split(",")):
-        if word == "onnxruntime":
-            engines.append("onnxruntime")
-        elif word == "openvino":
-            engines.append("openvino")
-        else:
-            raise ConfigError(f"--engine {word}: is not known; expected some of onnxruntime, openvino")
+    timed = [name for name, row in ENGINES.items() if row.time_nodes is not None]
+    engines = list(dict.fromkeys(words(text)))
     for engine in engines:
+        if engine not in timed:
+            raise ConfigError(f"--engine {engine}: is not known; expected some of {', '.join(timed)}")
         require_engine(engine)
     return engines
 
@@ -115,19 +112,13 @@ def _threads(text: str) -> list[int]:
     return list(dict.fromkeys(int(word) for word in words))
 
 
-def _size(text: str) -> tuple[int, int]:
-    parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isdecimal() and int(part) >= 32 for part in parts):
-        raise ConfigError(f"--size {text}: expected pixels, 32 or more, as in 320 or 256x320 (height x width)")
-    return int(parts[0]), int(parts[-1])
-
-
 def _network(name: str, size: str | None) -> "tuple[Network, Card]":
     """The network and its description: from a file, or by name with fresh weights."""
     import torch
 
+    from falconet.api.find import find_model
     from falconet.models import CLASSIFIERS, PRESETS, build
-    from falconet.models.weights import Card, find_weights, load_weights
+    from falconet.models.weights import Card, load_weights
 
     known = PRESETS | CLASSIFIERS
     if name in known:
@@ -136,14 +127,10 @@ def _network(name: str, size: str | None) -> "tuple[Network, Card]":
         card = Card(model=config, classes=tuple(f"class {index}" for index in range(count)))
         torch.manual_seed(0)
         network = build(config, count).eval()
-    elif is_weights(Path(name)) or Path(name).exists():
-        network, card = load_weights(find_weights(Path(name)))
     else:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        hint = f"did you mean '{near[0]}'? " if near else ""
-        raise ConfigError(f"'{name}' is neither a file nor a model; {hint}'falconet models' lists the names")
+        network, card = load_weights(find_model(name, weights=True, others=known).path)
     if size is not None:
-        height, width = _size(size)
+        height, width = parse_size(size)
         entry = replace(card.model.input, height=height, width=width)
         card = card.model_copy(update={"model": card.model.model_copy(update={"input": entry})})
     return network, card
@@ -157,14 +144,12 @@ def _same_task(wanted: "list[tuple[str, Network, Card]]", compare: str | None) -
         )
 
 
-def _profile(
-    one: "tuple[str, Network, Card]", engines: "list[EngineName]", peaks: "list[Peak]", calls: int
-) -> "Profile":
-    from falconet.export.profile import profile as measure
+def _profile(one: "tuple[str, Network, Card]", engines: list[str], peaks: "list[Peak]", calls: int) -> "Profile":
+    from falconet.profile.measure import measure_network
 
     name, network, card = one
     with progress(name) as bar:
-        return measure(
+        return measure_network(
             network,
             card,
             name=name,
@@ -190,7 +175,7 @@ def _published(name: str) -> dict[str, Any] | None:
 
 def _picture(profiles: "list[Profile]", folder: Path) -> Path | None:
     """compare.svg: published accuracy over milliseconds of the first measurement; None where nothing is published."""
-    from falconet.eval.scatter import Point, scatter
+    from falconet.profile.scatter import Point, scatter
 
     first = profiles[0].measured[0]
     stated = [(one, _published(one.model)) for one in profiles]

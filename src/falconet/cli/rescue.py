@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from falconet.cli.truth import require
+from falconet.api.require import require
+from falconet.cli.options import parse_size, words
 from falconet.core.config import plain, read_yaml, validate, write_yaml
 from falconet.core.errors import ConfigError, DataError, ModelError
 from falconet.core.files import replace_file
@@ -146,7 +147,7 @@ def _class_names(text: str) -> list[str]:
             raise ConfigError(f"--classes {text}: cannot be read: {error}") from error
         names = [line.strip() for line in lines if line.strip()]
     else:
-        names = [name.strip() for name in text.split(",") if name.strip()]
+        names = words(text)
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"--classes {text}: expected class names that differ from each other")
     return names
@@ -157,12 +158,10 @@ def _preprocess(size: str | None, model: Any) -> Preprocess | None:
     known: Preprocess | None = None if model is None else model.input
     if size is None:
         return known
-    sides = size.lower().split("x")
-    if len(sides) > 2 or not all(side.isdigit() and 32 <= int(side) <= 8192 for side in sides):
-        raise ConfigError(f"--size {size}: expected pixels as in 416, or height x width as in 320x416")
-    if known is not None and (known.height, known.width) != (int(sides[0]), int(sides[-1])):
+    height, width = parse_size(size)
+    if known is not None and (known.height, known.width) != (height, width):
         raise ConfigError(f"--size {size}: the YAML says {known.height}x{known.width}; leave one of both out")
-    return known or Preprocess(height=int(sides[0]), width=int(sides[-1]))
+    return known or Preprocess(height=height, width=width)
 
 
 def _to_onnx(

@@ -39,7 +39,7 @@ def train(
         folder = training.resume(resume, watcher=watcher)
     else:
         assert run is not None
-        folder = training.fit(_with_published(training.read_run(run, overrides or [])), watcher=watcher)
+        folder = training.fit(_with_weights(training.read_run(run, overrides or [])), watcher=watcher)
     print(folder)
 
 
@@ -164,31 +164,20 @@ class Bar:
         self._progress, self._moved = None, []
 
 
-def _with_published(run: "RunConfig") -> "RunConfig":
-    """`run`, with a file of ours in place of the name of published weights or of a foreign file."""
-    from falconet.zoo import pretrained, published
+def _with_weights(run: "RunConfig") -> "RunConfig":
+    """`run`, with a file of ours in place of a published name, a run folder or a foreign file."""
+    if run.train.weights is None:
+        return run
+    from falconet.api.find import weights_to_start_from
 
-    weights = run.train.weights
-    if weights is None:
-        return run
-    if published.is_published(weights):
-        path = published.fetch_weights(str(weights))
-    elif pretrained.is_pretrained(weights) or pretrained.is_foreign(weights):
-        path = pretrained.weights_for(run.model, weights)
-    else:
-        return run
+    path = weights_to_start_from(run.train.weights, run.model)
     return run.model_copy(update={"train": run.train.model_copy(update={"weights": path})})
 
 
 def _require_training() -> None:
-    from importlib.util import find_spec
+    from falconet.api.require import require
 
-    missing = [name for name in ("torch", "pytorch_lightning", "hotcoco", "tensorboard") if find_spec(name) is None]
-    if missing:
-        raise ConfigError(
-            f"training needs {', '.join(missing)}, which the base install leaves out; "
-            "install it by: pip install 'falconet[train]'"
-        )
+    require(["torch", "pytorch_lightning", "hotcoco", "tensorboard"], extra="train", purpose="training")
 
 
 def _preset_rows() -> list[dict[str, Any]]:

@@ -53,6 +53,18 @@ def draw_boxes(
     return canvas
 
 
+def draw_lines(image: Pixels, lines: Sequence[str]) -> Pixels:
+    """A copy of `image`, uint8 [H, W, 3], with lines of text in its upper left corner, readable on any ground."""
+    canvas = np.ascontiguousarray(image).copy()
+    unit = max(0.6, min(image.shape[:2]) / 480)
+    for index, text in enumerate(lines, start=1):
+        place = (round(6 * unit), round(22 * unit) * index)
+        for colour, thickness in (((0, 0, 0), 4), ((255, 255, 255), 1)):
+            width = max(1, round(thickness * unit))
+            cv2.putText(canvas, text, place, _FONT, 0.6 * unit, colour, width, cv2.LINE_AA)
+    return canvas
+
+
 def grid(images: Sequence[Pixels], columns: int, *, cell: tuple[int, int] = (240, 320), gap: int = 4) -> Pixels:
     """A contact sheet: pictures of any size, each fitted into a cell of (height, width) pixels, row after row.
 

@@ -20,7 +20,7 @@ class PictureView:
 
     Attributes:
         record: with its truth.
-        detections: above the score the result was made with, labels as those of the record.
+        detections: above the score the result was made with, labels and names as those of the record.
         result: which of them are right.
     """
 
@@ -29,7 +29,7 @@ class PictureView:
     result: PictureResult
 
 
-def render_picture(view: PictureView, names: tuple[str, ...]) -> str:
+def render_picture(view: PictureView) -> str:
     """A figure: picture, boxes, counts.
 
     Raises:
@@ -41,6 +41,7 @@ def render_picture(view: PictureView, names: tuple[str, ...]) -> str:
         size = (max(1, round(image.shape[1] * shrink)), max(1, round(image.shape[0] * shrink)))
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     data = base64.b64encode(encode_image(image, ".jpg", jpeg_quality=80)).decode()
+    names = view.detections.names
     shapes = [*_truth(view, names), *_found(view, names)]
     font = max(width, height) / 34
     result = view.result

@@ -13,6 +13,7 @@ import numpy as np
 
 from falconet.core.errors import DataError
 from falconet.core.files import replace_file
+from falconet.eval.accuracy import Accuracy
 from falconet.eval.charts import COLOURS, Series, bar, line_chart
 from falconet.eval.coco_ap import Metrics
 from falconet.eval.curves import Confusion, Curve, ErrorKind
@@ -30,7 +31,8 @@ class Report:
     Attributes:
         title: above everything.
         facts: (what, value) about model and data.
-        metrics: of the evaluation.
+        metrics: of a detector.
+        accuracy: of a classifier.
         curves, confusion, kinds: see `falconet.eval.curves`.
         worst, best: pictures to show.
         history: one dictionary per epoch, as in a run's metrics.jsonl.
@@ -41,7 +43,8 @@ class Report:
 
     title: str
     facts: Sequence[tuple[str, str]]
-    metrics: Metrics
+    metrics: Metrics | None = None
+    accuracy: Accuracy | None = None
     curves: Sequence[Curve] = ()
     confusion: Confusion | None = None
     kinds: Sequence[ErrorKind] = ()
@@ -62,17 +65,17 @@ def write_report(report: Report, path: Path) -> None:
 def render(report: Report) -> str:
     """The page as HTML text."""
     style = files("falconet.eval").joinpath("report.css").read_text(encoding="utf-8")
-    names = tuple(report.metrics.per_class)
     sections = [
-        _summary(report.metrics),
+        _summary(report.metrics) if report.metrics is not None else "",
+        _accuracy(report.accuracy) if report.accuracy is not None else "",
         _section("Model and data", _pairs(report.facts) + _notes(report.notes)),
-        _section("Classes", _classes(report.metrics, report.curves)),
+        _section("Classes", _classes(report.metrics, report.curves) if report.metrics is not None else ""),
         _section("Training", _training(report.history)),
         _section("Precision over recall (IoU 0.5)", _precision_recall(report.curves)),
         _section("What goes wrong", _kinds(report.kinds)),
         _section("Confusion", _confusion(report.confusion)),
-        _section("Worst pictures", _gallery(report.worst, names)),
-        _section("Best pictures", _gallery(report.best, names)),
+        _section("Worst pictures", _gallery(report.worst)),
+        _section("Best pictures", _gallery(report.best)),
         _section("Time per picture", _latency(report.latency, report.machine)),
         _section("Export receipt", _receipt(report.receipt)),
     ]
@@ -131,6 +134,22 @@ def _summary(metrics: Metrics) -> str:
     return f'<div class="cards">{"".join(tiles)}</div><p class="hint">COCO figures in percent.</p>'
 
 
+def _accuracy(accuracy: Accuracy) -> str:
+    """Top-1 and top-5, classes, and what is taken for what."""
+    cards = [("top-1", accuracy.top1, "the best class is right"), ("top-5", accuracy.top5, "one of the best five is")]
+    tiles = [f"<div><b>{percent(value)}</b><span>{key}</span><small>{text}</small></div>" for key, value, text in cards]
+    classes = [
+        (escape(name), str(accuracy.counts[name]), bar(value, percent(value)))
+        for name, value in accuracy.per_class.items()
+    ]
+    wrong = [(f"{escape(true)} taken for {escape(said)}", str(count)) for true, said, count in accuracy.confusions[:20]]
+    return (
+        f'<div class="cards">{"".join(tiles)}</div><p class="hint">Shares of images in percent.</p>'
+        + _section("Classes", _table(("class", "images", "top-1"), classes))
+        + _section("Confusion", _table(("the most frequent confusions", "images"), wrong) if wrong else "")
+    )
+
+
 def _pairs(facts: Sequence[tuple[str, str]]) -> str:
     rows = "".join(f"<dt>{escape(what)}</dt><dd>{escape(value)}</dd>" for what, value in facts)
     return f"<dl>{rows}</dl>" if rows else ""
@@ -171,10 +190,10 @@ def _training(history: Sequence[Mapping[str, Any]]) -> str:
 
     keys = dict.fromkeys(key for entry in history for key in entry)
     losses = [series(key, key.removeprefix("loss_")) for key in keys if key == "loss" or key.startswith("loss_")]
-    precision = [series(key, key) for key in ("AP", "AP50", "AP75") if key in keys]
+    figures = [series(key, key) for key in ("AP", "AP50", "AP75", "top1", "top5") if key in keys]
     charts = [
         line_chart(losses[:COLOURS], x_label="epoch", y_label="loss"),
-        line_chart(precision, x_label="epoch", y_label="AP on the validation data", y_range=(0, 1)),
+        line_chart(figures, x_label="epoch", y_label="on the validation data", y_range=(0, 1)),
     ]
     return f'<div class="charts">{"".join(f"<div>{chart}</div>" for chart in charts if chart)}</div>' if history else ""
 
@@ -245,14 +264,14 @@ def _largest_confusions(confusion: Confusion) -> str:
     return _table(("the most frequent confusions", "count"), rows) if rows else "<p>No class is taken for another.</p>"
 
 
-def _gallery(views: Sequence[PictureView], names: tuple[str, ...]) -> str:
+def _gallery(views: Sequence[PictureView]) -> str:
     if not views:
         return ""
     legend = (
         '<p class="hint boxes"><span class="right">right</span> <span class="false">false</span> '
         '<span class="missed">missed</span></p>'
     )
-    return f'{legend}<div class="gallery">{"".join(render_picture(view, names) for view in views)}</div>'
+    return f'{legend}<div class="gallery">{"".join(render_picture(view) for view in views)}</div>'
 
 
 def _latency(latency: Mapping[str, Latency], machine: Mapping[str, str]) -> str:
@@ -271,20 +290,12 @@ def _receipt(receipt: Mapping[str, Any] | None) -> str:
     if receipt is None:
         return ""
     left, right = receipt["torch"], receipt["exported"]
-    rows = [
-        ("detections", str(left["detections"]), str(right["detections"])),
-        ("milliseconds", f"{left['milliseconds']:.2f}", f"{right['milliseconds']:.2f}"),
-    ]
-    if left["ap"] is not None and right["ap"] is not None:
-        rows.insert(0, ("AP", percent(left["ap"]), percent(right["ap"])))
+    rows = [(name, percent(value), percent(right["figures"][name])) for name, value in left["figures"].items()]
+    rows.append(("milliseconds", f"{left['milliseconds']:.2f}", f"{right['milliseconds']:.2f}"))
     facts = [
         ("file", f"{receipt['model']}, {receipt['size'] / 2**20:.2f} MB"),
-        ("compared on", f"{receipt['pictures']} pictures"),
-        (
-            "largest difference",
-            f"{receipt['largest_box_difference']:.2g} px, {receipt['largest_score_difference']:.2g} score",
-        ),
-        ("matched detections", str(receipt["matched"])),
+        ("compared on", f"{receipt['images']} images"),
+        *((one["key"], one["text"]) for one in receipt["findings"] if one["text"]),
         ("verdict", "; ".join(receipt["problems"]) or "the same within tolerance"),
         ("sha256", str(receipt["sha256"])),
     ]

@@ -12,10 +12,12 @@ import torch
 from falconet.core.errors import ModelError
 from falconet.core.files import replace_file
 from falconet.core.manifest import MANIFEST_KEY, Manifest
+from falconet.core.run_files import find_weights
 from falconet.export.rewrite import rewrite
 from falconet.export.torch_engine import deployable, manifest_of, points_to_decode
 from falconet.models.deployable import Deployable, DeployableClassifier
-from falconet.models.weights import find_weights, load_weights
+from falconet.models.weights import load_weights
+from falconet.runtime.tasks import TASKS
 
 OPSET = 18
 """Understood by ONNX Runtime from 1.14 on, OpenVINO from 2023.1 on."""
@@ -49,10 +51,6 @@ def export_onnx(weights: Path, out: Path, *, opset: int = OPSET, batch: int | No
     return out
 
 
-OUTPUTS = {"detect": ("boxes", "scores"), "classify": ("probabilities",)}
-"""Names of a file's outputs, by task."""
-
-
 def trace(
     module: Deployable | DeployableClassifier, manifest: Manifest, *, opset: int, batch: int | None
 ) -> onnx.ModelProto:
@@ -71,7 +69,7 @@ def trace(
             (pixels,),
             dynamo=True,
             input_names=["pixels"],
-            output_names=list(OUTPUTS[manifest.task]),
+            output_names=list(TASKS[manifest.task].outputs(manifest)),
             dynamic_shapes=free,
             opset_version=opset,
             verbose=False,

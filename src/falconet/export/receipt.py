@@ -1,7 +1,6 @@
 """What a comparison of an exported file with torch found, for programs (JSON) and for people."""
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,179 +11,80 @@ from falconet.core.errors import ModelError
 from falconet.core.files import replace_file
 from falconet.eval.latency import machine
 
-SAME_BOX = 0.99
-"""Detections of both sides are the same from this IoU on, when their class is."""
 
+class Side(Config):
+    """One of the two that are compared."""
 
-class Tolerance(Config):
-    """How far a file may be from torch. Both compute in float32, but add up in different orders."""
-
-    box: float = Field(default=0.1, ge=0, description="largest difference of a corner, input pixels")
-    score: float = Field(default=1e-3, ge=0, description="largest difference of a score")
-    matched: float = Field(default=0.99, ge=0, le=1, description="share of detections with a partner")
-    ap: float = Field(default=0.002, ge=0, description="difference of AP, a fraction")
-
-
-class AnySide(Config):
-    """One of the two that are compared, whatever the task."""
-
-    name: str = Field(description="torch, or the runtime")
+    name: str = Field(description="torch, or the engine")
     version: str
-    milliseconds: float = Field(description="median of one picture through the network")
+    milliseconds: float = Field(description="median of one image through the network")
     threads: int = Field(description="for these milliseconds")
+    figures: dict[str, float] = Field(default={}, description="AP or top-1, fractions; empty without ground truth")
 
 
-class Side(AnySide):
-    """One of two detectors."""
+class Finding(Config):
+    """One thing that was compared."""
 
-    detections: int = Field(description="in all pictures")
-    ap: float | None = Field(description="fraction; null without truth")
-    ap50: float | None = Field(description="fraction; null without truth")
+    key: str = Field(description="its name for programs")
+    text: str = Field(description="what was found, for people")
+    value: float = Field(description="1e9 stands for infinity and for what is no number")
+    least: float | None = Field(default=None, description="smallest value within tolerance")
+    most: float | None = Field(default=None, description="largest value within tolerance")
+    problem: str = Field(default="", description="why it is outside of its tolerance; empty where it is not")
 
 
-class AnyReceipt(Config):
-    """What was compared and what came of it, whatever the task."""
+class Receipt(Config):
+    """What was compared and what came of it."""
 
+    task: str = Field(description="detect or classify")
     model: str = Field(description="the exported file")
     weights: str = Field(description="what it was exported from")
     sha256: str = Field(description="of the exported file")
     size: int = Field(description="of the exported file, bytes")
-    pictures: int = Field(description="compared")
-    problems: tuple[str, ...] = Field(default=(), description="where the tolerance was exceeded")
+    images: int = Field(description="compared")
+    findings: tuple[Finding, ...] = Field(description="what was compared, and how far it may differ")
+    torch: Side
+    exported: Side
+    problems: tuple[str, ...] = Field(default=(), description="those of the findings; empty where both sides agree")
     machine: dict[str, str] = Field(default={}, description="where this was measured")
 
-    def page(self, compared: str, findings: Sequence[str], sides: Sequence[AnySide]) -> str:
-        """The receipt for people: the file, what the task found, times, verdict."""
-        times = [f"{s.milliseconds:.2f} {s.name} ({s.threads} thread{'s' * (s.threads > 1)})" for s in sides]
+    def text(self) -> str:
+        """The receipt for people, a few lines."""
+        sides = (self.torch, self.exported)
         lines = [
             f"{self.model}: {self.size / 2**20:.2f} MB, sha256 {self.sha256}",
-            f"from {self.weights}, compared on {self.pictures} pictures{compared}",
-            *findings,
-            f"ms per picture       {', '.join(times)}",
-            f"verdict              {'; '.join(self.problems) or 'the same within tolerance'}",
+            f"from {self.weights}, compared on {self.images} images",
+            *(f"{one.key:<20} {one.text}" for one in self.findings if one.text),
         ]
+        for name in self.torch.figures:
+            lines.append(f"{name:<20} " + ", ".join(f"{side.figures[name]:.4f} {side.name}" for side in sides))
+        times = [f"{s.milliseconds:.2f} {s.name} ({s.threads} thread{'s' * (s.threads > 1)})" for s in sides]
+        lines.append(f"{'ms per image':<20} {', '.join(times)}")
+        lines.append(f"{'verdict':<20} {'; '.join(self.problems) or 'the same within tolerance'}")
         return "\n".join(lines) + "\n"
 
 
 def describe_file(model: Path, weights: Path, name: str | None) -> dict[str, Any]:
     """The fields of a receipt that say which file it is about; `name` stands for that of a file that will move."""
     content = model.read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
     return {
         "model": name or model.name,
         "weights": weights.name,
-        "sha256": digest,
+        "sha256": hashlib.sha256(content).hexdigest(),
         "size": len(content),
         "machine": machine(),
     }
 
 
-class Receipt(AnyReceipt):
-    """What was compared of a detector and what came out."""
-
-    other_shapes: int = Field(description="of these, with other proportions than the network's input")
-    raw_pictures: int = Field(description="of these, compared before selection, too")
-    score_threshold: float = Field(description="detections above this entered")
-    largest_box_difference: float = Field(description="of raw boxes, input pixels")
-    largest_score_difference: float = Field(description="of raw scores")
-    matched: int = Field(description=f"pairs of detections of one class with an IoU above {SAME_BOX}")
-    torch: Side
-    exported: Side
-    tolerance: Tolerance
-
-    def text(self) -> str:
-        """The receipt for people, a few lines."""
-        left, right = self.torch, self.exported
-        findings = [
-            f"largest difference   box {self.largest_box_difference:.2g} px, score {self.largest_score_difference:.2g}",
-            f"detections           {left.detections} {left.name}, {right.detections} {right.name}, "
-            f"{self.matched} matched (same class, IoU > {SAME_BOX})",
-        ]
-        if left.ap is not None and right.ap is not None:
-            findings.append(f"AP                   {left.ap:.4f} {left.name}, {right.ap:.4f} {right.name}")
-        return self.page(f", {self.other_shapes} of other proportions than the input", findings, (left, right))
+def receipt_paths(model: Path, *, engine: str = "onnxruntime") -> tuple[Path, Path]:
+    """Where the receipt of a model file in an engine lies: JSON, text."""
+    kind = "" if engine == "onnxruntime" else f".{engine}"
+    return model.with_suffix(f"{kind}.receipt.json"), model.with_suffix(f"{kind}.receipt.txt")
 
 
-class ClassTolerance(Config):
-    """How far a file may be from torch. Both compute in float32, but add up in different orders."""
-
-    probability: float = Field(default=1e-3, ge=0, description="largest difference of a probability")
-    same: float = Field(default=0.99, ge=0, le=1, description="share of pictures with the same best class")
-    top1: float = Field(default=0.002, ge=0, description="difference of top-1, a fraction")
-
-
-class ClassSide(AnySide):
-    """One of two classifiers."""
-
-    top1: float | None = Field(description="fraction; null without truth")
-
-
-class ClassReceipt(AnyReceipt):
-    """What was compared of a classifier and what came out."""
-
-    task: str = "classify"
-    largest_difference: float = Field(description="of probabilities")
-    same: int = Field(description="pictures with the same best class")
-    torch: ClassSide
-    exported: ClassSide
-    tolerance: ClassTolerance
-
-    def text(self) -> str:
-        """The receipt for people, a few lines."""
-        left, right = self.torch, self.exported
-        findings = [
-            f"largest difference   probability {self.largest_difference:.2g}",
-            f"best class           the same in {self.same} of {self.pictures}",
-        ]
-        if left.top1 is not None and right.top1 is not None:
-            findings.append(f"top-1                {left.top1:.4f} {left.name}, {right.top1:.4f} {right.name}")
-        return self.page("", findings, (left, right))
-
-
-def find_problems(receipt: Receipt) -> list[str]:
-    """Where a comparison exceeds its tolerance, one sentence each."""
-    allowed, problems = receipt.tolerance, []
-    # Written so that a NaN is a problem.
-    if not receipt.largest_box_difference <= allowed.box:
-        problems.append(f"boxes differ by {receipt.largest_box_difference:.3g} px, allowed are {allowed.box:g}")
-    if not receipt.largest_score_difference <= allowed.score:
-        problems.append(f"scores differ by {receipt.largest_score_difference:.3g}, allowed are {allowed.score:g}")
-    most = max(receipt.torch.detections, receipt.exported.detections)
-    if receipt.matched < allowed.matched * most:
-        problems.append(f"only {receipt.matched} of {most} detections match, expected {allowed.matched:.1%}")
-    if receipt.torch.ap is not None and receipt.exported.ap is not None:
-        change = receipt.exported.ap - receipt.torch.ap
-        if not abs(change) <= allowed.ap:
-            problems.append(f"AP changes by {change:+.4f}, allowed are {allowed.ap:g}")
-    return problems
-
-
-def find_class_problems(receipt: ClassReceipt) -> list[str]:
-    """Where a comparison exceeds its tolerance, one sentence each."""
-    allowed, problems = receipt.tolerance, []
-    if not receipt.largest_difference <= allowed.probability:
-        problems.append(
-            f"probabilities differ by {receipt.largest_difference:.3g}, allowed are {allowed.probability:g}"
-        )
-    if receipt.same < allowed.same * receipt.pictures:
-        problems.append(
-            f"only {receipt.same} of {receipt.pictures} pictures have the same best class, expected {allowed.same:.1%}"
-        )
-    if receipt.torch.top1 is not None and receipt.exported.top1 is not None:
-        change = receipt.exported.top1 - receipt.torch.top1
-        if not abs(change) <= allowed.top1:
-            problems.append(f"top-1 changes by {change:+.4f}, allowed are {allowed.top1:g}")
-    return problems
-
-
-def receipt_paths(model: Path) -> tuple[Path, Path]:
-    """Where the receipt of a model file lies: JSON, text."""
-    return model.with_suffix(".receipt.json"), model.with_suffix(".receipt.txt")
-
-
-def write_receipt(receipt: Receipt | ClassReceipt, model: Path) -> tuple[Path, Path]:
+def write_receipt(receipt: Receipt, model: Path) -> tuple[Path, Path]:
     """Write the receipt beside the model file; returns where. Raises DataError when it cannot be written."""
-    as_json, as_text = receipt_paths(model)
+    as_json, as_text = receipt_paths(model, engine=receipt.exported.name)
     replace_file(as_json, receipt.model_dump_json(indent=2) + "\n")
     replace_file(as_text, receipt.text())
     return as_json, as_text

@@ -8,14 +8,16 @@ import numpy as np
 import torch
 
 import falconet
-from falconet.core.errors import ModelError
 from falconet.core.manifest import Manifest
-from falconet.core.types import Floats, Pixels
+from falconet.core.run_files import find_weights
+from falconet.core.types import Pixels
 from falconet.eval.latency import measure
 from falconet.models import Classifier, ClassifierConfig, Network
 from falconet.models.deployable import Deployable, DeployableClassifier, fold_input
 from falconet.models.reparam import fuse
-from falconet.models.weights import Card, find_weights, load_weights
+from falconet.models.weights import Card, load_weights
+from falconet.runtime.engines import named
+from falconet.runtime.tasks import TASKS, Outputs
 
 ALL_POINTS = sys.maxsize
 """`max_points` that decodes every point of the network."""
@@ -39,7 +41,7 @@ def deployable(network: Network, card: Card, *, max_points: int) -> Deployable |
     """The fused network with everything around it, pixels to boxes or to probabilities, in eval mode.
 
     Args:
-        max_points: decoded per picture, see `Deployable`.
+        max_points: decoded per image, see `Deployable`.
     """
     if isinstance(network, Classifier):
         return fold_input(DeployableClassifier(fuse(network), card.model.input)).eval()
@@ -51,7 +53,7 @@ class TorchEngine:
 
     Args:
         path: weights file, or run folder (its best weights).
-        max_points: decoded per picture; None takes as many as an exported file does.
+        max_points: decoded per image of a detector; None takes as many as an exported file does.
 
     Attributes:
         manifest: as in an exported file.
@@ -61,50 +63,22 @@ class TorchEngine:
         ModelError: no weights there, or a file that is not Falconet's.
     """
 
+    name = "torch"
+    version = str(torch.__version__)
+
     def __init__(self, path: str | Path, *, max_points: int | None = None) -> None:
         self.path = find_weights(Path(path))
-        detector, card = load_weights(self.path)
-        if isinstance(detector, Classifier):
-            raise ModelError(
-                f"{self.path}: is a classifier, not a detector; run it with 'falconet predict --task classify'"
-            )
+        network, card = load_weights(self.path)
         self.manifest = manifest_of(card)
         points = points_to_decode(self.manifest) if max_points is None else max_points
-        self._module = deployable(detector, card, max_points=points)
+        self._module = deployable(network, card, max_points=points)
+        self._outputs = tuple(TASKS[self.manifest.task].outputs(self.manifest))
 
-    def __call__(self, pixels: Pixels) -> tuple[Floats, Floats]:
-        """Boxes [B, N, 4] xyxy in input pixels, clipped to the input, and scores [B, N, C] of pixels [B, H, W, 3]."""
+    def __call__(self, pixels: Pixels) -> Outputs:
+        """See `falconet.runtime.engines.Engine`."""
         with torch.inference_mode():
-            boxes, scores = self._module(torch.from_numpy(np.ascontiguousarray(pixels)))
-        return boxes.numpy(), scores.numpy()
-
-
-class TorchClassifier:
-    """Runs a classifier's weights file with torch, in float32 on the CPU.
-
-    Args:
-        path: weights file, or run folder (its best weights).
-
-    Attributes:
-        manifest: as in an exported file.
-        path: the weights file.
-
-    Raises:
-        ModelError: no weights there, a file that is not Falconet's, or a detector.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = find_weights(Path(path))
-        classifier, card = load_weights(self.path)
-        if not isinstance(classifier, Classifier):
-            raise ModelError(f"{self.path}: is a detector, not a classifier; leave --task out")
-        self.manifest = manifest_of(card)
-        self._module = deployable(classifier, card, max_points=1)
-
-    def __call__(self, pixels: Pixels) -> Floats:
-        """Probabilities [B, C] of pixels [B, H, W, 3]."""
-        with torch.inference_mode():
-            return np.asarray(self._module(torch.from_numpy(np.ascontiguousarray(pixels))).numpy(), np.float32)
+            found = self._module(torch.from_numpy(np.ascontiguousarray(pixels)))
+        return named(self._outputs, [one.numpy() for one in (found if isinstance(found, tuple) else (found,))])
 
 
 def points_to_decode(manifest: Manifest) -> int:

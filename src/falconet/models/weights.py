@@ -25,7 +25,6 @@ from falconet.models import ModelConfig, Network, build
 
 CARD_KEY = "falconet"
 EXTRA = "extra."
-BEST, LAST = "best.safetensors", "last.safetensors"
 
 
 class Card(Config):
@@ -124,22 +123,6 @@ def load_extra(path: Path) -> dict[str, Tensor]:
     with _opened(path) as file:
         names = [name for name in file.keys() if name.startswith(EXTRA)]  # noqa: SIM118 (not a dict)
         return {name.removeprefix(EXTRA): file.get_tensor(name) for name in names}
-
-
-def find_weights(path: Path) -> Path:
-    """The weights file that `path` means: itself, or the best (else the last) one of a run folder.
-
-    Raises:
-        ModelError: nothing there, or a folder without weights.
-    """
-    if path.is_dir():
-        for name in (BEST, LAST):
-            if (path / name).is_file():
-                return path / name
-        raise ModelError(f"{path}: holds no weights; expected a run folder with {BEST} or {LAST}")
-    if not path.is_file():
-        raise ModelError(f"{path}: does not exist; expected a weights file (.safetensors) or a run folder")
-    return path
 
 
 @dataclass(frozen=True, slots=True)

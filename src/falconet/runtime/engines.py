@@ -1,56 +1,241 @@
-"""Engines: what runs an exported model. Pixels in, boxes and scores out, the same for every architecture."""
+"""Engines: what runs a model file. Pixels go in, the task's outputs come out, the same for every architecture."""
 
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+import numpy as np
+
+from falconet.core.errors import ConfigError, ModelError
 from falconet.core.manifest import Manifest
 from falconet.core.types import Floats, Pixels
-from falconet.runtime.model_file import ModelFile
+from falconet.runtime.tasks import TASKS, Outputs, Shape
 
 
 class Engine(Protocol):
     """Runs one model.
 
     Attributes:
+        name, version: of the program that runs it.
         manifest: what the model file says about itself.
     """
 
     @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
     def manifest(self) -> Manifest: ...
 
-    def __call__(self, pixels: Pixels) -> tuple[Floats, Floats]:
-        """Boxes and scores of a batch.
+    def __call__(self, pixels: Pixels) -> Outputs:
+        """The outputs of a batch, by name; see `falconet.runtime.tasks` for those of each task.
 
         Args:
             pixels: uint8 [B, H, W, 3], channels blue, green, red, of the manifest's input size; any B from 1.
-
-        Returns:
-            Boxes [B, N, 4] xyxy in input pixels, clipped to the input, and scores [B, N, C], 0..1.
         """
         ...
 
 
-class OnnxEngine:
-    """An exported detector in ONNX Runtime, on the CPU.
+class NodeTimes(NamedTuple):
+    """What a model took."""
 
-    Args:
-        model: written by `falconet export --to onnx`; or such a file that is open.
-        threads: for one picture or batch, of a file that is not open; None takes `default_threads()`.
+    totals: list[float]
+    """Seconds of each whole run."""
+    nodes: dict[str, float]
+    """Name of each node and its mean seconds per run; measured in other runs, where reporting costs time."""
+
+
+class TimeNodes(Protocol):
+    """Times whole runs and nodes of a model file on pixels uint8 [1, H, W, 3] of its input's size."""
+
+    def __call__(self, path: Path, pixels: Pixels, *, threads: int, warm_up: int, calls: int) -> NodeTimes: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineRow:
+    """One engine.
 
     Attributes:
-        manifest: read from the file.
-        batch: pictures per run where the file fixes it, None where any number goes.
-
-    Raises:
-        ModelError: as `ModelFile` does, and for a file whose inputs and outputs are not those of a detector.
+        suffixes: endings of the files it runs. Of several engines for an ending, the first in the table is the default.
+        open: (path, threads) -> engine; None threads takes `default_threads()`.
+        module: must be installed.
+        install: how.
+        time_nodes: measures node by node; None where the engine cannot.
     """
 
-    def __init__(self, model: str | Path | ModelFile, *, threads: int | None = None) -> None:
-        self._file = model if isinstance(model, ModelFile) else ModelFile(model, threads=threads)
-        self.manifest, self.batch = self._file.manifest, self._file.batch
-        self._file.check("detect", {"boxes": ("B", "N", 4), "scores": ("B", "N", len(self.manifest.classes))})
+    suffixes: tuple[str, ...]
+    open: Callable[[Path, int | None], Engine]
+    module: str
+    install: str
+    time_nodes: TimeNodes | None = None
 
-    def __call__(self, pixels: Pixels) -> tuple[Floats, Floats]:
-        """See `Engine`."""
-        boxes, scores = self._file.run(("boxes", "scores"), pixels)
-        return boxes, scores
+
+def _open_onnxruntime(path: Path, threads: int | None) -> Engine:
+    from falconet.runtime.onnx_engine import OnnxEngine
+
+    return OnnxEngine(path, threads=threads)
+
+
+def _time_onnxruntime(path: Path, pixels: Pixels, *, threads: int, warm_up: int, calls: int) -> NodeTimes:
+    from falconet.runtime.onnx_engine import time_nodes
+
+    return time_nodes(path, pixels, threads=threads, warm_up=warm_up, calls=calls)
+
+
+def _open_openvino(path: Path, threads: int | None) -> Engine:
+    from falconet.runtime.openvino_engine import OpenVinoEngine
+
+    return OpenVinoEngine(path, threads=threads)
+
+
+def _time_openvino(path: Path, pixels: Pixels, *, threads: int, warm_up: int, calls: int) -> NodeTimes:
+    from falconet.runtime.openvino_engine import time_nodes
+
+    return time_nodes(path, pixels, threads=threads, warm_up=warm_up, calls=calls)
+
+
+ENGINES: Mapping[str, EngineRow] = {
+    "onnxruntime": EngineRow(
+        suffixes=(".onnx",),
+        open=_open_onnxruntime,
+        module="onnxruntime",
+        install="pip install onnxruntime",
+        time_nodes=_time_onnxruntime,
+    ),
+    "openvino": EngineRow(
+        suffixes=(".onnx",),
+        open=_open_openvino,
+        module="openvino",
+        install="pip install 'falconet[openvino]'",
+        time_nodes=_time_openvino,
+    ),
+}
+"""The engines that need no torch, by name. `falconet.api.engines` adds torch, which runs weights files."""
+
+MOST_THREADS = 4
+"""Light models gain little from more threads than this, and lose when other work wants the cores."""
+
+DEFAULT = "onnxruntime"
+"""It also gets the files whose ending no engine names, and says what is wrong with them."""
+
+
+def choose_engine(path: Path, engine: str, *, engines: Mapping[str, EngineRow] = ENGINES) -> str:
+    """The name of the engine for a file; `auto` takes the first that runs files of its ending.
+
+    Raises:
+        ConfigError: an unknown engine, or one that is not installed.
+        ModelError: an engine that does not run such a file.
+    """
+    able = [name for name, row in engines.items() if path.suffix in row.suffixes]
+    name = (able or [DEFAULT])[0] if engine == "auto" else engine
+    if name not in engines:
+        raise ConfigError(f"engine '{name}' is not known; expected auto or one of {', '.join(engines)}")
+    if able and name not in able:
+        raise ModelError(f"{path}: engine {name} does not run it; expected {' or '.join(able)}, or leave engine out")
+    require_engine(name, engines=engines)
+    return name
+
+
+def require_engine(name: str, *, engines: Mapping[str, EngineRow] = ENGINES) -> None:
+    """Raise ConfigError with the install command where an engine is not installed."""
+    row = engines[name]
+    if find_spec(row.module) is None:
+        raise ConfigError(f"engine {name}: {row.module} is not installed; install it with: {row.install}")
+
+
+def default_threads() -> int:
+    """Threads for one model: the CPUs this process may use, at most `MOST_THREADS`."""
+    try:
+        usable = len(os.sched_getaffinity(0))
+    except AttributeError:  # Windows and macOS do not restrict a process to CPUs
+        usable = os.cpu_count() or 1
+    return max(1, min(usable, MOST_THREADS))
+
+
+def time_calls(call: Callable[[], object], *, warm_up: int, calls: int) -> list[float]:
+    """Seconds of each of `calls` calls, after `warm_up` that do not count."""
+    for _ in range(warm_up):
+        call()
+    seconds = np.empty(calls)
+    for index in range(calls):
+        start = time.perf_counter()
+        call()
+        seconds[index] = time.perf_counter() - start
+    return [float(value) for value in seconds]
+
+
+class TensorInfo(NamedTuple):
+    """An input or output as a model file declares it."""
+
+    name: str
+    type: str
+    """As ONNX Runtime writes it, tensor(uint8) for example."""
+    shape: Sequence[int | str | None]
+
+
+def check_signature(
+    path: Path, manifest: Manifest, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]
+) -> None:
+    """Raise ModelError unless inputs and outputs are those of the manifest's task."""
+    pixels: Shape = ("B", manifest.preprocess.height, manifest.preprocess.width, 3)
+    wanted = TASKS[manifest.task].outputs(manifest)
+    found = {one.name: one for one in outputs}
+    if (
+        len(inputs) == 1
+        and inputs[0].type == "tensor(uint8)"
+        and _agrees(inputs[0].shape, pixels)
+        and all(
+            name in found and found[name].type == "tensor(float)" and _agrees(found[name].shape, shape)
+            for name, shape in wanted.items()
+        )
+    ):
+        return
+    expected = ", ".join(f"{name}: tensor(float) {_written(shape)}" for name, shape in wanted.items())
+    there = "; ".join(f"{one.name}: {one.type} {list(one.shape)}" for one in (*inputs, *outputs))
+    raise ModelError(
+        f"{path}: its inputs and outputs do not fit its manifest; expected pixels: tensor(uint8) "
+        f"{_written(pixels)} -> {expected}, but found {there}. Export the model again"
+    )
+
+
+def check_file(path: Path) -> None:
+    """Raise ModelError for what cannot be an exported model, before anything is opened."""
+    if path.is_dir() or path.suffix == ".safetensors":
+        kind = "a folder" if path.is_dir() else "a weights file"
+        raise ModelError(
+            f"{path}: is {kind}, not an exported model; expected a .onnx file: write one with "
+            f"'falconet export {path} --to onnx --out FOLDER'"
+        )
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file; expected a model written by 'falconet export --to onnx'")
+
+
+def run_fixed_batch(run: Callable[[Pixels], Outputs], pixels: Pixels, batch: int | None) -> Outputs:
+    """The outputs of pixels [B, H, W, 3]; with a fixed batch by as many runs as needed, the last one filled up."""
+    pixels = np.ascontiguousarray(pixels)
+    if batch is None or len(pixels) == batch:
+        return run(pixels)
+    filled = np.concatenate([pixels, np.zeros((-len(pixels) % batch, *pixels.shape[1:]), np.uint8)])
+    parts = [run(filled[start : start + batch]) for start in range(0, len(filled), batch)]
+    return {name: np.concatenate([part[name] for part in parts])[: len(pixels)] for name in parts[0]}
+
+
+def _agrees(shape: Sequence[int | str | None], expected: Shape) -> bool:
+    """Whether fixed sizes are the expected ones; free ones (names, None) agree with anything."""
+    return len(shape) == len(expected) and all(
+        not isinstance(size, int) or not isinstance(wanted, int) or size == wanted
+        for size, wanted in zip(shape, expected, strict=True)
+    )
+
+
+def _written(shape: Shape) -> str:
+    return f"[{', '.join(map(str, shape))}]"
+
+
+def named(names: Sequence[str], arrays: Sequence[Floats]) -> Outputs:
+    """Outputs by name."""
+    return dict(zip(names, arrays, strict=True))

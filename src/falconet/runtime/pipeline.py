@@ -4,10 +4,9 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from falconet.core.errors import ConfigError
-from falconet.core.types import Detections
 from falconet.runtime.predictor import Predictor, Prepared
 from falconet.runtime.stream import Broken, Frame, MediaSource, read_frames
 
@@ -20,14 +19,14 @@ class Milliseconds(NamedTuple):
     read: float
     """Reading, decoding and resizing, in the reader's thread."""
     network: float
-    select: float
+    postprocess: float
 
 
 class Result(NamedTuple):
-    """A frame with what was found in it; boxes are in pixels of the picture at full size."""
+    """A frame with what the model says of it; boxes are in pixels of the image at full size."""
 
     frame: Frame
-    detections: Detections
+    answer: Any
     milliseconds: Milliseconds
 
 
@@ -37,13 +36,13 @@ class _Ready(NamedTuple):
     read: float
 
 
-def detect_frames(
-    predictor: Predictor, sources: Sequence[MediaSource], *, batch: int = 1, ahead: int | None = None
+def predict_frames(
+    predictor: Predictor[Any], sources: Sequence[MediaSource], *, batch: int = 1, ahead: int | None = None
 ) -> Generator[Result | Broken, None, None]:
-    """What is found in each frame of `sources`, in their order; memory does not grow with their number.
+    """The answer for each frame of `sources`, in their order; memory does not grow with their number.
 
     Args:
-        predictor: detects.
+        predictor: answers.
         sources: as `find_sources` gives them.
         batch: frames that go through the network together.
         ahead: frames that may be read before they are needed; None takes twice the batch.
@@ -61,12 +60,12 @@ def detect_frames(
         if isinstance(item, _Ready):
             waiting.append(item)
         if waiting and (len(waiting) == batch or isinstance(item, Broken)):
-            yield from _detect(predictor, waiting)
+            yield from _answer(predictor, waiting)
             waiting = []
         if isinstance(item, Broken):
             yield item
     if waiting:
-        yield from _detect(predictor, waiting)
+        yield from _answer(predictor, waiting)
 
 
 def prefetch(items: Iterator[Item], *, ahead: int) -> Generator[Item, None, None]:
@@ -86,7 +85,7 @@ def prefetch(items: Iterator[Item], *, ahead: int) -> Generator[Item, None, None
                 future.cancel()
 
 
-def _prepare(predictor: Predictor, sources: Sequence[MediaSource]) -> Iterator[_Ready | Broken]:
+def _prepare(predictor: Predictor[Any], sources: Sequence[MediaSource]) -> Iterator[_Ready | Broken]:
     frames = read_frames(sources, at_least=predictor.input_size)
     while True:
         start = perf_counter()
@@ -96,16 +95,16 @@ def _prepare(predictor: Predictor, sources: Sequence[MediaSource]) -> Iterator[_
         if isinstance(frame, Broken):
             yield frame
         else:
-            prepared = predictor.fit(frame.image, frame.original)
+            prepared = predictor.resize(frame.image, frame.original)
             yield _Ready(frame, prepared, (perf_counter() - start) * 1e3)
 
 
-def _detect(predictor: Predictor, ready: Sequence[_Ready]) -> Iterator[Result]:
+def _answer(predictor: Predictor[Any], ready: Sequence[_Ready]) -> Iterator[Result]:
     start = perf_counter()
-    boxes, scores = predictor.run([one.prepared for one in ready])
+    outputs = predictor.run([one.prepared for one in ready])
     network = (perf_counter() - start) * 1e3 / len(ready)
     for index, one in enumerate(ready):
         start = perf_counter()
-        found = predictor.select(boxes[index], scores[index], one.prepared.placement)
+        found = predictor.task.answer(outputs, index, one.prepared.placement)
         took = (perf_counter() - start) * 1e3
         yield Result(one.frame, found, Milliseconds(one.read, network, took))

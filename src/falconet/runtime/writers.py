@@ -18,14 +18,15 @@ from typing import IO, Any, Protocol, Self
 import cv2
 
 from falconet.core.boxes import xyxy_to_cxcywh, xyxy_to_xywh
-from falconet.core.draw import draw_boxes
 from falconet.core.errors import ConfigError, DataError
 from falconet.core.files import replace_file
 from falconet.core.images import read_image, write_image
 from falconet.core.manifest import Manifest
 from falconet.core.types import Pixels
 from falconet.runtime.pipeline import Result
+from falconet.runtime.predictor import Predictor
 from falconet.runtime.stream import Broken, Frame, MediaSource, PictureFile, VideoFile
+from falconet.runtime.tasks import TASKS, Task
 
 
 class Writer(Protocol):
@@ -43,18 +44,18 @@ class Writer(Protocol):
 
 
 class JsonWriter:
-    """One JSON document: model, classes and, for each picture or frame, its detections.
+    """One JSON document: model, classes and the answer for each picture or frame.
 
-    `{"model", "classes", "pictures": [{"file", "frame"?, "width", "height", "detections": [{"class", "label",
-    "score", "box": [x1, y1, x2, y2]}]}]}`; boxes in pixels of the full picture; a picture that cannot be read
-    has "error" instead.
+    `{"model", "classes", "pictures": [{"file", "frame"?, "width", "height", ...}]}` with the task's entry, such as
+    "detections"; a picture that cannot be read has "error" instead.
 
     Args:
         target: the file, or an open text stream such as standard output.
-        manifest: of the model.
+        predictor: the answers come from.
     """
 
-    def __init__(self, target: Path | IO[str], manifest: Manifest) -> None:
+    def __init__(self, target: Path | IO[str], predictor: Predictor[Any]) -> None:
+        self._task = predictor.task
         self._part: _Part | None = None
         self._write: Callable[[str], object]
         if isinstance(target, Path):
@@ -63,14 +64,17 @@ class JsonWriter:
         else:
             self._write = target.write
         self._separator = "\n"
-        head = {"model": manifest.model, "classes": manifest.classes}
+        head = {"model": predictor.manifest.model, "classes": predictor.names}
         self._write(json.dumps(head, ensure_ascii=False)[:-1] + ', "pictures": [')
 
     def add(self, item: Result | Broken) -> None:
         if isinstance(item, Broken):
             entry: dict[str, Any] = {"file": str(item.source), "error": str(item.error)}
         else:
-            entry = _describe(item)
+            height, width = item.frame.original
+            frame = {} if item.frame.index is None else {"frame": item.frame.index}
+            size = {"width": width, "height": height}
+            entry = {"file": str(item.frame.source), **frame, **size, **self._task.entry(item.answer)}
         self._write(self._separator + json.dumps(entry, ensure_ascii=False))
         self._separator = ",\n"
 
@@ -87,22 +91,21 @@ class JsonWriter:
 
 
 class CsvWriter:
-    """One line per detection: file, frame (empty for a picture), class, score, x1, y1, x2, y2."""
+    """Lines of file, frame (empty for a picture), then the task's columns, such as class, score, x1, y1, x2, y2."""
 
-    def __init__(self, path: Path) -> None:
-        self._part = _Part(path)
+    def __init__(self, path: Path, task: Task[Any]) -> None:
+        self._task, self._part = task, _Part(path)
         self._rows = csv.writer(self._part.stream, lineterminator="\n")
         with self._part.writing():
-            self._rows.writerow(("file", "frame", "class", "score", "x1", "y1", "x2", "y2"))
+            self._rows.writerow(("file", "frame", *task.csv_columns))
 
     def add(self, item: Result | Broken) -> None:
         if isinstance(item, Broken):
             return
         frame = "" if item.frame.index is None else item.frame.index
         with self._part.writing():
-            for name, score, box in item.detections:
-                corners = (round(value, 3) for value in box)
-                self._rows.writerow((str(item.frame.source), frame, name, round(score, 6), *corners))
+            for row in self._task.rows(item.answer):
+                self._rows.writerow((str(item.frame.source), frame, *row))
 
     def __enter__(self) -> Self:
         return self
@@ -146,7 +149,7 @@ class CocoWriter:
         height, width = frame.original
         name = str(frame.source) if frame.index is None else f"{frame.source}#{frame.index}"
         self._images.add({"id": image_id, "file_name": name, "width": width, "height": height})
-        found = item.detections
+        found = item.answer
         for box, score, label in zip(xyxy_to_xywh(found.boxes), found.scores, found.labels, strict=True):
             result = {
                 "image_id": image_id,
@@ -189,7 +192,7 @@ class YoloWriter:
         if isinstance(item, Broken):
             return
         height, width = item.frame.original
-        found = item.detections
+        found = item.answer
         centred = xyxy_to_cxcywh(found.boxes) / (width, height, width, height)
         rows = zip(found.labels.tolist(), centred.tolist(), strict=True)
         lines = [f"{label} " + " ".join(f"{value:.6f}" for value in box) + "\n" for label, box in rows]
@@ -205,24 +208,24 @@ class YoloWriter:
 
 
 class AnnotatedWriter:
-    """Pictures with their boxes drawn in, as JPEG; videos and cameras as MP4."""
+    """Pictures with the answer drawn in, as JPEG; videos and cameras as MP4."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, task: Task[Any]) -> None:
+        self._folder, self._task = folder, task
         self._video: _Video | None = None
 
     def add(self, item: Result | Broken) -> None:
         if isinstance(item, Broken):
             return
-        frame, found = item.frame, item.detections
+        frame = item.frame
         if isinstance(frame.source, PictureFile):
-            drawn = draw_boxes(_full_image(frame), found.boxes, found.labels, found.names, found.scores)
+            drawn = self._task.draw(_full_image(frame), item.answer)
             write_image(self._folder / f"{frame.source.name}.jpg", drawn, jpeg_quality=90)
             return
         if self._video is None or self._video.source is not frame.source:
             self._close(keep=True)
             self._video = _Video(self._folder / f"{frame.source.name}.mp4", frame)
-        self._video.add(draw_boxes(frame.image, found.boxes, found.labels, found.names, found.scores))
+        self._video.add(self._task.draw(frame.image, item.answer))
 
     def __enter__(self) -> Self:
         return self
@@ -238,33 +241,32 @@ class AnnotatedWriter:
             video.close(keep=keep)
 
 
-KINDS = ("images", "json", "csv", "coco", "yolo")
-"""What can be saved."""
-
 ANNOTATED, YOLO_LABELS = "annotated", "yolo_labels"
 """Folders of results. Their names keep them from being taken for a data set's pictures and labels."""
 
 
 @contextmanager
 def open_writers(
-    kinds: Sequence[str], folder: Path, manifest: Manifest, sources: Sequence[MediaSource]
+    kinds: Sequence[str], folder: Path, predictor: Predictor[Any], sources: Sequence[MediaSource]
 ) -> Iterator[list[Writer]]:
     """A writer into `folder` for each of `kinds`; leaving the context completes the files.
 
     Raises:
-        ConfigError: an unknown kind.
+        ConfigError: a kind that this task does not have.
         DataError: the folder cannot be written, or an annotated picture would replace a source.
     """
-    unknown = [kind for kind in kinds if kind not in KINDS]
-    if unknown:
-        raise ConfigError(f"cannot save '{unknown[0]}'; expected some of: {', '.join(KINDS)}")
+    task = predictor.task
+    if unknown := [kind for kind in kinds if kind not in task.kinds]:
+        noun = TASKS[predictor.manifest.task].noun
+        raise ConfigError(f"cannot save '{unknown[0]}' of a {noun}; expected some of: {', '.join(task.kinds)}")
     if "images" in kinds:
         _check_targets(folder / ANNOTATED, sources)
+    stem = folder / task.file_stem
     makers: dict[str, Callable[[], Writer]] = {
-        "images": lambda: AnnotatedWriter(folder / ANNOTATED),
-        "json": lambda: JsonWriter(folder / "detections.json", manifest),
-        "csv": lambda: CsvWriter(folder / "detections.csv"),
-        "coco": lambda: CocoWriter(folder / "detections_coco.json", manifest, sources),
+        "images": lambda: AnnotatedWriter(folder / ANNOTATED, task),
+        "json": lambda: JsonWriter(stem.with_suffix(".json"), predictor),
+        "csv": lambda: CsvWriter(stem.with_suffix(".csv"), task),
+        "coco": lambda: CocoWriter(folder / "detections_coco.json", predictor.manifest, sources),
         "yolo": lambda: YoloWriter(folder / YOLO_LABELS),
     }
     with ExitStack() as stack:
@@ -279,19 +281,6 @@ def _check_targets(folder: Path, sources: Sequence[MediaSource]) -> None:
                 f"{source}: lies in {folder}, where annotated pictures are written, and could be overwritten; "
                 "choose another --out folder"
             )
-
-
-def _describe(item: Result) -> dict[str, Any]:
-    height, width = item.frame.original
-    entry: dict[str, Any] = {"file": str(item.frame.source)}
-    if item.frame.index is not None:
-        entry["frame"] = item.frame.index
-    labels = item.detections.labels.tolist()
-    entry |= {"width": width, "height": height, "detections": []}
-    for label, (name, score, box) in zip(labels, item.detections, strict=True):
-        corners = [round(value, 3) for value in box]
-        entry["detections"].append({"class": name, "label": label, "score": round(score, 6), "box": corners})
-    return entry
 
 
 def _frame_name(frame: Frame) -> str:

@@ -10,11 +10,12 @@ from torch import nn
 
 from falconet.core.errors import ConfigError
 from falconet.core.manifest import Preprocess
+from falconet.core.run_files import find_weights
 from falconet.models import Classifier, ClassifierConfig, Detector, Network, build
 from falconet.models.deployable import Normalize
 from falconet.models.norms import measure_norms, unmeasured
 from falconet.models.pretrained import other_options, take_backbone
-from falconet.models.weights import find_weights, load_extra, load_weights, read_card, transfer
+from falconet.models.weights import load_extra, load_weights, read_card, transfer
 from falconet.train.advice import advice
 from falconet.train.criteria import build_criterion
 from falconet.train.depthwise import use_fast_depthwise

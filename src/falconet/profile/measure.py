@@ -11,14 +11,14 @@ import onnx
 
 from falconet.core.files import replace_file
 from falconet.eval.latency import Latency
-from falconet.eval.roofline import Peak
-from falconet.export.layers import Group, count_layers, tag, tagged_group
 from falconet.export.onnx import OPSET, describe, trace
 from falconet.export.rewrite import rewrite
 from falconet.export.torch_engine import deployable, manifest_of, points_to_decode
 from falconet.models import Network
 from falconet.models.weights import Card
-from falconet.runtime.profiling import EngineName, NodeTimes, time_nodes
+from falconet.profile.layers import Group, count_layers, tag, tagged_group
+from falconet.profile.roofline import Peak
+from falconet.runtime.engines import ENGINES, NodeTimes, require_engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Measured:
         peak: of the machine, measured in the same run.
     """
 
-    engine: EngineName
+    engine: str
     threads: int
     total: Latency
     groups: dict[str, float]
@@ -103,16 +103,16 @@ class Profile:
         }
 
 
-def profile(
+def measure_network(
     network: Network,
     card: Card,
     *,
     name: str,
-    engines: Sequence[EngineName],
+    engines: Sequence[str],
     peaks: Sequence[Peak],
     warm_up: int = 10,
     calls: int = 50,
-    progress: Callable[[Iterable[tuple[EngineName, Peak]]], Iterable[tuple[EngineName, Peak]]] = iter,
+    progress: Callable[[Iterable[tuple[str, Peak]]], Iterable[tuple[str, Peak]]] = iter,
 ) -> Profile:
     """Count the layers of a network and measure its exported form.
 
@@ -128,6 +128,8 @@ def profile(
     Raises:
         ConfigError: an engine is not installed.
     """
+    for engine in engines:
+        require_engine(engine)
     manifest = manifest_of(card)
     height, width = manifest.preprocess.height, manifest.preprocess.width
     module = deployable(network, card, max_points=points_to_decode(manifest))
@@ -141,7 +143,9 @@ def profile(
         path = Path(folder) / "model.onnx"
         replace_file(path, model.SerializeToString())
         for engine, peak in progress([(engine, peak) for engine in engines for peak in peaks]):
-            times = time_nodes(path, pixels, engine=engine, threads=peak.threads, warm_up=warm_up, calls=calls)
+            time_nodes = ENGINES[engine].time_nodes
+            assert time_nodes is not None, f"{engine} does not report the times of nodes"
+            times = time_nodes(path, pixels, threads=peak.threads, warm_up=warm_up, calls=calls)
             measured.append(_measured(times, names, groups, engine, peak))
     known = {group.name for group in groups}
     seen = [group for one in measured for group in one.groups if group not in known]
@@ -149,7 +153,7 @@ def profile(
     return Profile(name, height, width, tuple(_ordered(groups)), tuple(measured))
 
 
-def _measured(times: NodeTimes, names: list[str], groups: Sequence[Group], engine: EngineName, peak: Peak) -> Measured:
+def _measured(times: NodeTimes, names: list[str], groups: Sequence[Group], engine: str, peak: Peak) -> Measured:
     spent: dict[str, float] = {}
     for node, seconds in times.nodes.items():
         group = tagged_group(node, names)

@@ -1,0 +1,226 @@
+"""A model measured on images with ground truth, as on the device: the same resize, network and selection."""
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from falconet.api.find import FoundModel
+from falconet.api.ground_truth import GroundTruth
+from falconet.core.errors import ConfigError, ModelError
+from falconet.core.files import replace_file
+from falconet.core.images import read_image
+from falconet.core.manifest import EVALUATION
+from falconet.core.run_files import METRICS
+from falconet.core.types import Record
+from falconet.eval.answers import answer_records
+from falconet.eval.classes import match
+from falconet.eval.classification import ClassificationResults, match_all
+from falconet.eval.detection import DetectionResults
+from falconet.eval.latency import Latency, machine, measure_stages
+from falconet.eval.report import Report, read_history, write_report
+from falconet.export.receipt import read_receipt, receipt_paths
+from falconet.runtime.engines import Engine
+from falconet.runtime.predictor import Predictor
+from falconet.runtime.tasks import TASKS
+
+_log = logging.getLogger(__name__)
+
+TIMED = 50
+"""Images that are timed for a report, stage by stage."""
+
+
+SHOWN_NOTES = 10
+"""What was left out is told in so many lines."""
+
+
+class Results(Protocol):
+    """What a task's answers are worth."""
+
+    def as_dict(self) -> dict[str, Any]: ...
+    def lines(self) -> list[str]: ...
+    def documents(self) -> dict[str, Any]: ...
+    def facts(self) -> list[tuple[str, str]]: ...
+    def report_parts(self, score: float) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationRow:
+    """How one task is measured.
+
+    Attributes:
+        options: that mean something for it.
+        match: translates classes of the model to those of the data, by name.
+        predictor: (engine, score) -> predictor that selects for an evaluation.
+        results: (match, records, answers, **options) -> results.
+    """
+
+    options: frozenset[str]
+    match: Callable[..., Any]
+    predictor: Callable[[Engine, float], Predictor[Any]]
+    results: Callable[..., Results]
+
+
+EVALUATIONS: Mapping[str, EvaluationRow] = {
+    "detect": EvaluationRow(
+        options=frozenset({"score", "voc"}),
+        match=match,
+        predictor=lambda engine, score: Predictor(engine, selection=replace(EVALUATION, score_threshold=score)),
+        results=DetectionResults.of,
+    ),
+    "classify": EvaluationRow(
+        options=frozenset(),
+        match=match_all,
+        predictor=lambda engine, score: Predictor(engine),  # noqa: ARG005
+        results=ClassificationResults.of,
+    ),
+}
+"""By task."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A finished evaluation and what it was made of.
+
+    Attributes:
+        score: detections above this entered.
+        milliseconds: by stage, of some of the images.
+        notes: what is worth telling, images left out for example.
+    """
+
+    model: FoundModel
+    ground_truth: GroundTruth
+    predictor: Predictor[Any]
+    results: Results
+    score: float
+    latency: Mapping[str, Latency]
+    left_out: int
+    notes: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures for programs, and where from."""
+        takes_score = "score" in EVALUATIONS[self.predictor.manifest.task].options
+        network = self.latency.get("network")
+        return {
+            **self.results.as_dict(),
+            "model": str(self.model.path),
+            "data": self.ground_truth.source,
+            **({"score_threshold": self.score} if takes_score else {}),
+            "milliseconds": 0.0 if network is None else network.p50,
+            "notes": list(self.notes),
+        }
+
+    def save(self, out: Path) -> Path:
+        """Write metrics.json, the answers and report.html into the folder `out`; returns the report's path."""
+        replace_file(out / "metrics.json", json.dumps(self.as_dict(), indent=2, allow_nan=False) + "\n")
+        for name, document in self.results.documents().items():
+            replace_file(out / name, json.dumps(document, allow_nan=False) + "\n")
+        write_report(self._report(), out / "report.html")
+        return out / "report.html"
+
+    def _report(self) -> Report:
+        manifest, log = self.predictor.manifest, None if self.model.run is None else self.model.run / METRICS
+        return Report(
+            title=f"{manifest.model}: {self.model.path}",
+            facts=self._facts(),
+            history=read_history(log) if log is not None and log.is_file() else [],
+            latency=self.latency,
+            machine=machine(),
+            receipt=_receipt(self.model),
+            notes=self.notes,
+            **self.results.report_parts(manifest.selection.score_threshold),
+        )
+
+    def _facts(self) -> list[tuple[str, str]]:
+        manifest = self.predictor.manifest
+        rule, shown = manifest.preprocess, manifest.selection.score_threshold
+        facts = [
+            ("model", f"{manifest.model}, input {rule.width} x {rule.height}, {rule.resize}"),
+            ("file", str(self.model.path)),
+            ("source, licence", ", ".join(filter(None, (manifest.source, manifest.licence))) or "not stated"),
+            ("data", self.ground_truth.source),
+            *self.results.facts(),
+            ("left out", f"{self.left_out} images that could not be read"),
+        ]
+        if "score" in EVALUATIONS[manifest.task].options:
+            facts.append(("detections", f"score above {self.score:g} for the figures, {shown:g} below"))
+        return facts
+
+
+def evaluate(
+    model: FoundModel,
+    engine: Engine,
+    ground_truth: GroundTruth,
+    *,
+    progress: Callable[[Sequence[Record]], Iterable[Record]] = iter,
+    **options: Any,
+) -> Evaluation:
+    """The evaluation of a model in an engine.
+
+    Args:
+        progress: wraps the records, to show how far the loop is.
+        options: of the task, None where not given: `score`, above which detections enter (None: as published COCO
+            figures have it); `voc`, figures by VOC's protocols too.
+
+    Raises:
+        ConfigError: an option that means nothing for this task.
+        DataError: classes of data and model do not fit.
+    """
+    task = engine.manifest.task
+    row = EVALUATIONS[task]
+    given = {name: value for name, value in options.items() if value not in (None, False)}
+    if foreign := sorted(given.keys() - row.options):
+        raise ConfigError(f"--{foreign[0]}: {model.path} is a {TASKS[task].noun}, for which it means nothing")
+    score = given.pop("score", EVALUATION.score_threshold)
+    matched = row.match(ground_truth.names, engine.manifest.classes, data=ground_truth.source, model=str(model.path))
+    _tell([*filter(None, (matched.note,)), *ground_truth.notes])
+    predictor = row.predictor(engine, score)
+    answered = answer_records(
+        lambda path: matched.apply(predictor.predict(path)), ground_truth.records, progress=progress
+    )
+    return Evaluation(
+        model=model,
+        ground_truth=ground_truth,
+        predictor=predictor,
+        results=row.results(matched, answered.records, answered.answers, **given),
+        score=score,
+        latency=_latency(predictor, answered.records),
+        left_out=len(answered.left_out),
+        notes=(*filter(None, (matched.note,)), *ground_truth.notes, *answered.left_out),
+    )
+
+
+def _tell(notes: Sequence[str]) -> None:
+    for note in notes[:SHOWN_NOTES]:
+        _log.warning("%s", note)
+    if len(notes) > SHOWN_NOTES:
+        _log.warning("and %d more; 'falconet data check' lists all", len(notes) - SHOWN_NOTES)
+
+
+def _latency(predictor: Predictor[Any], records: Sequence[Record]) -> dict[str, Latency]:
+    if not records:
+        return {}
+    stages = [
+        ("read and decode", lambda path: read_image(path, at_least=predictor.input_size)),
+        ("resize", lambda read: predictor.resize(*read)),
+        ("network", lambda prepared: (predictor.run([prepared]), prepared.placement)),
+        ("postprocess", lambda found: predictor.task.answer(found[0], 0, found[1])),
+    ]
+    return measure_stages(stages, [record.path for record in records[:TIMED]])
+
+
+def _receipt(model: FoundModel) -> dict[str, Any] | None:
+    """The receipt of the exported file, or the newest one in the run's folder; one that is broken is left out."""
+    beside = receipt_paths(model.path)[0]
+    found = [beside] if beside.is_file() else []
+    if model.run is not None:
+        found += sorted(model.run.glob("**/*.receipt.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    if not found:
+        return None
+    try:
+        return read_receipt(found[0]).model_dump()
+    except ModelError as error:
+        _log.warning("%s", error)
+        return None

@@ -1,0 +1,98 @@
+"""Which model is meant: an exported file, a run folder, a weights file or the name of published weights."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from falconet.core.errors import ConfigError, ModelError
+from falconet.core.run_files import find_run, find_weights
+from falconet.core.suggest import nearest
+
+if TYPE_CHECKING:
+    from falconet.models import ModelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class FoundModel:
+    """A model that is there.
+
+    Attributes:
+        path: an exported file or a weights file.
+        name: what to call it: the published name, the run's folder or the file without its ending.
+        run: the folder of the training run that it belongs to.
+    """
+
+    path: Path
+    name: str
+    run: Path | None = None
+
+
+def find_model(model: str | Path, *, weights: bool = False, others: Iterable[str] = ()) -> FoundModel:
+    """The model that `model` means. Published weights are fetched into the cache, once.
+
+    Args:
+        model: an exported file, a weights file, a run folder (its best weights) or a published name; a file or folder
+            of that name goes before the published one.
+        weights: a weights file is wanted, for torch. Otherwise published weights come as an exported file where that
+            needs no torch.
+        others: names that the caller knows, to suggest one of them for a wrong one.
+
+    Raises:
+        ModelError: nothing there, a folder without weights, or weights that cannot be fetched.
+        ConfigError: published weights that need torch, which is not installed.
+    """
+    path = Path(model)
+    if path.exists():
+        run = find_run(path)
+        named = path.resolve() if path.is_dir() else path.with_suffix("")
+        name = (
+            run.resolve().name if run is not None and (path.is_dir() or path.suffix == ".safetensors") else named.name
+        )
+        return FoundModel(find_weights(path) if path.is_dir() else path, name or "model", run)
+    from falconet.zoo import imagenet, published
+
+    name = str(model)
+    if name not in (known := (*published.PUBLISHED, *imagenet.IMAGENET)):
+        raise ModelError(
+            f"{name}: no such file; expected a run folder, a weights file, an exported .onnx file or the name of "
+            f"published weights{nearest(name, (*known, *others))}"
+        )
+    return FoundModel(_fetch(name, weights=weights), name)
+
+
+def _fetch(name: str, *, weights: bool) -> Path:
+    """The file of published weights in the cache, fetched and converted if need be."""
+    from falconet.zoo import imagenet, published
+
+    if name in published.PUBLISHED:
+        published.check_detects(name)
+        if not weights and len(published.PUBLISHED[name].files) == 2:
+            return published.fetch_onnx(name)
+    if find_spec("torch") is None:
+        raise ConfigError(
+            f"{name}: converting these published weights needs torch, which is not installed; "
+            "install it with: pip install 'falconet[train]'"
+        )
+    if name in imagenet.IMAGENET:
+        from falconet.zoo.pretrained import fetch_classifier
+
+        return fetch_classifier(name)
+    return published.fetch_weights(name)
+
+
+def weights_to_start_from(weights: str | Path, model: "ModelConfig") -> Path:
+    """The weights file that training of `model` starts from.
+
+    Args:
+        weights: as in `find_model`; also "imagenet" or a checkpoint of another program, for the backbone of `model`.
+
+    Raises:
+        ModelError, ConfigError: as `find_model`; weights of another network.
+    """
+    from falconet.zoo import pretrained
+
+    if pretrained.is_pretrained(Path(weights)) or pretrained.is_foreign(Path(weights)):
+        return pretrained.weights_for(model, Path(weights))
+    return find_model(weights, weights=True).path

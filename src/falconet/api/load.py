@@ -1,0 +1,40 @@
+"""`falconet.load`: a model by file or name, ready to predict."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from falconet.api.engines import open_engine
+from falconet.api.find import find_model
+from falconet.core.manifest import Selection
+from falconet.runtime.predictor import Predictor
+
+
+def load(
+    model: str | Path,
+    *,
+    engine: str = "auto",
+    threads: int | None = None,
+    selection: Selection | None = None,
+    classes: Sequence[str] | None = None,
+    top: int | None = None,
+) -> Predictor[Any]:
+    """A predictor for a model: of a detector or, where the file says so, of a classifier.
+
+    Args:
+        model: an exported .onnx file, the name of published weights or, with torch installed, a weights file or the
+            folder of a training run.
+        engine: what runs it: onnxruntime or openvino for exported files, torch for weights; `auto` takes onnxruntime
+            and torch.
+        threads: for the network; None takes the CPUs this process may use, at most four.
+        selection: of a detector, thresholds and limits; None takes those the model was exported with.
+        classes: of a detector, names of the only classes to report.
+        top: of a classifier, the most probable classes that are printed and saved; None takes five.
+
+    Raises:
+        ModelError: a missing, broken or foreign file, or an engine that does not run it.
+        ConfigError: an unknown engine or class, or an option that means nothing for the model's task.
+    """
+    found = find_model(model, weights=engine == "torch")
+    opened = open_engine(found.path, engine=engine, threads=threads)
+    return Predictor(opened, selection=selection, classes=classes, top=top)

@@ -1,0 +1,23 @@
+"""Options that several commands read alike."""
+
+from falconet.core.errors import ConfigError
+
+ENGINE_HELP = "What runs the model: onnxruntime, openvino, torch; auto takes by the file onnxruntime or torch."
+"""Written out, since the table of engines takes as long to import as a picture takes to detect in."""
+
+SMALLEST, LARGEST = 32, 8192
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """(height, width) in pixels of 416, or of 320x416 (height x width)."""
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() and SMALLEST <= int(side) <= LARGEST for side in sides):
+        raise ConfigError(
+            f"--size {text}: expected pixels from {SMALLEST} to {LARGEST}, as in 416, or height x width as in 320x416"
+        )
+    return int(sides[0]), int(sides[-1])
+
+
+def words(text: str) -> list[str]:
+    """The words of a,b,c, without blanks around them."""
+    return [word.strip() for word in text.split(",") if word.strip()]

@@ -1,0 +1,37 @@
+"""The one progress bar of loops over known items; `train` and `predict`, which follow other things, have their own."""
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+Item = TypeVar("Item")
+
+
+class Bar(Protocol):
+    """Wraps a sequence, so that the bar follows the loop over it."""
+
+    def __call__(self, items: Sequence[Item]) -> Iterable[Item]: ...
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Bar]:
+    """A bar on standard error, where that is a terminal."""
+    with open_bar(title) as bar:
+        yield lambda items: bar.track(items, total=len(items))
+
+
+@contextmanager
+def open_bar(title: str) -> "Iterator[Progress]":
+    """Rich's progress in our form: title, bar, done of all, time left; lines printed meanwhile go above it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console, shown = Console(stderr=True), sys.stderr.isatty()
+    redirect = sys.stdout.isatty()
+    with Progress(*columns, console=console, transient=True, disable=not shown, redirect_stdout=redirect) as bar:
+        yield bar

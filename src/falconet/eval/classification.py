@@ -1,0 +1,153 @@
+"""What a classifier's answers are worth: top-1, top-5, confusions, and the parts of its report."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from falconet.core.classes import Classification
+from falconet.core.errors import DataError
+from falconet.core.types import Detections, Floats, Ints, Record
+from falconet.eval.accuracy import Accuracy, measure_accuracy
+from falconet.eval.curves import PictureResult
+from falconet.eval.picture import PictureView
+
+SHOWN = 10
+"""Confusions that are printed, and worst images in a report."""
+
+
+class Ranked(NamedTuple):
+    """The classes of one image, best first."""
+
+    labels: Ints
+    scores: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class AllClasses:
+    """How classes of a model translate to those of a data set and, behind these, those that only the model knows.
+
+    Attributes:
+        names: of both; an answer outside the data set's classes is an answer too.
+        to_names: [C of the model] index in `names`.
+        note: what is worth telling; empty when the model knows all classes of the data set.
+    """
+
+    names: tuple[str, ...]
+    to_names: Ints
+    note: str
+
+    def apply(self, found: Classification) -> Ranked:
+        """All classes of the model, ranked."""
+        order = found.ranked(len(found))
+        return Ranked(self.to_names[order], found.probabilities[order])
+
+
+def match_all(data_names: Sequence[str], model_names: Sequence[str], *, data: str, model: str) -> AllClasses:
+    """Match by name. A class that the model does not know counts as wrong.
+
+    Args:
+        data, model: what to call the two in a message.
+
+    Raises:
+        DataError: the model knows none of the data set's classes.
+    """
+    unknown = [name for name in data_names if name not in model_names]
+    if len(unknown) == len(data_names):
+        raise DataError(
+            f"{data}: {model} knows none of its classes\n  data:  {', '.join(data_names[:20])}\n"
+            f"  model: {', '.join(model_names[:20])}"
+        )
+    names = (*data_names, *(name for name in model_names if name not in data_names))
+    note = f"{data}: the model does not know {', '.join(unknown)}; all of these count as wrong" if unknown else ""
+    return AllClasses(names, np.array([names.index(name) for name in model_names], np.int64), note)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassificationResults:
+    """A classifier's evaluation.
+
+    Attributes:
+        names: of the classes of data and model.
+        records, answers: aligned; labels of both index `names`.
+        metrics: top-1, top-5 and what goes with them.
+    """
+
+    names: tuple[str, ...]
+    records: Sequence[Record]
+    answers: Sequence[Ranked]
+    metrics: Accuracy
+
+    @classmethod
+    def of(cls, match: AllClasses, records: Sequence[Record], answers: Sequence[Ranked]) -> "ClassificationResults":
+        """Measure ranked classes; the true one is the label of a record's only box."""
+        labels = [int(record.labels[0]) for record in records]
+        metrics = measure_accuracy(match.names, labels, [answer.labels for answer in answers])
+        return cls(match.names, records, answers, metrics)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures, as fractions."""
+        return {
+            **self.metrics.as_dict(),
+            "per_class": self.metrics.per_class,
+            "pictures_per_class": self.metrics.counts,
+            "confusions": [list(one) for one in self.metrics.confusions],
+            "images": self.metrics.images,
+        }
+
+    def lines(self) -> list[str]:
+        """The figures as a table, in percent."""
+        metrics = self.metrics
+        width = max((len(name) for name in metrics.per_class), default=0)
+        lines = [f"top-1  {100 * metrics.top1:6.2f}", f"top-5  {100 * metrics.top5:6.2f}", ""]
+        lines.append(f"{'class':<{width}}  {'images':>8}  {'top-1':>6}")
+        lines += [
+            f"{name:<{width}}  {metrics.counts[name]:>8}  {100 * value:>6.2f}"
+            for name, value in metrics.per_class.items()
+        ]
+        lines += [f"{number} x {true} taken for {said}" for true, said, number in metrics.confusions[:SHOWN]]
+        return lines
+
+    def documents(self) -> dict[str, Any]:
+        """Files for programs, by name: the best classes of each image."""
+        return {
+            "classes.json": {
+                "images": [
+                    {
+                        "file_name": record.path.name,
+                        "class": self.names[int(record.labels[0])],
+                        "found": [
+                            {"class": self.names[label], "score": round(score, 6)}
+                            for label, score in zip(answer.labels[:5].tolist(), answer.scores[:5].tolist(), strict=True)
+                        ],
+                    }
+                    for record, answer in zip(self.records, self.answers, strict=True)
+                ]
+            }
+        }
+
+    def facts(self) -> list[tuple[str, str]]:
+        """What the data hold."""
+        return [("images", f"{self.metrics.images} in {len(self.metrics.counts)} classes")]
+
+    def report_parts(self, score: float) -> Mapping[str, Any]:  # noqa: ARG002
+        """The parts of a report that only classifiers have: figures, and the images that are wrong most surely."""
+        wrong = [
+            index
+            for index, (record, answer) in enumerate(zip(self.records, self.answers, strict=True))
+            if answer.labels[0] != record.labels[0]
+        ]
+        wrong.sort(key=lambda index: -float(self.answers[index].scores[0]))
+        return {
+            "metrics": None,
+            "accuracy": self.metrics,
+            "worst": [self._view(index) for index in wrong[:SHOWN]],
+        }
+
+    def _view(self, index: int) -> PictureView:
+        """An image with the wrong answer, as a box around all of it."""
+        record, answer = self.records[index], self.answers[index]
+        found = Detections(record.boxes[:1], answer.scores[:1], answer.labels[:1], self.names)
+        result = PictureResult(index, 0, 1, 0, 0.0, np.zeros(1, bool), np.ones(len(record.boxes), bool))
+        return PictureView(record, found, result)

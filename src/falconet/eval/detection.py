@@ -1,0 +1,130 @@
+"""What a detector's answers are worth: COCO's figures, those of VOC if asked for, and the parts of its report."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hotcoco import COCOeval
+
+from falconet.core.types import Detections, Record
+from falconet.eval import coco_ap, curves
+from falconet.eval.classes import ClassMatch
+from falconet.eval.coco_ap import Metrics
+from falconet.eval.picture import PictureView
+from falconet.eval.report import percent
+from falconet.eval.voc_ap import VocMetrics, evaluate_voc
+
+SHOWN = 6
+"""Worst and best images in a report, each."""
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionResults:
+    """A detector's evaluation.
+
+    Attributes:
+        names: of the ground truth's classes.
+        records, answers: aligned; labels of both index `names`.
+        metrics: COCO's figures; `evaluator` knows more.
+        voc: figures by VOC's protocols, where they were asked for.
+    """
+
+    names: tuple[str, ...]
+    records: Sequence[Record]
+    answers: Sequence[Detections]
+    metrics: Metrics
+    evaluator: COCOeval
+    voc: VocMetrics | None
+
+    @classmethod
+    def of(
+        cls, match: ClassMatch, records: Sequence[Record], answers: Sequence[Detections], *, voc: bool = False
+    ) -> "DetectionResults":
+        """Measure detections that have the ground truth's labels."""
+        names = match.names
+        evaluator = coco_ap.run(names, records, answers)
+        metrics = coco_ap.summarize(evaluator, names, records)
+        return cls(names, records, answers, metrics, evaluator, evaluate_voc(names, records, answers) if voc else None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """COCO's twelve figures by name, as fractions (-1: nothing to decide it), then those of each class."""
+        voc = {}
+        if self.voc is not None:
+            per_class = {"per_class_VOC_AP50": self.voc.per_class}
+            voc = {"VOC_AP50": self.voc.area, "VOC07_AP50": self.voc.eleven_points, **per_class}
+        return {
+            **self.metrics.as_dict(),
+            **voc,
+            "per_class": self.metrics.per_class,
+            "per_class_AP50": self.metrics.per_class_ap50,
+            "boxes": self.metrics.truths,
+            "images": self.metrics.images,
+        }
+
+    def lines(self) -> list[str]:
+        """The figures as a table, in percent."""
+        metrics, voc = self.metrics, self.voc
+        lines = [f"{key:<6} {percent(value):>6}" for key, value in metrics.as_dict().items()]
+        if voc is not None:
+            lines.append(f"AP50 by VOC's protocol {percent(voc.area)}, by that of 2007 {percent(voc.eleven_points)}")
+        width = max((len(name) for name in metrics.per_class), default=0)
+        lines += ["", f"{'class':<{width}}  {'boxes':>6}  {'AP':>6}  {'AP50':>6}"]
+        for name, value in metrics.per_class.items():
+            fifty = percent(metrics.per_class_ap50[name])
+            lines.append(f"{name:<{width}}  {metrics.truths[name]:>6}  {percent(value):>6}  {fifty:>6}")
+        return lines
+
+    def documents(self) -> dict[str, Any]:
+        """Files for programs, by name: the detections in COCO's form."""
+        return {"detections.json": self._coco()}
+
+    def facts(self) -> list[tuple[str, str]]:
+        """What the data hold."""
+        sizes = self.metrics.truths
+        empty = sum(1 for record in self.records if not len(record.boxes))
+        return [
+            ("images", f"{len(self.records)}, {empty} of them without boxes"),
+            ("boxes", f"{sum(sizes.values())} in {len(sizes)} classes"),
+        ]
+
+    def report_parts(self, score: float) -> Mapping[str, Any]:
+        """The parts of a report that only detectors have; `score` is that of the confusion and of the images shown."""
+        results = curves.pictures(self.names, self.records, self.answers, score=score)
+        worst, best = curves.worst_and_best(results, count=SHOWN)
+        return {
+            "metrics": self.metrics,
+            "curves": curves.precision_recall(self.evaluator, self.names),
+            "confusion": curves.confusion(self.evaluator, self.names, score=score),
+            "kinds": curves.error_kinds(self.evaluator),
+            "worst": self._views(worst, score),
+            "best": self._views(best, score),
+        }
+
+    def _views(self, results: Sequence[curves.PictureResult], score: float) -> list[PictureView]:
+        return [PictureView(self.records[r.index], self.answers[r.index].above(score), r) for r in results]
+
+    def _coco(self) -> dict[str, Any]:
+        """Images under their own ids, categories 1, 2, ... in the order of the data."""
+        annotations: list[dict[str, Any]] = []
+        for record, found in zip(self.records, self.answers, strict=True):
+            rows = zip(found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True)
+            for (x1, y1, x2, y2), score, label in rows:
+                box = [round(value, 2) for value in (x1, y1, x2 - x1, y2 - y1)]
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": record.image_id,
+                        "category_id": label + 1,
+                        "bbox": box,
+                        "area": round(box[2] * box[3], 2),
+                        "iscrowd": 0,
+                        "score": round(score, 5),
+                    }
+                )
+        return {
+            "images": [
+                {"id": r.image_id, "file_name": r.path.name, "width": r.width, "height": r.height} for r in self.records
+            ],
+            "categories": [{"id": index, "name": name} for index, name in enumerate(self.names, start=1)],
+            "annotations": annotations,
+        }

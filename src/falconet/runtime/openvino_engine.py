@@ -1,0 +1,127 @@
+"""Exported `.onnx` files in OpenVINO, on the CPU, in float32 as ONNX Runtime runs them."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import openvino  # type: ignore[import-not-found, import-untyped, unused-ignore]  # optional
+
+from falconet.core.errors import ModelError
+from falconet.core.manifest import MANIFEST_KEY, read_manifest
+from falconet.core.types import Pixels
+from falconet.runtime.engines import (
+    NodeTimes,
+    TensorInfo,
+    check_file,
+    check_signature,
+    default_threads,
+    named,
+    run_fixed_batch,
+    time_calls,
+)
+from falconet.runtime.tasks import TASKS, Outputs
+
+_TYPES = {"u8": "tensor(uint8)", "f32": "tensor(float)"}
+
+
+class OpenVinoEngine:
+    """An exported file in OpenVINO.
+
+    The network is compiled for each number of images that is run together, which takes about a second the first time;
+    a network of fixed sizes is faster than one for any number.
+
+    Args:
+        path: written by `falconet export --to onnx`.
+        threads: for one image or batch; None takes `default_threads()`.
+
+    Attributes:
+        path: as given.
+        manifest: read from the file.
+        batch: images per run where the file fixes it, None where any number goes.
+
+    Raises:
+        ModelError: no such file, not an ONNX file (or half of one), one without a Falconet manifest, or one whose
+            inputs and outputs are not those of its task.
+    """
+
+    name = "openvino"
+    version = str(openvino.__version__).partition("-")[0]
+
+    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
+        if threads is not None and threads < 1:
+            raise ModelError(f"threads must be 1 or more, but got {threads}")
+        self.path = Path(path)
+        check_file(self.path)
+        self._core = openvino.Core()
+        self._network = _read(self._core, self.path)
+        self.manifest = read_manifest(_metadata(self._network), str(path))
+        inputs, outputs = ([_describe(one) for one in ports] for ports in (self._network.inputs, self._network.outputs))
+        check_signature(self.path, self.manifest, inputs, outputs)
+        first = inputs[0].shape[0]
+        self.batch: int | None = first if isinstance(first, int) else None
+        self._hints = _hints(threads or default_threads())
+        self._outputs = tuple(TASKS[self.manifest.task].outputs(self.manifest))
+        self._requests: dict[int, Any] = {}
+        self._request(self.batch or 1)
+
+    def __call__(self, pixels: Pixels) -> Outputs:
+        """See `Engine`."""
+        return run_fixed_batch(self._run, pixels, self.batch)
+
+    def _run(self, pixels: Pixels) -> Outputs:
+        found = self._request(len(pixels)).infer([pixels])
+        return named(self._outputs, [found[name] for name in self._outputs])
+
+    def _request(self, count: int) -> Any:
+        if count not in self._requests:
+            network = self._network.clone()
+            network.reshape([count, *(int(side.get_length()) for side in list(network.inputs[0].partial_shape)[1:])])
+            self._requests[count] = self._core.compile_model(network, "CPU", self._hints).create_infer_request()
+        return self._requests[count]
+
+
+def time_nodes(path: Path, pixels: Pixels, *, threads: int, warm_up: int, calls: int) -> NodeTimes:
+    """Whole runs and nodes of an exported file on pixels uint8 [1, H, W, 3], compiled as the engine does."""
+    core = openvino.Core()
+    network = _read(core, path)
+    network.reshape(list(pixels.shape))
+    plain = core.compile_model(network, "CPU", _hints(threads)).create_infer_request()
+    totals = time_calls(lambda: plain.infer([pixels]), warm_up=warm_up, calls=calls)
+    watched = core.compile_model(network, "CPU", _hints(threads) | {"PERF_COUNT": True}).create_infer_request()
+    nodes: dict[str, float] = defaultdict(float)
+    for run in range(warm_up + calls):
+        watched.infer([pixels])
+        if run < warm_up:
+            continue
+        for node in watched.get_profiling_info():
+            if seconds := node.real_time.total_seconds():
+                nodes[node.node_name] += seconds / calls
+    return NodeTimes(totals, dict(nodes))
+
+
+def _hints(threads: int) -> dict[str, Any]:
+    # By itself OpenVINO computes in bfloat16 where the processor can, which changes scores in the third digit.
+    return {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+
+
+def _read(core: Any, path: Path) -> Any:
+    try:
+        return core.read_model(str(path))
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ModelError(
+            f"{path}: is not a complete ONNX model ({reason}); "
+            "expected a file written by 'falconet export --to onnx': copy or export it again"
+        ) from error
+
+
+def _metadata(network: Any) -> str | None:
+    """The manifest's text among the file's metadata, which OpenVINO keeps under "framework"."""
+    path = ["framework", MANIFEST_KEY]
+    return str(network.get_rt_info(path).astype(str)) if network.has_rt_info(path) else None
+
+
+def _describe(port: Any) -> TensorInfo:
+    shape = [side.get_length() if side.is_static else None for side in port.partial_shape]
+    kind = port.element_type.get_type_name()
+    return TensorInfo(port.any_name if port.names else "", _TYPES.get(kind, kind), shape)

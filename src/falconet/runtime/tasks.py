@@ -1,0 +1,234 @@
+"""What a model answers, on the device side: one row per task.
+
+A task says which outputs a model file has, what they mean for an image, and how an answer is printed, drawn and saved.
+Engines, the predictor, the pipeline, writers and the command line know nothing else about it.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from falconet.core.classes import Classification
+from falconet.core.errors import ConfigError
+from falconet.core.manifest import Manifest, Selection
+from falconet.core.select import select
+from falconet.core.types import Detections, Floats, Ints, Pixels, Placement
+
+Shape = tuple[int | str, ...]
+"""Sizes of an output; a letter stands for any size."""
+
+Outputs = dict[str, Floats]
+"""What a network gives for a batch: arrays [B, ...] by name."""
+
+Answer = TypeVar("Answer")
+
+
+class Task(Protocol[Answer]):
+    """One task of one model.
+
+    Attributes:
+        counted: what an answer has several of, for a summary; empty where it is one.
+        file_stem: of files that list all answers.
+        kinds: what can be saved; default_kinds: what is, where nothing is named.
+        csv_columns: of a CSV file, behind source and frame.
+    """
+
+    counted: str
+    file_stem: str
+    kinds: tuple[str, ...]
+    default_kinds: tuple[str, ...]
+    csv_columns: tuple[str, ...]
+
+    def answer(self, outputs: Outputs, index: int, placement: Placement) -> Answer:
+        """The answer for image `index` of a batch."""
+        ...
+
+    def names(self, answer: Answer) -> "Counter[str]":
+        """How often each class is in an image, for a video's summary."""
+        ...
+
+    def line(self, answer: Answer) -> str:
+        """The answer in a few words."""
+        ...
+
+    def draw(self, image: Pixels, answer: Answer) -> Pixels:
+        """A copy of the image, at full size, with the answer drawn in."""
+        ...
+
+    def entry(self, answer: Answer) -> dict[str, Any]:
+        """The answer for a JSON document."""
+        ...
+
+    def rows(self, answer: Answer) -> Iterator[tuple[str | int | float, ...]]:
+        """Lines of a CSV file, aligned with `csv_columns`."""
+        ...
+
+
+class Detect:
+    """Boxes with classes and scores.
+
+    Args:
+        manifest: of the model.
+        selection: thresholds and limits; None takes those the model was exported with.
+        classes: names of the only classes to report; None reports all.
+
+    Raises:
+        ConfigError: a class the model does not know.
+    """
+
+    counted = "detection"
+    file_stem = "detections"
+    kinds: tuple[str, ...] = ("images", "json", "csv", "coco", "yolo")
+    default_kinds: tuple[str, ...] = ("images",)
+    csv_columns: tuple[str, ...] = ("class", "score", "x1", "y1", "x2", "y2")
+
+    def __init__(
+        self, manifest: Manifest, *, selection: Selection | None = None, classes: Sequence[str] | None = None
+    ) -> None:
+        self._names = manifest.classes
+        self._selection = manifest.selection if selection is None else selection
+        self._classes = None if classes is None else _class_indices(classes, self._names)
+
+    def answer(self, outputs: Outputs, index: int, placement: Placement) -> Detections:
+        """The detections of image `index`, in pixels of the original image."""
+        boxes, scores = outputs["boxes"][index], outputs["scores"][index]
+        return select(boxes, scores, placement, self._selection, names=self._names, classes=self._classes)
+
+    def names(self, answer: Detections) -> "Counter[str]":
+        """How many boxes there are of each class."""
+        return Counter(name for name, _, _ in answer)
+
+    def line(self, answer: Detections) -> str:
+        """ "2 person, 1 car"."""
+        return tally(self.names(answer))
+
+    def draw(self, image: Pixels, answer: Detections) -> Pixels:
+        """Boxes, names and scores."""
+        from falconet.core.draw import draw_boxes
+
+        return draw_boxes(image, answer.boxes, answer.labels, answer.names, answer.scores)
+
+    def entry(self, answer: Detections) -> dict[str, Any]:
+        """`{"detections": [{"class", "label", "score", "box": [x1, y1, x2, y2]}]}`, in pixels of the full image."""
+        return {
+            "detections": [
+                {"class": name, "label": label, "score": round(score, 6), "box": [round(value, 3) for value in box]}
+                for label, (name, score, box) in zip(answer.labels.tolist(), answer, strict=True)
+            ]
+        }
+
+    def rows(self, answer: Detections) -> Iterator[tuple[str | int | float, ...]]:
+        """One line per box."""
+        for name, score, box in answer:
+            yield (name, round(score, 6), *(round(value, 3) for value in box))
+
+
+class Classify:
+    """What an image shows.
+
+    Args:
+        manifest: of the model.
+        top: the most probable classes that are printed and saved.
+    """
+
+    counted = ""
+    file_stem = "classes"
+    kinds: tuple[str, ...] = ("images", "json", "csv")
+    default_kinds: tuple[str, ...] = ("images", "csv")
+    csv_columns: tuple[str, ...] = ("rank", "class", "score")
+
+    def __init__(self, manifest: Manifest, *, top: int = 5) -> None:
+        self._names = manifest.classes
+        self._top = top
+
+    def answer(self, outputs: Outputs, index: int, placement: Placement) -> Classification:  # noqa: ARG002
+        """The classes of image `index`."""
+        return Classification(outputs["probabilities"][index], self._names)
+
+    def names(self, answer: Classification) -> "Counter[str]":
+        """The most probable class."""
+        return Counter([answer.name])
+
+    def line(self, answer: Classification) -> str:
+        """ "cat 0.912, dog 0.041"."""
+        return ", ".join(f"{name} {score:.3f}" for name, score in answer.top(self._top))
+
+    def draw(self, image: Pixels, answer: Classification) -> Pixels:
+        """The most probable classes, three at most, in the upper left corner."""
+        from falconet.core.draw import draw_lines
+
+        return draw_lines(image, [f"{name} {score:.2f}" for name, score in answer.top(min(self._top, 3))])
+
+    def entry(self, answer: Classification) -> dict[str, Any]:
+        """`{"classes": [{"name", "score"}]}`, the most probable first."""
+        return {"classes": [{"name": name, "score": round(score, 6)} for name, score in answer.top(self._top)]}
+
+    def rows(self, answer: Classification) -> Iterator[tuple[str | int | float, ...]]:
+        """One line per class, the most probable first."""
+        for rank, (name, score) in enumerate(answer.top(self._top), start=1):
+            yield (rank, name, round(score, 6))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRow:
+    """One task.
+
+    Attributes:
+        noun: what its models are called.
+        outputs: names and shapes of a model file's outputs, in their order.
+        options: keyword arguments of `open`; others mean nothing for the task.
+        open: (manifest, **options) -> Task.
+    """
+
+    noun: str
+    outputs: Callable[[Manifest], Mapping[str, Shape]]
+    options: frozenset[str]
+    open: Callable[..., Task[Any]]
+
+
+TASKS: Mapping[str, TaskRow] = {
+    "detect": TaskRow(
+        noun="detector",
+        outputs=lambda manifest: {"boxes": ("B", "N", 4), "scores": ("B", "N", len(manifest.classes))},
+        options=frozenset({"selection", "classes"}),
+        open=Detect,
+    ),
+    "classify": TaskRow(
+        noun="classifier",
+        outputs=lambda manifest: {"probabilities": ("B", len(manifest.classes))},
+        options=frozenset({"top"}),
+        open=Classify,
+    ),
+}
+"""The tasks, by the name in a model's manifest."""
+
+
+def open_task(manifest: Manifest, **options: object) -> Task[Any]:
+    """The task of a model; options that are None take their defaults.
+
+    Raises:
+        ConfigError: an option that means nothing for this task, or a class the model does not know.
+    """
+    row = TASKS[manifest.task]
+    given = {name: value for name, value in options.items() if value is not None}
+    if foreign := sorted(given.keys() - row.options):
+        raise ConfigError(f"{', '.join(foreign)}: means nothing for a {row.noun}; leave it out")
+    return row.open(manifest, **given)
+
+
+def tally(found: "Counter[str]") -> str:
+    """ "2 person, 1 car", the most frequent first; "nothing" where nothing was found."""
+    return ", ".join(f"{count} {name}" for name, count in found.most_common()) or "nothing"
+
+
+def _class_indices(classes: Sequence[str], names: tuple[str, ...]) -> Ints:
+    if isinstance(classes, str):
+        classes = [classes]
+    unknown = [name for name in classes if name not in names]
+    if unknown or not classes:
+        problem = f"does not know {', '.join(repr(name) for name in unknown)}" if unknown else "got no class"
+        raise ConfigError(f"classes: the model {problem}; its classes are: {', '.join(names)}")
+    return np.array(sorted({names.index(name) for name in classes}), np.int64)
