@@ -17,10 +17,8 @@ import cv2
 import numpy as np
 from common import in_turns, milliseconds, untrained, write
 
-from falconet.core.select import select
-from falconet.runtime.engines import OnnxEngine
+from falconet.runtime.onnx_engine import OnnxEngine, open_session
 from falconet.runtime.predictor import Predictor
-from falconet.runtime.session import open_session
 
 
 def exported(folder: Path) -> Path:
@@ -59,8 +57,7 @@ def rows(model: Path, pictures: list[Path], *, threads: int, rounds: int) -> lis
 
     def choose() -> object:
         index = next(turn["select"])
-        boxes, scores = outputs[index]
-        return select(boxes[0], scores[0], ready[index].placement, predictor.selection)
+        return predictor.task.answer(outputs[index], 0, ready[index].placement)
 
     calls = {"bare session.run": bare_run, "file to boxes": whole, "read and resize": read, "select": choose}
     seconds = in_turns(calls, rounds=rounds, warm_up=10)

@@ -26,7 +26,7 @@ from falconet.export.torch_engine import manifest_of, points_to_decode
 from falconet.models import PRESETS, build
 from falconet.models.deployable import Deployable, Normalize
 from falconet.models.weights import load_weights
-from falconet.runtime.session import open_session
+from falconet.runtime.onnx_engine import open_session
 from falconet.train.batch import Batch, Targets
 from falconet.train.criteria import build_criterion
 from falconet.train.criteria.ppyoloe import match_by_alignment, match_by_geometry

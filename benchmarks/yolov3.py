@@ -20,7 +20,7 @@ from falconet.models.deployable import Deployable, fold_input
 from falconet.models.detector import Detector
 from falconet.models.reparam import fuse
 from falconet.models.weights import load_weights
-from falconet.runtime.session import open_session
+from falconet.runtime.onnx_engine import open_session
 from falconet.train.assign.anchor_iou import AnchorGrid, every_good_anchor
 from falconet.train.batch import Targets
 from falconet.train.criteria.yolov3 import LEAST_LIKENESS, modern_terms

@@ -11,7 +11,7 @@ import cv2
 
 import falconet
 from falconet.core.draw import draw_boxes
-from falconet.runtime.pipeline import detect_frames
+from falconet.runtime.pipeline import predict_frames
 from falconet.runtime.stream import Broken, find_sources
 
 model, video, drawn = sys.argv[1:]
@@ -19,10 +19,10 @@ predictor = falconet.load(model)
 
 writer = cv2.VideoWriter()
 with suppress(KeyboardInterrupt):
-    for item in detect_frames(predictor, find_sources([video])):
+    for item in predict_frames(predictor, find_sources([video])):
         if isinstance(item, Broken):
             sys.exit(str(item.error))
-        frame, found = item.frame, item.detections
+        frame, found = item.frame, item.answer
         if not writer.isOpened():
             height, width = frame.original
             writer.open(drawn, cv2.VideoWriter.fourcc(*"mp4v"), frame.rate or 25.0, (width, height))

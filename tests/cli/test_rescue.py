@@ -9,12 +9,12 @@ import torch
 import typer
 from typer.testing import CliRunner
 
+from falconet.api.load import load
 from falconet.cli.rescue import import_config, import_weights
 from falconet.core.config import read_yaml, validate, write_yaml
 from falconet.core.errors import ConfigError, DataError, FalconetError, ModelError
 from falconet.models.norms import unmeasured
 from falconet.models.weights import load_weights
-from falconet.runtime.predictor import load
 from falconet.train.run_config import RunConfig
 from falconet.zoo import darknet_to_detector
 from tests.zoo import darknet_reference, files
@@ -115,8 +115,16 @@ def test_the_yaml_gives_names_and_input(app: typer.Typer, pair: Path) -> None:
     ("options", "error", "message"),
     [
         (["--out", "m.pt"], ConfigError, "expected a name that ends in .safetensors (or .onnx, of an ncnn pair)"),
-        (["--out", "m.safetensors", "--size", "12"], ConfigError, "--size 12: expected pixels as in 416"),
-        (["--out", "m.safetensors", "--size", "64x96x3"], ConfigError, "--size 64x96x3: expected pixels as in 416"),
+        (
+            ["--out", "m.safetensors", "--size", "12"],
+            ConfigError,
+            "--size 12: expected pixels from 32 to 8192",
+        ),
+        (
+            ["--out", "m.safetensors", "--size", "64x96x3"],
+            ConfigError,
+            "--size 64x96x3: expected pixels from 32 to 8192",
+        ),
         (["--out", "m.safetensors", "--classes", "a,a"], ConfigError, "expected class names that differ"),
         (["--out", "m.safetensors", "--classes", "none.txt"], ConfigError, "--classes none.txt: cannot be read"),
         (["--out", "m.safetensors"], ModelError, "has 3 classes, and the file does not name them"),

@@ -7,6 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from falconet.api import require
 from falconet.cli import train as commands
 from falconet.core.errors import ConfigError
 from falconet.models import CLASSIFIERS, PRESETS
@@ -73,9 +74,9 @@ def test_a_wrong_request_says_what_was_expected(arguments: list[str], expected: 
 
 
 def test_without_the_training_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "torch" else name)
-    assert message("models") == (
-        "training needs torch, which the base install leaves out; install it by: pip install 'falconet[train]'"
+    monkeypatch.setattr(require, "find_spec", lambda name: None if name == "torch" else name)
+    assert message("config", "nanodet-plus-demo") == (
+        "training needs torch, which the base install leaves out; install it with: pip install 'falconet[train]'"
     )
 
 

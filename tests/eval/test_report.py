@@ -72,14 +72,16 @@ def pictures(folder):
 RECEIPT = {
     "model": "m.onnx",
     "size": 2**20,
-    "pictures": 12,
-    "largest_box_difference": 0.0123,
-    "largest_score_difference": 1e-6,
-    "matched": 77,
+    "images": 12,
+    "findings": [
+        {"key": "box difference", "text": "largest 0.012 px"},
+        {"key": "matched detections", "text": "77 of 78"},
+        {"key": "AP change", "text": ""},
+    ],
     "problems": [],
     "sha256": "abc123",
-    "torch": {"name": "torch", "detections": 78, "ap": 0.5, "milliseconds": 9.0},
-    "exported": {"name": "onnxruntime", "detections": 79, "ap": 0.501, "milliseconds": 3.25},
+    "torch": {"name": "torch", "figures": {"AP": 0.5}, "milliseconds": 9.0},
+    "exported": {"name": "onnxruntime", "figures": {"AP": 0.501}, "milliseconds": 3.25},
 }
 
 

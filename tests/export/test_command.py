@@ -12,6 +12,7 @@ from falconet.cli import export as command
 from falconet.core.errors import ConfigError, DataError, ModelError
 from falconet.export import onnx as exporter
 from falconet.export import verify as verification
+from falconet.runtime import engines
 from tests.export.models import write_weights
 
 app = typer.Typer()
@@ -65,8 +66,8 @@ def test_model_and_receipt():
         "small.receipt.txt",
     ]
     receipt = json.loads(Path("made/small.receipt.json").read_text(encoding="utf-8"))
-    assert (receipt["model"], receipt["pictures"], receipt["problems"]) == ("small.onnx", 4, [])
-    assert receipt["torch"]["ap"] is not None
+    assert (receipt["model"], receipt["images"], receipt["problems"]) == ("small.onnx", 4, [])
+    assert set(receipt["torch"]["figures"]) == {"AP", "AP50"}
     assert "verdict              the same within tolerance" in out
     assert f"model                {Path('made/small.onnx')}" in out
 
@@ -75,7 +76,7 @@ def test_model_and_receipt():
 def test_any_pictures_will_do_and_json_is_the_receipt():
     out = run("small.safetensors", "--out", "made", "--images", "in", "--name", "other", "--pictures", "2", "--json")
     receipt = json.loads(out)
-    assert (receipt["model"], receipt["pictures"], receipt["torch"]["ap"]) == ("other.onnx", 2, None)
+    assert (receipt["model"], receipt["images"], receipt["torch"]["figures"]) == ("other.onnx", 2, {})
     assert Path("made/other.onnx").is_file()
 
 
@@ -85,7 +86,8 @@ def test_a_drift_is_an_error_and_leaves_what_was_there():
     Path("made/bent.onnx").write_bytes(b"the one before")
     write_weights(Path("bent.safetensors"), seed=5, channels="rgb")  # not what the copied file was made of
     message = fail(ModelError, "bent.safetensors", "--out", "made", "--images", "in")
-    assert message.startswith(f"{Path('made/bent.onnx')}: not written, the exported file differs from torch: boxes")
+    assert message.startswith(f"{Path('made/bent.onnx')}: not written, the exported file in onnxruntime differs from")
+    assert "torch: boxes differ by" in message
     assert [path.name for path in Path("made").iterdir()] == ["bent.onnx"]
     assert Path("made/bent.onnx").read_bytes() == b"the one before"
 
@@ -98,10 +100,13 @@ def test_errors_are_for_people():
         "add --data ANNOTATIONS --images FOLDER"
     )
     message = fail(ModelError, "none.safetensors", "--images", "in")
-    assert message == "none.safetensors: does not exist; expected a weights file (.safetensors) or a run folder"
+    assert message == (
+        "none.safetensors: no such file; expected a run folder, a weights file, an exported .onnx file or the name of "
+        "published weights"
+    )
     Path("empty").mkdir()
     message = fail(DataError, "small.safetensors", "--out", "made", "--images", "empty")
-    assert message == "empty: holds no pictures; expected a folder of JPEG or PNG files to compare on"
+    assert message == "empty: holds no images; expected a folder of JPEG or PNG files to compare on"
     message = fail(DataError, "small.safetensors", "--out", "truth.json", "--images", "in")
     assert message == "truth.json: cannot be made: File exists"
     assert not Path("made").exists()
@@ -114,16 +119,18 @@ def test_classes_of_the_data_must_be_known():
     Path("truth.json").write_text(json.dumps(truth), encoding="utf-8")
     message = fail(DataError, "small.safetensors", "--out", "made", "--data", "truth.json", "--images", "in")
     assert message.startswith("truth.json: its classes do not fit the model: blob not known to small.safetensors")
-    assert list(Path("made").iterdir()) == []
+    assert not Path("made").exists()
 
 
-@pytest.mark.parametrize(
-    ("weights", "expected"),
-    [("run", "run"), ("run/best.safetensors", "run"), ("loose/some.safetensors", "some")],
-)
-def test_name_of_the_file(tmp_path, monkeypatch, weights, expected):
-    monkeypatch.chdir(tmp_path)
-    Path("run").mkdir()
-    Path("run/run.yaml").touch()
-    Path("loose").mkdir()
-    assert command._name(Path(weights)) == expected
+@pytest.mark.usefixtures("folder")
+def test_a_receipt_for_each_engine(monkeypatch):
+    pytest.importorskip("openvino")
+    arguments = ("small.safetensors", "--out", "made", "--images", "in")
+    assert "openvino" in run(*arguments, "--engine", "onnxruntime,openvino")
+    names = sorted(path.name for path in Path("made").glob("*.json"))
+    assert names == ["small.openvino.receipt.json", "small.receipt.json"]
+    receipts = json.loads(run(*arguments, "--engine", "onnxruntime,openvino", "--json"))
+    assert [one["exported"]["name"] for one in receipts] == ["onnxruntime", "openvino"]
+    assert "engine 'tflite' is not known" in fail(ConfigError, *arguments, "--engine", "tflite")
+    monkeypatch.setattr(engines, "find_spec", lambda _name: None)
+    assert "install it with: pip install 'falconet[openvino]'" in fail(ConfigError, *arguments, "--engine", "openvino")

@@ -10,17 +10,17 @@ import falconet
 from falconet.core.errors import DataError, ModelError
 from falconet.core.manifest import MANIFEST_KEY, Selection, read_manifest
 from falconet.export import onnx as exporter
+from falconet.export.compare import raw_differences
 from falconet.export.torch_engine import ALL_POINTS, TorchEngine
-from falconet.export.verify import raw_differences
-from falconet.runtime.engines import OnnxEngine
+from falconet.runtime.onnx_engine import OnnxEngine
 from tests.export.models import CLASSES, write_weights
 
 
 def test_runtime_and_torch_agree_for_any_batch(weights, exported, pixels):
     engine, everything = OnnxEngine(exported), TorchEngine(weights, max_points=ALL_POINTS)
-    all_boxes, all_scores = everything(pixels)
+    all_boxes, all_scores = everything(pixels).values()
     for batch in (pixels, pixels[:1]):
-        boxes, scores = engine(batch)
+        boxes, scores = engine(batch).values()
         assert scores.shape == (len(batch), boxes.shape[1], 3)
         assert 0.05 < scores.max() < 1
         for index in range(len(batch)):
@@ -30,7 +30,7 @@ def test_runtime_and_torch_agree_for_any_batch(weights, exported, pixels):
 
 
 def test_boxes_stay_in_the_input(exported, pixels):
-    boxes, _ = OnnxEngine(exported)(pixels)
+    boxes = OnnxEngine(exported)(pixels)["boxes"]
     assert boxes.min() >= 0
     assert boxes[..., 0::2].max() <= 128
     assert boxes[..., 1::2].max() <= 96
@@ -76,8 +76,8 @@ def test_fixed_batch_and_a_quiet_exporter(weights, tmp_path, pixels, capfd, capl
     assert logging.getLogger("torch.onnx").level == level
     engine = OnnxEngine(path)
     assert engine.batch == 2
-    boxes, scores = engine(pixels)  # three pictures: the runtime fills the second run up
-    free_boxes, free_scores = TorchEngine(weights)(pixels)
+    boxes, scores = engine(pixels).values()  # three pictures: the runtime fills the second run up
+    free_boxes, free_scores = TorchEngine(weights)(pixels).values()
     np.testing.assert_allclose(np.sort(scores.max(-1)), np.sort(free_scores.max(-1)), atol=1e-5)
     assert boxes.shape == free_boxes.shape
 
@@ -108,6 +108,6 @@ def test_torch_engine_has_the_manifest_of_the_file(weights, exported):
 def test_best_points_are_those_of_all(tmp_path, pixels):
     path = write_weights(tmp_path / "w.safetensors", classes=("only",))
     few, every = TorchEngine(path, max_points=50), TorchEngine(path, max_points=ALL_POINTS)
-    assert every(pixels)[1].shape == (3, 12 * 16 + 6 * 8 + 3 * 4 + 2 * 2, 1)
-    scores, all_scores = few(pixels)[1][..., 0], every(pixels)[1][..., 0]
+    assert every(pixels)["scores"].shape == (3, 12 * 16 + 6 * 8 + 3 * 4 + 2 * 2, 1)
+    scores, all_scores = few(pixels)["scores"][..., 0], every(pixels)["scores"][..., 0]
     np.testing.assert_allclose(np.sort(scores), np.sort(all_scores)[:, -50:], atol=1e-6)

@@ -10,7 +10,6 @@ from pycocotools.coco import COCO
 
 from falconet.core.errors import ConfigError, DataError
 from falconet.core.types import Detections
-from falconet.runtime import writers
 from falconet.runtime.pipeline import Milliseconds, Result
 from falconet.runtime.predictor import Predictor
 from falconet.runtime.stream import Broken, Camera, Frame, PictureFile, VideoFile
@@ -280,5 +279,5 @@ def test_unknown_kind(tmp_path):
     with pytest.raises(ConfigError) as caught:
         write(tmp_path, [], ["json", "xml"])
     assert str(caught.value) == "cannot save 'xml' of a detector; expected some of: images, json, csv, coco, yolo"
-    assert writers.KINDS == ALL
+    assert PREDICTOR.task.kinds == ALL
     assert files_in(tmp_path) == []

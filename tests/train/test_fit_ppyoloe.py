@@ -7,11 +7,11 @@ from typing import Any
 import onnx
 import pytest
 
+from falconet.api.load import load
 from falconet.core.errors import ConfigError
 from falconet.export.onnx import export_onnx
 from falconet.export.verify import verify
 from falconet.models.weights import load_weights
-from falconet.runtime.predictor import load
 from falconet.train import RunConfig, fit, read_run, resume
 from falconet.train.journal import Silent
 from falconet.train.module import Interrupted

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from falconet.api.load import load
 from falconet.core.errors import ModelError
 from falconet.core.manifest import EVALUATION, Preprocess
 from falconet.export.onnx import export_onnx, quiet_exporter
@@ -19,8 +20,8 @@ from falconet.models.nanodet_plus import NanoDetPlusConfig
 from falconet.models.norms import unmeasured
 from falconet.models.reparam import fuse
 from falconet.models.weights import load_extra, load_weights
-from falconet.runtime.engines import OnnxEngine
-from falconet.runtime.predictor import Predictor, load
+from falconet.runtime.onnx_engine import OnnxEngine
+from falconet.runtime.predictor import Predictor
 from falconet.train.criteria import build_criterion
 from falconet.zoo.checkpoint_to_detector import choose_weights
 from falconet.zoo.importing import import_files
@@ -100,7 +101,7 @@ def test_a_nanodet_ncnn_pair_as_onnx_detects_as_the_detector_does(tmp_path: Path
     engine = load(tmp_path / "m.onnx", threads=1).engine
     assert engine.manifest.model == "nanodet"
     pixels = standard_pictures(64, 96)[1]
-    boxes, scores = engine(pixels[None])
+    boxes, scores = engine(pixels[None]).values()
     with torch.no_grad():
         expected = detector.decode(detector(Normalize(SIZE)(torch.from_numpy(pixels)[None])))
     limit = np.array([96, 64, 96, 64])

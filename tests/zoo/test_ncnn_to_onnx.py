@@ -9,9 +9,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
+from falconet.api.load import load
 from falconet.core.errors import ModelError
 from falconet.core.manifest import EVALUATION, Manifest, Preprocess
-from falconet.runtime.predictor import load
 from falconet.zoo import onnx_graph
 from falconet.zoo.class_lists import COCO_NAMES
 from falconet.zoo.ncnn_files import read_ncnn

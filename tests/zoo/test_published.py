@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from falconet.api.load import load
 from falconet.core.errors import ConfigError, ModelError
-from falconet.runtime.predictor import load
 from falconet.zoo import published
 from falconet.zoo.published import DEFAULT, PUBLISHED, RemoteFile, WebFile, fetch_files, fetch_onnx, fetch_weights
 from tests.zoo import files

@@ -15,7 +15,7 @@ from falconet.models.deployable import Deployable, Normalize
 from falconet.models.nanodet_plus import GhostPANConfig, NanoDetPlusConfig, NanoDetPlusHeadConfig
 from falconet.models.reparam import fuse
 from falconet.models.weights import Card, save_weights
-from falconet.runtime.engines import OnnxEngine
+from falconet.runtime.onnx_engine import OnnxEngine
 from falconet.train import read_run
 from falconet.train.batch import Targets
 from falconet.train.criteria import build_criterion
@@ -168,7 +168,7 @@ def test_runs_exported_in_a_detector(name, size, tmp_path):
     measure_norms(detector, pixels)
     save_weights(tmp_path / "w.safetensors", detector.eval(), Card(model=config, classes=("a", "b", "c")))
     engine = OnnxEngine(export_onnx(tmp_path / "w.safetensors", tmp_path / "m.onnx"))
-    boxes, scores = engine(pixels)
+    boxes, scores = engine(pixels).values()
     all_boxes, all_scores = TorchEngine(tmp_path / "w.safetensors", max_points=ALL_POINTS)(pixels)
     for one in range(2):
         box, score = raw_differences(boxes[one], scores[one], all_boxes[one], all_scores[one])

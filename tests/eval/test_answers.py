@@ -1,7 +1,7 @@
 """The loop over pictures: order, pictures that cannot be read."""
 
 from falconet.core.errors import DataError
-from falconet.eval.detect import detect
+from falconet.eval.answers import answer_records
 from tests.eval.test_coco_ap import found, record
 
 
@@ -20,14 +20,14 @@ def test_a_broken_picture_is_reported_and_left_out(caplog):
             seen.append(item.image_id)
             yield item
 
-    result = detect(predict, records, progress=progress)
+    result = answer_records(predict, records, progress=progress)
     assert [item.image_id for item in result.records] == ["a", "c"]
-    assert [round(float(d.scores[0]), 1) for d in result.detections] == [0.5, 0.7]
+    assert [round(float(d.scores[0]), 1) for d in result.answers] == [0.5, 0.7]
     assert result.left_out == ["broken.jpg: is truncated"]
     assert seen == ["a", "broken", "c"]
     assert caplog.messages == ["left out: broken.jpg: is truncated"]
 
 
 def test_nothing_to_do():
-    result = detect(lambda _: found([], [], []), [])
-    assert (result.records, result.detections, result.left_out) == ([], [], [])
+    result = answer_records(lambda _: found([], [], []), [])
+    assert (result.records, result.answers, result.left_out) == ([], [], [])

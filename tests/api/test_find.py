@@ -1,0 +1,86 @@
+"""Which model is meant, and that every command and `falconet.load` mean the same."""
+
+from pathlib import Path
+
+import pytest
+
+import falconet
+from falconet.api import find
+from falconet.api.find import FoundModel, find_model
+from falconet.core.errors import ConfigError, ModelError
+from tests.runtime import tiny_model
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a run, loose weights and an exported file."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("run/run.yaml", "run/best.safetensors", "run/last.safetensors", "loose/some.safetensors"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).touch()
+    tiny_model.write(tmp_path / "cells.onnx")
+    return tmp_path
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("model", "path", "name", "run"),
+    [
+        ("run", "run/best.safetensors", "run", "run"),
+        ("run/best.safetensors", "run/best.safetensors", "run", "run"),
+        ("run/last.safetensors", "run/last.safetensors", "run", "run"),
+        ("loose/some.safetensors", "loose/some.safetensors", "some", None),
+        ("cells.onnx", "cells.onnx", "cells", None),
+    ],
+)
+def test_files_and_folders(model, path, name, run):
+    assert find_model(model) == FoundModel(Path(path), name, None if run is None else Path(run))
+
+
+def test_the_last_weights_where_no_best_ones_are(folder):
+    (folder / "run/best.safetensors").unlink()
+    assert find_model("run").path == Path("run/last.safetensors")
+    (folder / "run/last.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"run: holds no weights; expected a run folder with best\.safetensors or"):
+        find_model("run")
+
+
+@pytest.mark.usefixtures("folder")
+def test_nothing_there_suggests_a_name():
+    with pytest.raises(ModelError) as caught:
+        find_model("nanodet-plus-m-416-coc")
+    assert str(caught.value) == (
+        "nanodet-plus-m-416-coc: no such file; expected a run folder, a weights file, an exported .onnx file or the "
+        "name of published weights; did you mean 'nanodet-plus-m-416-coco'?"
+    )
+    with pytest.raises(ModelError, match="did you mean 'my-own'"):
+        find_model("my-ow", others=["my-own"])
+
+
+def test_published_names_are_fetched_in_the_form_that_is_wanted(folder, monkeypatch):
+    from falconet.zoo import published
+
+    monkeypatch.setattr(published, "fetch_onnx", lambda name: folder / f"{name}.onnx")
+    monkeypatch.setattr(published, "fetch_weights", lambda name: folder / f"{name}.safetensors")
+    name = "nanodet-plus-m-416-coco"
+    assert find_model(name) == FoundModel(folder / f"{name}.onnx", name)
+    assert find_model(name, weights=True) == FoundModel(folder / f"{name}.safetensors", name)
+    (folder / name).mkdir()
+    (folder / name / "best.safetensors").touch()
+    assert find_model(name).path == Path(name) / "best.safetensors", "a folder of that name goes first"
+
+
+@pytest.mark.usefixtures("folder")
+def test_published_weights_that_need_torch(monkeypatch):
+    monkeypatch.setattr(find, "find_spec", lambda _name: None)
+    with pytest.raises(ConfigError, match="ppyoloe-s-coco: converting these published weights needs torch"):
+        find_model("ppyoloe-s-coco")
+    with pytest.raises(ModelError, match="is the backbone of a detector alone"):
+        find_model("yolov3-darknet53-imagenet")
+
+
+def test_load_takes_a_published_name(folder, monkeypatch):
+    from falconet.zoo import published
+
+    monkeypatch.setattr(published, "fetch_onnx", lambda _name: folder / "cells.onnx")
+    assert falconet.load("nanodet-plus-m-416-coco").names == tiny_model.NAMES
