@@ -71,7 +71,7 @@ def open_ground_truth(
     from falconet.train.run_data import load_data
     from falconet.train.run_folder import RunFolder
 
-    loaded = load_data(RunFolder(model.run).read_run().data, whole_pictures=classifies)
+    loaded = load_data(RunFolder(model.run).read_run().data, image_level_labels=classifies)
     return GroundTruth(loaded.names, loaded.val, f"validation data of {model.run}", ())
 
 

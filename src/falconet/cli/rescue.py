@@ -201,18 +201,11 @@ def _inputs(paths: list[Path], preprocess: Preprocess) -> "Iterator[Tensor]":
     import torch
 
     from falconet.core.images import read_image
-    from falconet.core.resize import fit
+    from falconet.core.resize import resize
     from falconet.models.deployable import Normalize
 
     normalize = Normalize(preprocess)
     for path in paths:
         image, original = read_image(path, at_least=(preprocess.height, preprocess.width))
-        pixels, _ = fit(
-            image,
-            height=preprocess.height,
-            width=preprocess.width,
-            rule=preprocess.resize,
-            pad_value=preprocess.pad_value,
-            original=original,
-        )
+        pixels, _ = resize(image, preprocess, original=original)
         yield normalize(torch.from_numpy(pixels)[None])

@@ -11,6 +11,7 @@ from falconet.core.errors import ConfigError
 from falconet.core.files import replace_file
 
 if TYPE_CHECKING:
+    from falconet.train.progress import Progress
     from falconet.train.run_config import RunConfig
 
 
@@ -34,12 +35,12 @@ def train(
     _require_training()
     from falconet import train as training
 
-    watcher = Bar()
+    callback = TrainBar()
     if resume is not None:
-        folder = training.resume(resume, watcher=watcher)
+        folder = training.resume(resume, callback=callback)
     else:
         assert run is not None
-        folder = training.fit(_with_weights(training.read_run(run, overrides or [])), watcher=watcher)
+        folder = training.fit(_with_weights(training.read_run(run, overrides or [])), callback=callback)
     print(folder)
 
 
@@ -98,7 +99,7 @@ def config(
     print(out)
 
 
-class Bar:
+class TrainBar:
     """A progress bar with loss, AP or accuracy and time left, where there is a terminal; log lines go above it."""
 
     def __init__(self) -> None:
@@ -108,7 +109,7 @@ class Bar:
         self._steps = 0
         self._reached = ""
 
-    def start(self, *, epochs: int, steps: int, finished: int) -> None:
+    def start(self, progress: "Progress", *, steps: int) -> None:
         """Show the bar."""
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -127,7 +128,7 @@ class Bar:
             console=console,
         )
         self._task = self._progress.add_task(
-            "", total=epochs * steps, completed=finished * steps, epoch="", loss=float("nan"), reached=""
+            "", total=1.0, completed=progress.fraction, epoch="", loss=float("nan"), reached=""
         )
         original = sys.stderr
         self._progress.start()
@@ -135,24 +136,26 @@ class Bar:
             if isinstance(handler, logging.StreamHandler) and handler.stream is original:
                 self._moved.append((handler, handler.setStream(sys.stderr)))
 
-    def step(self, *, epoch: int, epochs: int, step: int, loss: float) -> None:
+    def step(self, progress: "Progress", *, step: int, loss: float) -> None:
         """Move the bar."""
         if self._progress is not None:
+            epochs = "" if progress.epochs is None else f"/{progress.epochs}"
             self._progress.update(
                 self._task,
-                total=epochs * self._steps,
-                completed=epoch * self._steps + step + 1,
-                epoch=f"{epoch + 1}/{epochs}",
+                completed=progress.fraction,
+                epoch=f"{progress.epoch + 1}{epochs} step {step}/{self._steps}",
                 loss=loss,
                 reached=self._reached,
             )
 
-    def epoch(self, figures: dict[str, Any]) -> None:
+    def epoch(self, metrics: dict[str, Any], progress: "Progress") -> None:
         """Show the AP of the last validation."""
-        from falconet.train.journal import HEADLINES
+        from falconet.train.tasks import SHOWN_METRICS
 
-        shown = [f"  {name} {figures[name]:.3f}" for name in HEADLINES if name in figures]
+        shown = [f"  {name} {metrics[name]:.3f}" for name in SHOWN_METRICS if name in metrics]
         self._reached = "".join(shown) or self._reached
+        if self._progress is not None:
+            self._progress.update(self._task, completed=progress.fraction, reached=self._reached)
 
     def stop(self) -> None:
         """Take the bar away."""
@@ -177,7 +180,7 @@ def _with_weights(run: "RunConfig") -> "RunConfig":
 def _require_training() -> None:
     from falconet.api.require import require
 
-    require(["torch", "pytorch_lightning", "hotcoco", "tensorboard"], extra="train", purpose="training")
+    require(["torch", "hotcoco"], extra="train", purpose="training")
 
 
 def _preset_rows() -> list[dict[str, Any]]:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from falconet.core.resize import fit
+from falconet.core.manifest import Preprocess
+from falconet.core.resize import resize
 from falconet.core.types import Floats, Ints, Pixels
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -80,7 +81,7 @@ def grid(images: Sequence[Pixels], columns: int, *, cell: tuple[int, int] = (240
     for index, image in enumerate(images):
         top = gap + index // columns * (height + gap)
         left = gap + index % columns * (width + gap)
-        fitted, _ = fit(image, height=height, width=width, rule="letterbox", pad_value=235)
+        fitted, _ = resize(image, Preprocess(height=height, width=width, resize="letterbox", pad_value=235))
         sheet[top : top + height, left : left + width] = fitted
     return sheet
 

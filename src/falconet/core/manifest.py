@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from falconet.core.errors import ModelError
-from falconet.core.resize import ResizeRule
 from falconet.core.values import Value, setting
 
 MANIFEST_KEY = "falconet"
+
+ResizeRule = Literal["stretch", "letterbox"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,39 +1,30 @@
 """Fit a picture to the network input. Training, evaluation, export and the runtime all use this function."""
 
-from typing import Literal
-
 import cv2
 import numpy as np
 
+from falconet.core.manifest import Preprocess
 from falconet.core.types import Pixels, Placement
 
-ResizeRule = Literal["stretch", "letterbox"]
 
-
-def fit(
-    image: Pixels,
-    *,
-    height: int,
-    width: int,
-    rule: ResizeRule = "stretch",
-    pad_value: int = 114,
-    original: tuple[int, int] | None = None,
+def resize(
+    image: Pixels, preprocess: Preprocess, *, original: tuple[int, int] | None = None
 ) -> tuple[Pixels, Placement]:
-    """Resize `image` to height x width with bilinear interpolation.
+    """`image` at the size of the network input, with bilinear interpolation.
 
     Args:
         image: uint8 [H, W, 3].
-        height, width: of the network input, in pixels.
-        rule: "stretch" changes the aspect ratio to fill the input; "letterbox" keeps it, centres the picture
-            and fills the rest with `pad_value`.
+        preprocess: size and rule: "stretch" changes the aspect ratio to fill the input; "letterbox" keeps it, centres
+            the image and fills the rest with `pad_value`.
         original: (height, width) of the picture as stored, when `image` was decoded at a reduced scale; boxes
             are mapped back to those pixels.
 
     Returns:
         uint8 [height, width, 3] and the placement that maps boxes between original and input pixels.
     """
+    height, width = preprocess.height, preprocess.width
     stored_height, stored_width = original or image.shape[:2]
-    if rule == "stretch":
+    if preprocess.resize == "stretch":
         inner_height, inner_width = height, width
     else:
         ratio = min(height / stored_height, width / stored_width)
@@ -44,7 +35,7 @@ def fit(
         resized = np.asarray(cv2.resize(image, (inner_width, inner_height), interpolation=cv2.INTER_LINEAR), np.uint8)
     top, left = (height - inner_height) // 2, (width - inner_width) // 2
     if (inner_height, inner_width) != (height, width):
-        canvas = np.full((height, width, 3), pad_value, np.uint8)
+        canvas = np.full((height, width, 3), preprocess.pad_value, np.uint8)
         canvas[top : top + inner_height, left : left + inner_width] = resized
         resized = canvas
     placement = Placement(

@@ -1,7 +1,6 @@
 """How long a call takes, as percentiles, and on which machine."""
 
 import math
-import os
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from falconet.core.cpus import usable_cpus
 
 Stage = tuple[str, Callable[[Any], Any]]
 
@@ -76,7 +77,7 @@ def machine() -> dict[str, str]:
     """What a timing depends on: processor, cores this process may use, operating system, versions."""
     return {
         "processor": _processor(),
-        "cores": str(_cores()),
+        "cores": str(usable_cpus()),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         "onnxruntime": metadata.version("onnxruntime"),
@@ -90,12 +91,6 @@ def _times(stages: Sequence[Stage], value: Any) -> list[float]:
         value = function(value)
         seconds.append(time.perf_counter() - start)
     return seconds
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _processor() -> str:

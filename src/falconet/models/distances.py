@@ -21,7 +21,25 @@ def expected_distances(box_code: Float[Tensor, "*B P K"]) -> Float[Tensor, "*B P
     return (bins * steps).sum(-1)
 
 
+def quick_distances(box_code: Float[Tensor, "B P K"]) -> Float[Tensor, "B P 4"]:
+    """`expected_distances` for many predictions: torch's softmax over so few bins takes five times as long."""
+    bins = box_code.unflatten(-1, (4, -1))
+    bins = (bins - bins.amax(-1, keepdim=True)).exp_()
+    steps = torch.arange(bins.shape[-1], dtype=bins.dtype, device=bins.device)
+    sums = bins @ torch.stack([steps, torch.ones_like(steps)], dim=1)
+    return sums[..., 0] / sums[..., 1]
+
+
 def boxes_at(priors: Priors, distances: Float[Tensor, "*B P 4"]) -> Float[Tensor, "*B P 4"]:
     """Boxes xyxy in network-input pixels, of distances in strides from the priors' points."""
     left_top, right_bottom = (distances * priors.strides).chunk(2, dim=-1)
     return torch.cat((priors.points - left_top, priors.points + right_bottom), dim=-1)
+
+
+def distance_targets(
+    priors: Priors, boxes: Float[Tensor, "N 4"], *, reg_max: int, margin: float = 0.1
+) -> Float[Tensor, "N 4"]:
+    """Distances in strides from each point to its box's left, top, right and bottom, within 0..reg_max - margin."""
+    left_top = (priors.points - boxes[..., :2]) / priors.strides
+    right_bottom = (boxes[..., 2:] - priors.points) / priors.strides
+    return torch.cat((left_top, right_bottom), dim=-1).clamp(0, reg_max - margin)

@@ -20,12 +20,12 @@ Where we differ from the source:
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from falconet.core.config import Config
@@ -35,7 +35,7 @@ from falconet.models.backbones.blocks import EffectiveSqueezeExcite, RepVGGBlock
 from falconet.models.backbones.cspresnet import CSPStage
 from falconet.models.detector import Detector
 from falconet.models.distances import decode_distances
-from falconet.models.layers import CLASS_PRIOR, Activation, ConvNormAct, start_at
+from falconet.models.layers import CLASS_PRIOR, Activation, ConvNormAct, flatten_level, start_at
 from falconet.models.priors import make_priors
 from falconet.models.types import Decoded, Features, Raw
 
@@ -64,7 +64,12 @@ class PPYOLOEHeadConfig(Config):
 
     reg_max: int = Field(default=16, ge=1, le=64, description="largest distance of a side, in strides")
     activation: Activation = "silu"
-    class_loss: Literal["varifocal", "focal"] = Field(default="varifocal", description="training only")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_class_loss(cls, tree: Any) -> Any:
+        """Weights files of version 0.1 name here what they were trained with; run files have `criterion.class_loss`."""
+        return {key: value for key, value in tree.items() if key != "class_loss"} if isinstance(tree, dict) else tree
 
 
 class PPYOLOEConfig(Config):
@@ -254,11 +259,11 @@ class PPYOLOEHead(nn.Module):
         Box codes are the logits of left's bins, then top's, right's and bottom's.
         """
         logits = [
-            _rows(output(branch(level) + level))
+            flatten_level(output(branch(level) + level))
             for branch, output, level in zip(self.class_branches, self.class_predictions, features, strict=True)
         ]
         codes = [
-            _rows(output(branch(level)))
+            flatten_level(output(branch(level)))
             for branch, output, level in zip(self.box_branches, self.box_predictions, features, strict=True)
         ]
         joined = torch.cat(logits, dim=1)
@@ -292,7 +297,3 @@ class PPYOLOEHead(nn.Module):
             start_at(CLASS_PRIOR, output.bias)
         for output in self.box_predictions:
             nn.init.ones_(output.bias)
-
-
-def _rows(level: Float[Tensor, "B K H W"]) -> Float[Tensor, "B HW K"]:
-    return level.permute(0, 2, 3, 1).flatten(1, 2)

@@ -9,7 +9,7 @@ from torch import nn
 
 from falconet.core.config import Config
 from falconet.models.distances import decode_distances
-from falconet.models.layers import CLASS_PRIOR, Activation, SeparableConv, start_at
+from falconet.models.layers import CLASS_PRIOR, Activation, SeparableConv, flatten_level, start_at
 from falconet.models.priors import make_priors
 from falconet.models.types import Decoded, Features, Raw
 
@@ -89,7 +89,7 @@ class SeparableHead(nn.Module):
         Box codes are the logits of left's bins, then top's, right's and bottom's.
         """
         levels = [
-            output(convs(level)).permute(0, 2, 3, 1).flatten(1, 2)
+            flatten_level(output(convs(level)))
             for convs, output, level in zip(self.convs, self.outputs, features, strict=True)
         ]
         joined = torch.cat(levels, dim=1)

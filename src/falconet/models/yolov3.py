@@ -23,7 +23,7 @@ Where we differ from the source:
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +36,7 @@ from falconet.core.errors import ConfigError
 from falconet.core.manifest import Preprocess
 from falconet.models.backbones import BackboneConfig, Darknet53Config
 from falconet.models.detector import Detector
-from falconet.models.layers import Activation, ConvNormAct, SeparableConv, kaiming_init, start_at
+from falconet.models.layers import Activation, ConvNormAct, SeparableConv, flatten_level, kaiming_init, start_at
 from falconet.models.priors import make_priors
 from falconet.models.types import Decoded, Features, Priors, Raw
 
@@ -116,9 +116,12 @@ class YOLOv3Config(Config):
     backbone: BackboneConfig = Darknet53Config()
     neck: YOLOv3NeckConfig = YOLOv3NeckConfig()
     head: YOLOv3HeadConfig = YOLOv3HeadConfig()
-    criterion: Literal["modern", "classic", "classic-xywh"] = Field(
-        default="modern", description="what training minimises"
-    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_criterion(cls, tree: Any) -> Any:
+        """Weights files of version 0.1 name here what they were trained with; run files have `criterion.kind`."""
+        return {key: value for key, value in tree.items() if key != "criterion"} if isinstance(tree, dict) else tree
 
     def build(self, num_classes: int) -> Detector:
         """The detector, with fresh weights.
@@ -295,7 +298,7 @@ class YOLOv3Head(nn.Module):
         of the anchor.
         """
         levels = [
-            output(conv(level)).permute(0, 2, 3, 1).flatten(1, 2)
+            flatten_level(output(conv(level)))
             for conv, output, level in zip(self.convs, self.outputs, features, strict=True)
         ]
         A, C = self.num_anchors, self.num_classes

@@ -1,6 +1,5 @@
 """Engines: what runs a model file. Pixels go in, the task's outputs come out, the same for every architecture."""
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from falconet.core.cpus import usable_cpus
 from falconet.core.errors import ConfigError, ModelError
 from falconet.core.manifest import Manifest
 from falconet.core.types import Floats, Pixels
@@ -149,11 +149,7 @@ def require_engine(name: str, *, engines: Mapping[str, EngineRow] = ENGINES) -> 
 
 def default_threads() -> int:
     """Threads for one model: the CPUs this process may use, at most `MOST_THREADS`."""
-    try:
-        usable = len(os.sched_getaffinity(0))
-    except AttributeError:  # Windows and macOS do not restrict a process to CPUs
-        usable = os.cpu_count() or 1
-    return max(1, min(usable, MOST_THREADS))
+    return max(1, min(usable_cpus(), MOST_THREADS))
 
 
 def time_calls(call: Callable[[], object], *, warm_up: int, calls: int) -> list[float]:

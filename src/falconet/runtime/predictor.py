@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from falconet.core.errors import ConfigError, DataError
 from falconet.core.images import read_image
 from falconet.core.manifest import Manifest, Selection
-from falconet.core.resize import fit
+from falconet.core.resize import resize
 from falconet.core.types import Pixels, Placement
 from falconet.runtime.engines import Engine
 from falconet.runtime.tasks import Answer, Outputs, Task, open_task
@@ -109,17 +109,7 @@ class Predictor(Generic[Answer]):
             image: blue, green, red; may have been decoded at a reduced scale.
             original: (height, width) at full size, to which boxes will refer.
         """
-        rule = self.manifest.preprocess
-        return Prepared(
-            *fit(
-                image,
-                height=rule.height,
-                width=rule.width,
-                rule=rule.resize,
-                pad_value=rule.pad_value,
-                original=original,
-            )
-        )
+        return Prepared(*resize(image, self.manifest.preprocess, original=original))
 
     def answer(self, prepared: Sequence[Prepared]) -> list[Answer]:
         """The answers for images that were prepared, in one run of the network."""

@@ -31,9 +31,14 @@ class Batch(NamedTuple):
     indices: Int[Tensor, " B"]
     """positions in the data set's records."""
     placements: tuple[Placement, ...] = ()
-    """how each picture lies in the input (evaluation only)."""
+    """how each image lies in the input (evaluation only)."""
     problems: tuple[str, ...] = ()
-    """pictures that could not be read, each with why; another one stands in its place in training."""
+    """images that could not be read, each with why; another one stands in its place in training."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """Pixels and targets on the device; indices stay."""
+        targets = Targets(*(part.to(device, non_blocking=True) for part in self.targets))
+        return self._replace(pixels=self.pixels.to(device, non_blocking=True), targets=targets)
 
 
 def pad_targets(boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> Targets:

@@ -5,7 +5,6 @@ the same for any number of workers. One pool of workers serves training and vali
 """
 
 import multiprocessing
-import os
 import signal
 import sys
 import time
@@ -20,10 +19,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from falconet.core.cpus import usable_cpus
 from falconet.core.errors import DataError
 from falconet.core.images import read_image
 from falconet.core.manifest import Preprocess
-from falconet.core.resize import fit
+from falconet.core.resize import resize
 from falconet.core.types import Pixels, Placement, Record, Sample
 from falconet.data.augment import Augment, augment
 from falconet.data.mosaic import mosaic
@@ -32,15 +32,15 @@ from falconet.train.batch import Batch, pad_targets
 Split = Literal["train", "val"]
 
 _ORDER, _SAMPLE, _SIZE = 0, 1, 3
-"""Streams of chance: the order of an epoch, the variation of a sample and the size of a batch never share numbers
+"""Streams of chance: the order of an epoch, the augmentation of a sample and the size of a batch never share numbers
 (2 belongs to the networks)."""
 
 SIZE_STEP = 32
 """Pixels between the input sizes of multi-scale training: the stride of the coarsest usual level."""
 
 
-class Key(NamedTuple):
-    """What a worker is asked for."""
+class SampleRequest(NamedTuple):
+    """One sample that a worker is asked to make."""
 
     split: Split
     epoch: int
@@ -50,8 +50,8 @@ class Key(NamedTuple):
     """(height, width) of the network input; None: the model's."""
 
 
-class Loaded(NamedTuple):
-    """What a worker made of a key."""
+class LoadedSample(NamedTuple):
+    """What a worker made of a request."""
 
     index: int
     sample: Sample | None
@@ -59,7 +59,7 @@ class Loaded(NamedTuple):
     problems: tuple[str, ...]
 
 
-class PictureCache:
+class ImageCache:
     """Decoded pictures, as many as fit into a number of bytes; what came first stays."""
 
     def __init__(self, limit: int) -> None:
@@ -78,30 +78,30 @@ class PictureCache:
 
 
 @dataclass(frozen=True)
-class Pictures(Dataset[Loaded]):
-    """Samples by key.
+class TrainDataset(Dataset[LoadedSample]):
+    """Samples by request.
 
     Attributes:
         train, val: records.
         preprocess: of the network input.
-        variation: ranges of the augmentation.
+        augmentation: ranges of the augmentation.
         seed: of the run.
         cache: of this process; workers get their own copy.
-        whole_pictures: a label stands for the whole picture: it holds whatever augmentation leaves of it.
+        image_level_labels: a label stands for the whole picture: it holds whatever augmentation leaves of it.
         sizes: (height, width) of the network input that training batches may have; none: the model's.
     """
 
     train: Sequence[Record]
     val: Sequence[Record]
     preprocess: Preprocess
-    variation: Augment
+    augmentation: Augment
     seed: int
-    cache: PictureCache
-    whole_pictures: bool = False
+    cache: ImageCache
+    image_level_labels: bool = False
     sizes: tuple[tuple[int, int], ...] = ()
 
-    def __getitem__(self, key: Key) -> Loaded:
-        """The sample of a key. Unreadable training pictures are replaced by the next readable ones."""
+    def __getitem__(self, key: SampleRequest) -> LoadedSample:
+        """The sample of a request. Unreadable training pictures are replaced by the next readable ones."""
         problems: list[str] = []
         if key.split == "val":
             return self._validation(key.index)
@@ -110,15 +110,15 @@ class Pictures(Dataset[Loaded]):
         if key.size is not None:
             rule = replace(rule, height=key.size[0], width=key.size[1])
         sample = self._decoded(key.index, problems)
-        if key.with_mosaic and rng.uniform() < self.variation.mosaic:
+        if key.with_mosaic and rng.uniform() < self.augmentation.mosaic:
             others = [self._decoded(int(i), problems) for i in rng.integers(len(self.train), size=3)]
-            made = mosaic([sample, *others], self.variation, rule, rng)
+            made = mosaic([sample, *others], self.augmentation, rule, rng)
         else:
-            made = augment(sample, self.variation, rule, rng)
-        if self.whole_pictures:
+            made = augment(sample, self.augmentation, rule, rng)
+        if self.image_level_labels:
             everything = np.array([[0, 0, rule.width, rule.height]], np.float32)
             made = Sample(made.image, everything, sample.labels)
-        return Loaded(key.index, made, None, tuple(problems))
+        return LoadedSample(key.index, made, None, tuple(problems))
 
     def _decoded(self, index: int, problems: list[str]) -> Sample:
         for step in range(len(self.train)):
@@ -138,7 +138,7 @@ class Pictures(Dataset[Loaded]):
         """The picture no larger than the strongest zoom needs, whether it comes from the cache or not."""
         kept = self.cache.get(split, index)
         if kept is None:
-            zoom = self.variation.largest_zoom()
+            zoom = self.augmentation.largest_zoom()
             height, width = np.max([(self.preprocess.height, self.preprocess.width), *self.sizes], axis=0)
             needed = (int(np.ceil(height * zoom)), int(np.ceil(width * zoom)))
             image, original = read_image(record.path, at_least=needed)
@@ -146,7 +146,7 @@ class Pictures(Dataset[Loaded]):
             self.cache.put(split, index, *kept)
         return kept
 
-    def _validation(self, index: int) -> Loaded:
+    def _validation(self, index: int) -> LoadedSample:
         """Exactly what the runtime feeds the network: same decoding, same fit."""
         rule = self.preprocess
         record = self.val[index]
@@ -154,18 +154,11 @@ class Pictures(Dataset[Loaded]):
         try:
             image, original = kept or read_image(record.path, at_least=(rule.height, rule.width))
         except DataError as error:
-            return Loaded(index, None, None, (str(error),))
-        fitted, placement = fit(
-            image,
-            height=rule.height,
-            width=rule.width,
-            rule=rule.resize,
-            pad_value=rule.pad_value,
-            original=original,
-        )
+            return LoadedSample(index, None, None, (str(error),))
+        fitted, placement = resize(image, rule, original=original)
         if kept is None and image.nbytes <= 2 * fitted.nbytes:
             self.cache.put("val", index, image, original)
-        return Loaded(index, Sample(fitted, record.boxes[:0], record.labels[:0]), placement, ())
+        return LoadedSample(index, Sample(fitted, record.boxes[:0], record.labels[:0]), placement, ())
 
 
 def shrink(image: Pixels, *, at_least: tuple[int, int]) -> Pixels:
@@ -177,7 +170,7 @@ def shrink(image: Pixels, *, at_least: tuple[int, int]) -> Pixels:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def collate(loaded: Sequence[Loaded]) -> Batch:
+def collate(loaded: Sequence[LoadedSample]) -> Batch:
     """Samples of the network's size as one batch. Validation pictures that could not be read are left out."""
     problems = tuple(problem for one in loaded for problem in one.problems)
     made = [(one.index, one.sample, one.placement) for one in loaded if one.sample is not None]
@@ -215,17 +208,16 @@ def epoch_order(count: int, *, seed: int, epoch: int) -> np.ndarray:
 
 def default_workers(*, devices: int) -> int:
     """Worker processes per device: half of the cores, at most eight; none where there is a single core."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(8, cores // 2 // devices)
+    return min(8, usable_cpus() // 2 // devices)
 
 
 class _Queue:
     """The keys of the batches to load next; read anew each time the data loader starts over."""
 
     def __init__(self) -> None:
-        self.batches: list[list[Key]] = []
+        self.batches: list[list[SampleRequest]] = []
 
-    def __iter__(self) -> Iterator[list[Key]]:
+    def __iter__(self) -> Iterator[list[SampleRequest]]:
         return iter(self.batches)
 
     def __len__(self) -> int:
@@ -236,7 +228,7 @@ class Loader:
     """Batches of training epochs and of the validation, for one of several processes.
 
     Args:
-        pictures: where samples come from.
+        dataset: where samples come from.
         batch_size: pictures per step over all processes.
         workers: processes that read; 0 reads in this one.
         rank, processes: which share of each batch is loaded here.
@@ -248,11 +240,13 @@ class Loader:
         waited: seconds spent waiting for training batches since it was last set to 0.
     """
 
-    def __init__(self, pictures: Pictures, *, batch_size: int, workers: int, rank: int = 0, processes: int = 1) -> None:
-        count = len(pictures.train)
+    def __init__(
+        self, dataset: TrainDataset, *, batch_size: int, workers: int, rank: int = 0, processes: int = 1
+    ) -> None:
+        count = len(dataset.train)
         if count < processes:
             raise DataError(f"{count} training pictures cannot be shared by {processes} devices")
-        self.pictures = pictures
+        self.dataset = dataset
         self.batch_size = min(batch_size, count - count % processes)
         self.steps = count // self.batch_size
         self.epoch = 0
@@ -261,7 +255,7 @@ class Loader:
         self._rank, self._processes = rank, processes
         self._queue = _Queue()
         self._batches = DataLoader(
-            pictures,
+            dataset,
             batch_sampler=self._queue,  # type: ignore[arg-type]  # keys stand in for integers
             num_workers=workers,
             collate_fn=collate,
@@ -283,25 +277,18 @@ class Loader:
         """The epoch's first batches, from the start again when there are fewer."""
         return self._training([step % self.steps for step in range(steps)])
 
-    @property
-    def mean_pixels(self) -> float:
-        """Pixels of a training picture's network input, on average."""
-        rule = self.pictures.preprocess
-        sizes = self.pictures.sizes or ((rule.height, rule.width),)
-        return sum(height * width for height, width in sizes) / len(sizes)
-
     def _training(self, steps: Sequence[int]) -> Iterator[Batch]:
-        order = epoch_order(len(self.pictures.train), seed=self.pictures.seed, epoch=self.epoch)
+        order = epoch_order(len(self.dataset.train), seed=self.dataset.seed, epoch=self.epoch)
         shares = []
-        sizes = self.pictures.sizes
+        sizes = self.dataset.sizes
         for step in steps:
             size = None
             if sizes:
-                draw = np.random.default_rng([self.pictures.seed, _SIZE, self.epoch, step])
+                draw = np.random.default_rng([self.dataset.seed, _SIZE, self.epoch, step])
                 size = sizes[int(draw.integers(len(sizes)))]
             chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
             share = chosen[self._rank :: self._processes]
-            shares.append([Key("train", self.epoch, int(index), self.with_mosaic, size) for index in share])
+            shares.append([SampleRequest("train", self.epoch, int(index), self.with_mosaic, size) for index in share])
         batches = self._load(shares)
         while True:
             started = time.perf_counter()
@@ -313,11 +300,11 @@ class Loader:
 
     def validation(self, *, batch_size: int) -> Iterator[Batch]:
         """The validation pictures of this process, in order."""
-        share = range(self._rank, len(self.pictures.val), self._processes)
-        keys = [Key("val", 0, index, False) for index in share]
+        share = range(self._rank, len(self.dataset.val), self._processes)
+        keys = [SampleRequest("val", 0, index, False) for index in share]
         return self._load([keys[start : start + batch_size] for start in range(0, len(keys), batch_size)])
 
-    def _load(self, batches: list[list[Key]]) -> Iterator[Batch]:
+    def _load(self, batches: list[list[SampleRequest]]) -> Iterator[Batch]:
         self._queue.batches = batches
         try:
             with _forking_quietly():
@@ -346,19 +333,19 @@ def _start_worker(number: int) -> None:  # noqa: ARG001  # torch passes it
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training process, which ends its workers
 
 
-def make_pictures(
+def make_dataset(
     train: Sequence[Record],
     val: Sequence[Record],
     *,
     preprocess: Preprocess,
-    variation: Augment,
+    augmentation: Augment,
     seed: int,
     cache_mb: int,
     workers: int,
-    whole_pictures: bool = False,
+    image_level_labels: bool = False,
     multi_scale: tuple[float, float] | None = None,
-) -> Pictures:
+) -> TrainDataset:
     """The samples of a run; the memory for decoded pictures is shared out among the workers."""
-    cache = PictureCache((cache_mb << 20) // max(1, workers))
+    cache = ImageCache((cache_mb << 20) // max(1, workers))
     sizes = () if multi_scale is None else input_sizes(preprocess, multi_scale)
-    return Pictures(train, val, preprocess, variation, seed, cache, whole_pictures, sizes)
+    return TrainDataset(train, val, preprocess, augmentation, seed, cache, image_level_labels, sizes)

@@ -1,4 +1,4 @@
-"""Several processes for one run. Lightning finds in the environment which of them it is in, as under torchrun."""
+"""The processes of a run: started here, or by torchrun, which speaks of them in the environment in the same way."""
 
 import logging
 import multiprocessing
@@ -6,20 +6,70 @@ import os
 import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
+
+import torch
+from torch import distributed
 
 from falconet.core import errors
-from falconet.core.errors import FalconetError
+from falconet.core.errors import ConfigError, FalconetError
 
 _GRACE = 10.0
 """Seconds the other processes get to end by themselves after one has failed."""
 
 
+class Process(NamedTuple):
+    """One process of a run; by default the only one."""
+
+    rank: int = 0
+    """Number among all, from 0."""
+    count: int = 1
+    local_rank: int = 0
+    """Number among those of this machine, from 0."""
+    local_count: int = 1
+
+
+def launched() -> Process | None:
+    """Which process of a launcher's group this is, by the environment that torchrun sets; None outside of one.
+
+    Raises:
+        ConfigError: the environment is not whole.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return None
+    try:
+        rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        local = int(os.environ["LOCAL_RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    except (KeyError, ValueError) as error:
+        raise ConfigError(
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but RANK or LOCAL_RANK is not a number ({error}); start "
+            "several processes with torchrun, or on this machine with train.devices"
+        ) from error
+    return Process(rank, count, *local)
+
+
+@contextmanager
+def joined(process: Process, accelerator: str) -> Iterator[None]:
+    """Within the group of all processes, if there are several: gloo between CPUs, nccl between GPUs."""
+    if process.count < 2:
+        yield
+        return
+    cuda = accelerator != "cpu" and torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(process.local_rank)
+    distributed.init_process_group("nccl" if cuda else "gloo")
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
 def in_processes(work: Callable[..., None], count: int, arguments: tuple[Any, ...]) -> None:
-    """Run `work(rank, *arguments)` in `count` new processes and wait for all of them.
+    """Run `work(process, *arguments)` in `count` new processes and wait for all of them.
 
     Raises:
         FalconetError: the one that a process ended with.
@@ -100,11 +150,11 @@ def _enter(
         WORLD_SIZE=str(count),
         RANK=str(rank),
         LOCAL_RANK=str(rank),
-        NODE_RANK="0",
+        LOCAL_WORLD_SIZE=str(count),
     )
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
     try:
-        work(rank, *arguments)
+        work(Process(rank, count, rank, count), *arguments)
     except KeyboardInterrupt:
         failures.put((KeyboardInterrupt.__name__, ""))
         sys.exit(130)

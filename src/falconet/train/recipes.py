@@ -15,12 +15,15 @@ PLACEHOLDER = "path/to/annotations"
 
 RECIPES: dict[str, dict[str, Any]] = {
     # Minutes, not hours: many small steps, and no auxiliary branch, whose epochs cost three times as much.
-    "nanodet-plus-demo": {"train": {"epochs": 11, "batch_size": 8, "reference_batch": 8, "detach_epoch": 0}},
+    "nanodet-plus-demo": {
+        "train": {"epochs": 11, "batch_size": 8, "reference_batch": 8},
+        "criterion": {"detach_epoch": 0},
+    },
     # Epochs and the share of ATSS as published. AdamW at half of NanoDet-Plus' rate per batch: full convolutions, and
     # several times as many weights.
     **{f"ppyoloe-{size}": {"train": {"epochs": 300, "reference_batch": 64}} for size in "smlx"},
     **{
-        f"ppyoloe-plus-{size}": {"train": {"epochs": 80, "reference_batch": 64, "static_share": 0.375}}
+        f"ppyoloe-plus-{size}": {"train": {"epochs": 80, "reference_batch": 64}, "criterion": {"static_share": 0.375}}
         for size in "smlx"
     },
 }

@@ -1,5 +1,6 @@
 """One training run as a value: what a run file (YAML) holds."""
 
+import logging
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -8,6 +9,9 @@ from pydantic import Field, field_validator, model_validator
 from falconet.core.config import Config
 from falconet.data.augment import Augment
 from falconet.models import ClassifierConfig, ModelConfig
+from falconet.train.criteria import CRITERIA, CriterionConfig
+
+_log = logging.getLogger(__name__)
 
 
 class Source(Config):
@@ -48,7 +52,7 @@ class Train(Config):
     """How a model learns."""
 
     epochs: int = Field(default=100, ge=1, description="passes over the training pictures")
-    minutes: float | None = Field(default=None, gt=0, description="fits epochs and schedule into this time instead")
+    minutes: float | None = Field(default=None, gt=0, description="ends after this time instead, all included")
     batch_size: int = Field(default=16, ge=1, description="pictures per step, over all devices together")
     learning_rate: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = Field(
         default="auto",
@@ -71,25 +75,20 @@ class Train(Config):
     )
     accelerator: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: cuda where there is one")
     devices: int = Field(default=1, ge=1, description="processes (cpu) or GPUs that share each batch")
-    label_smoothing: float = Field(
-        default=0.1, ge=0, lt=1, description="of classifiers: share of the truth spread over all classes"
+    validate_every: int | Literal["auto"] = Field(
+        default="auto", description="epochs; auto: about 50 times in all, of minutes at most 8 %"
     )
-    auxiliary: Literal["drop", "keep"] = Field(
-        default="drop", description="what becomes of an auxiliary branch at detach_epoch"
-    )
-    detach_epoch: int | Literal["auto"] = Field(default="auto", description="auto: 10, at most a 30th of the epochs")
-    static_share: float = Field(
-        default=0.333, ge=0, le=1, description="of PP-YOLOE: share of the epochs, at the start, that assign by ATSS"
-    )
-    validate_every: int | Literal["auto"] = Field(default="auto", description="epochs; auto: about 50 times in all")
     patience: int | None = Field(
         default=None, ge=1, description="stop after so many epochs without a better AP or top-1"
     )
     weights: Path | None = Field(
         default=None, description="to start from: file, run folder, published name, or imagenet"
     )
+    loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = Field(
+        default=("tensorboard",), description="who gets the metrics beside metrics.jsonl: tensorboard, mlflow, wandb"
+    )
 
-    @field_validator("warmup_steps", "detach_epoch")
+    @field_validator("warmup_steps")
     @classmethod
     def _not_negative(cls, value: int | str) -> int | str:
         if isinstance(value, int) and value < 0:
@@ -123,12 +122,21 @@ class RunConfig(Config):
     output: Path = Field(default=Path("runs/train"), description="folder of this run; must not hold another one")
     seed: int = Field(default=0, ge=0, description="same seed, same weights")
     model: ModelConfig
+    criterion: CriterionConfig = Field(default=None, description="how this model learns")  # type: ignore[assignment]
     data: Data
     augment: Augment = Augment()
     train: Train = Train()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_criterion(cls, tree: Any) -> Any:
+        """The criterion's kind follows from the model; keys of earlier versions move to where they are now."""
+        return with_criterion(tree)
+
     @model_validator(mode="after")
     def _fits_the_task(self) -> "RunConfig":
+        if self.criterion.name != self.model.name:
+            raise ValueError(f"criterion.name is {self.criterion.name}, but the model is {self.model.name}")
         if isinstance(self.model, ClassifierConfig) and self.augment.mosaic:
             raise ValueError("augment.mosaic joins pictures of several classes, which has no meaning for a classifier")
         return self
@@ -146,3 +154,46 @@ class RunConfig(Config):
         weights = self.train.weights
         train = self.train.model_copy(update={"weights": None if weights is None else weights.absolute()})
         return self.model_copy(update={"output": self.output.absolute(), "data": data, "train": train})
+
+
+MOVED = {
+    ("train", "auxiliary"): "auxiliary",
+    ("train", "detach_epoch"): "detach_epoch",
+    ("train", "static_share"): "static_share",
+    ("train", "label_smoothing"): "label_smoothing",
+    ("model", "criterion"): "kind",
+    ("model", "head", "class_loss"): "class_loss",
+}
+"""Keys of version 0.1, and their names in `criterion` now."""
+
+
+def with_criterion(tree: Any) -> Any:
+    """A run as plain values whose `criterion` has the model's name, and what earlier versions wrote elsewhere.
+
+    Each key that has moved is told with its new place; one that means nothing for this model was ignored by earlier
+    versions, and still is.
+    """
+    model = tree.get("model") if isinstance(tree, dict) else None
+    name = model.get("name") if isinstance(model, dict) else getattr(model, "name", None)
+    if name not in CRITERIA or not isinstance(tree.get("criterion"), dict | None):
+        return tree
+    own = {"name": name, **(tree.get("criterion") or {})}
+    known = CRITERIA[name].config.model_fields
+    tree = dict(tree)
+    for path, key in MOVED.items():
+        parents = [tree]
+        while isinstance(parents[-1], dict) and len(parents) < len(path):
+            parents.append(parents[-1].get(path[len(parents) - 1]))
+        if not isinstance(parents[-1], dict) or path[-1] not in parents[-1]:
+            continue
+        for depth in range(1, len(parents)):  # copies, since the caller's values stay as they are
+            parents[depth] = parents[depth - 1][path[depth - 1]] = dict(parents[depth])
+        value = parents[-1].pop(path[-1])
+        if key not in known:
+            _log.warning("%s: means nothing for %s; leave it out", ".".join(path), name)
+        elif key in own:
+            _log.warning("%s: criterion.%s is there too, and counts", ".".join(path), key)
+        else:
+            _log.warning("%s is criterion.%s now; please move it there", ".".join(path), key)
+            own[key] = value
+    return tree | {"criterion": own}

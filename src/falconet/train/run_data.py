@@ -35,20 +35,20 @@ class RunData:
     notes: tuple[str, ...]
 
 
-def load_data(data: Data, *, whole_pictures: bool = False) -> RunData:
+def load_data(data: Data, *, image_level_labels: bool = False) -> RunData:
     """Open and check the data of a run.
 
     Args:
-        whole_pictures: the data are image folders, see `falconet.data.folders`.
+        image_level_labels: the data are image folders, see `falconet.data.folders`.
 
     Raises:
         DataError: nothing usable, no box to learn from, or a validation class that training does not know.
         ConfigError: the run file names other classes than the data.
     """
     notes: list[str] = []
-    train = _open(data.train, "training", notes, whole_pictures=whole_pictures)
+    train = _open(data.train, "training", notes, image_level_labels=image_level_labels)
     if data.val is None:
-        train_records, val_records = set_aside(train.records, fraction=data.val_fraction)
+        train_records, val_records = train_val_split(train.records, fraction=data.val_fraction)
         if not val_records:
             raise DataError(f"{train.source}: a single picture cannot be split into training and validation")
         notes.append(
@@ -56,7 +56,7 @@ def load_data(data: Data, *, whole_pictures: bool = False) -> RunData:
             "same in every run of these data"
         )
     else:
-        val = _open(data.val, "validation", notes, whole_pictures=whole_pictures)
+        val = _open(data.val, "validation", notes, image_level_labels=image_level_labels)
         train_records, val_records = train.records, _relabelled(val, train)
     if data.classes is not None and data.classes != train.names:
         raise ConfigError(
@@ -69,16 +69,16 @@ def load_data(data: Data, *, whole_pictures: bool = False) -> RunData:
     if not counts:
         raise DataError(f"{train.source}: no training picture has a box, so there is nothing to learn")
     empty = sum(1 for record in train_records if not len(record.boxes))
-    without = "" if whole_pictures else f" ({empty} without boxes)"
+    without = "" if image_level_labels else f" ({empty} without boxes)"
     notes.append(f"data: {len(train_records)} training pictures{without}, {len(val_records)} for validation")
     notes.append(
-        f"classes ({'pictures' if whole_pictures else 'boxes'}): "
+        f"classes ({'pictures' if image_level_labels else 'boxes'}): "
         + ", ".join(f"{name} ({counts[c]})" for c, name in enumerate(train.names))
     )
     return RunData(train.names, train_records, val_records, tuple(notes))
 
 
-def set_aside(records: Sequence[Record], *, fraction: float) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
+def train_val_split(records: Sequence[Record], *, fraction: float) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
     """(train, validation): a share of the pictures drawn without regard to the run's seed, both in their order."""
     count = min(len(records) - 1, max(1, round(fraction * len(records))))
     chosen = set(np.random.default_rng(0).permutation(len(records))[:count].tolist())
@@ -86,8 +86,8 @@ def set_aside(records: Sequence[Record], *, fraction: float) -> tuple[tuple[Reco
     return train, tuple(record for index, record in enumerate(records) if index in chosen)
 
 
-def _open(source: Source, purpose: str, notes: list[str], *, whole_pictures: bool) -> DataSet:
-    if whole_pictures:
+def _open(source: Source, purpose: str, notes: list[str], *, image_level_labels: bool) -> DataSet:
+    if image_level_labels:
         if source.images is not None or source.split is not None:
             raise ConfigError(
                 f"{source.annotations}: a classifier learns from a folder of one folder of pictures per class; "
@@ -97,7 +97,7 @@ def _open(source: Source, purpose: str, notes: list[str], *, whole_pictures: boo
     else:
         dataset, problems = usable(open_dataset(source.annotations, source.images, split=source.split))
     if problems:
-        notes.append(_left_out(problems, purpose, counted_by_check=not whole_pictures))
+        notes.append(_left_out(problems, purpose, counted_by_check=not image_level_labels))
     return dataset
 
 

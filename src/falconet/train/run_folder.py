@@ -23,7 +23,7 @@ from falconet.core.errors import ConfigError, ModelError
 from falconet.core.files import replace_file
 from falconet.train.run_config import RunConfig
 
-STATE_FORMAT = 1
+STATE_FORMAT = 2
 STATE_KEY = "falconet-state"
 
 

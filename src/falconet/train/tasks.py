@@ -1,111 +1,120 @@
-"""What differs between training a detector and a classifier; everything else is the same loop."""
+"""What differs between training one task and another: one row per task; everything else is the same loop."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
-from falconet.core.manifest import Preprocess
+from falconet.core.manifest import EVALUATION
+from falconet.core.select import select
 from falconet.core.types import Record
-from falconet.models import ClassifierConfig, ModelConfig, Network
-from falconet.models.classifier import Classifier
+from falconet.eval.accuracy import best_classes, measure_accuracy
+from falconet.eval.coco_ap import evaluate
+from falconet.models import ClassifierConfig, ModelConfig
 from falconet.models.deployable import Deployable, DeployableClassifier
-from falconet.models.detector import Detector
-from falconet.train import validation
 from falconet.train.batch import Batch
+from falconet.train.distributed import from_all
 
 
-class Task(Protocol):
-    """What a run needs to know of its task.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainTask:
+    """One task in training.
 
     Attributes:
-        whole_pictures: a label stands for a whole picture, not for a box in it.
-        headline: two figures of a validation, by name; the first one decides which weights are the best.
+        image_level_labels: a label stands for a whole image, not for a box in it.
+        key_metric, second_metric: two metrics of a validation; the first one decides which weights are the best.
+        deployable: (network, preprocess) -> everything from pixels to outputs; `network` is part of it.
+        answers: (outputs of a batch, batch) -> the answer for each of its images.
+        measure: (class names, records, answers) -> metrics, as in metrics.jsonl.
     """
 
-    whole_pictures: bool
-    headline: tuple[str, str]
-
-    def deployable(self, network: Network, preprocess: Preprocess) -> nn.Module:
-        """Everything from pixels to answers, in evaluation mode; `network` is part of it."""
-        ...
-
-    def answer(self, deployable: nn.Module, batches: Iterable[Batch], *, device: torch.device) -> object:
-        """Run a validation's batches; what comes out is only good for `measure`."""
-        ...
-
-    def measure(
-        self,
-        deployable: nn.Module,
-        batches: Iterable[Batch],
-        *,
-        names: Sequence[str],
-        records: Sequence[Record],
-        device: torch.device,
-    ) -> tuple[dict[str, Any], list[str]]:
-        """Figures over the pictures of all processes, as in metrics.jsonl, and why some of this one's are left out."""
-        ...
+    image_level_labels: bool
+    key_metric: str
+    second_metric: str
+    deployable: Callable[..., nn.Module]
+    answers: Callable[[Any, Batch], Sequence[Any]]
+    measure: Callable[[Sequence[str], Sequence[Record], Sequence[Any]], dict[str, Any]]
 
 
-class Detection:
-    """Boxes in pictures; COCO's average precision."""
-
-    whole_pictures = False
-    headline = ("AP", "AP50")
-
-    def deployable(self, network: Network, preprocess: Preprocess) -> nn.Module:
-        assert isinstance(network, Detector)
-        return Deployable(network, preprocess).eval()
-
-    def answer(self, deployable: nn.Module, batches: Iterable[Batch], *, device: torch.device) -> object:
-        assert isinstance(deployable, Deployable)
-        return validation.detect(deployable, batches, device=device)
-
-    def measure(
-        self,
-        deployable: nn.Module,
-        batches: Iterable[Batch],
-        *,
-        names: Sequence[str],
-        records: Sequence[Record],
-        device: torch.device,
-    ) -> tuple[dict[str, Any], list[str]]:
-        assert isinstance(deployable, Deployable)
-        metrics, problems = validation.measure(
-            deployable.detector, batches, deployable=deployable, names=names, records=records, device=device
-        )
-        return {**metrics.as_dict(), "per_class": dict(metrics.per_class)}, problems
+def _detections(outputs: Any, batch: Batch) -> list[Any]:
+    boxes, scores = (part.float().cpu().numpy() for part in outputs)
+    return [select(boxes[row], scores[row], where, EVALUATION) for row, where in enumerate(batch.placements)]
 
 
-class Classification:
-    """Classes of pictures; how often the true one is the best or among the best five."""
-
-    whole_pictures = True
-    headline = ("top1", "top5")
-
-    def deployable(self, network: Network, preprocess: Preprocess) -> nn.Module:
-        assert isinstance(network, Classifier)
-        return DeployableClassifier(network, preprocess).eval()
-
-    def answer(self, deployable: nn.Module, batches: Iterable[Batch], *, device: torch.device) -> object:
-        return validation.classify(deployable, batches, device=device)
-
-    def measure(
-        self,
-        deployable: nn.Module,
-        batches: Iterable[Batch],
-        *,
-        names: Sequence[str],
-        records: Sequence[Record],
-        device: torch.device,
-    ) -> tuple[dict[str, Any], list[str]]:
-        accuracy, problems = validation.measure_classes(
-            deployable, batches, names=names, records=records, device=device
-        )
-        return {**accuracy.as_dict(), "per_class": accuracy.per_class}, problems
+def _average_precision(names: Sequence[str], records: Sequence[Record], answers: Sequence[Any]) -> dict[str, Any]:
+    metrics = evaluate(names, records, answers)
+    return {**metrics.as_dict(), "per_class": dict(metrics.per_class)}
 
 
-def task_of(config: ModelConfig) -> Task:
+def _ranked(outputs: Any, batch: Batch) -> Sequence[Any]:  # noqa: ARG001
+    return list(best_classes(outputs.float().cpu().numpy()))
+
+
+def _accuracy(names: Sequence[str], records: Sequence[Record], answers: Sequence[Any]) -> dict[str, Any]:
+    metrics = measure_accuracy(names, [int(record.labels[0]) for record in records], answers)
+    return {**metrics.as_dict(), "per_class": metrics.per_class}
+
+
+TASKS: Mapping[str, TrainTask] = {
+    "detect": TrainTask(
+        image_level_labels=False,
+        key_metric="AP",
+        second_metric="AP50",
+        deployable=Deployable,
+        answers=_detections,
+        measure=_average_precision,
+    ),
+    "classify": TrainTask(
+        image_level_labels=True,
+        key_metric="top1",
+        second_metric="top5",
+        deployable=DeployableClassifier,
+        answers=_ranked,
+        measure=_accuracy,
+    ),
+}
+"""By the task's name in a model's manifest."""
+
+SHOWN_METRICS = tuple(name for task in TASKS.values() for name in (task.key_metric, task.second_metric))
+"""Metrics of a validation that are told in a line."""
+
+
+def task_of(config: ModelConfig) -> TrainTask:
     """The task of the network that `config` describes."""
-    return Classification() if isinstance(config, ClassifierConfig) else Detection()
+    return TASKS["classify" if isinstance(config, ClassifierConfig) else "detect"]
+
+
+@torch.inference_mode()
+def validate(
+    task: TrainTask,
+    deployable: nn.Module,
+    batches: Iterable[Batch],
+    *,
+    names: Sequence[str],
+    records: Sequence[Record],
+    device: torch.device,
+) -> tuple[dict[str, Any], list[str]]:
+    """How good weights in training are, measured as `falconet eval` does: same resize, network, selection.
+
+    Args:
+        deployable: of the task, in evaluation mode.
+        batches: this process's share of the validation.
+        records: all of the validation.
+
+    Returns:
+        Metrics over the images of all processes, and why some of this process's were left out.
+    """
+    assert not deployable.training, "validation runs in evaluation mode"
+    found: dict[int, Any] = {}
+    problems: list[str] = []
+    for batch in batches:
+        problems.extend(batch.problems)
+        if len(batch.indices):
+            outputs = deployable(batch.pixels.to(device))
+            found.update(zip(batch.indices.tolist(), task.answers(outputs, batch), strict=True))
+    # No image is in two processes' shares.
+    everything = {index: answer for share in from_all(found) for index, answer in share.items()}
+    seen = sorted(everything)
+    return task.measure(names, [records[index] for index in seen], [everything[index] for index in seen]), problems

@@ -1,56 +1,54 @@
 """What a model learns from. A criterion is a module because some own weights that only training needs.
 
-`criterion(trace, targets, epoch)` returns named, weighted terms; their sum is the loss.
+`criterion(outputs, targets, progress)` returns named, weighted terms; their sum is the loss. What it changes in the
+course of a run it decides by itself from the `Progress`.
 """
 
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, NamedTuple
 
+from pydantic import Field
 from torch import nn
 
 from falconet.core.config import Config
-from falconet.core.errors import ConfigError
-from falconet.models import Classifier, Network
-from falconet.train.criteria import nanodet, nanodet_plus, ppyoloe, yolov3
-from falconet.train.criteria.classifier import ClassifierCriterion
-from falconet.train.criteria.phases import Phases
+from falconet.models import ModelConfig, Network
+from falconet.train.criteria import classifier, nanodet, nanodet_plus, ppyoloe, yolov3
 
-CRITERIA: dict[str, Callable[..., nn.Module]] = {
-    "nanodet-plus": nanodet_plus.build,
-    "nanodet": nanodet.build,
-    "yolov3": yolov3.build,
-    "ppyoloe": ppyoloe.build,
+
+class CriterionRow(NamedTuple):
+    """One criterion: its settings in a run file, and what builds it."""
+
+    config: type[Config]
+    build: Callable[..., nn.Module]
+    """(settings, model's config, network, num_classes=C) -> criterion."""
+
+
+CRITERIA: Mapping[str, CriterionRow] = {
+    "nanodet-plus": CriterionRow(nanodet_plus.NanoDetPlusCriterionConfig, nanodet_plus.build),
+    "nanodet": CriterionRow(nanodet.NanoDetCriterionConfig, nanodet.build),
+    "yolov3": CriterionRow(yolov3.YOLOv3CriterionConfig, yolov3.build),
+    "ppyoloe": CriterionRow(ppyoloe.PPYOLOECriterionConfig, ppyoloe.build),
+    "classifier": CriterionRow(classifier.ClassifierCriterionConfig, classifier.build),
 }
-"""The builder of each detector's criterion, by the name of its config: it is called with the config, the detector,
-`num_classes` and `phases`."""
+"""By the name of the model."""
+
+CriterionConfig = Annotated[
+    nanodet_plus.NanoDetPlusCriterionConfig
+    | nanodet.NanoDetCriterionConfig
+    | yolov3.YOLOv3CriterionConfig
+    | ppyoloe.PPYOLOECriterionConfig
+    | classifier.ClassifierCriterionConfig,
+    Field(discriminator="name"),
+]
 
 
-def build_criterion(
-    config: Config,
-    network: Network,
-    *,
-    num_classes: int,
-    auxiliary: Literal["drop", "keep"],
-    detach_epoch: int,
-    static_epochs: int = 0,
-    label_smoothing: float = 0.0,
-) -> nn.Module:
-    """The criterion for a network that `config` describes.
+def build_criterion(settings: Any, model: ModelConfig, network: Network, *, num_classes: int) -> nn.Module:
+    """The criterion for a network.
 
     Args:
-        config: of the model; its `name` chooses the criterion.
-        network: built from it, with the weights training starts from.
+        settings: a `CriterionConfig` of the model's name.
+        model: what `network` was built from.
+        network: with the weights training starts from.
         num_classes: C.
-        auxiliary, detach_epoch, static_epochs: when the criterion changes; see `Phases`.
-        label_smoothing: share of the truth that a classifier spreads over all classes.
-
-    Raises:
-        ConfigError: there is no criterion for this model.
     """
-    if isinstance(network, Classifier):
-        return ClassifierCriterion(label_smoothing=label_smoothing)
-    name: Any = getattr(config, "name", None)
-    if name not in CRITERIA:
-        raise ConfigError(f"model {name!r} cannot be trained; expected one of: {', '.join(CRITERIA)}")
-    phases = Phases(auxiliary, detach_epoch, static_epochs)
-    return CRITERIA[name](config, network, num_classes=num_classes, phases=phases)
+    return CRITERIA[model.name].build(settings, model, network, num_classes=num_classes)

@@ -7,22 +7,23 @@ Where we differ from the source: a batch in which no prediction has a truth stil
 (the original skips it).
 """
 
-from typing import NamedTuple
+from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 
+from falconet.core.config import Config
 from falconet.models.detector import Detector
-from falconet.models.distances import boxes_at, expected_distances
+from falconet.models.distances import boxes_at, distance_targets, expected_distances
 from falconet.models.nanodet import NanoDetConfig
 from falconet.models.types import Priors, Raw, Trace
 from falconet.train import losses
 from falconet.train.assign.atss import atss_assign
+from falconet.train.assign.matched import Matched, gather_matched
 from falconet.train.batch import Targets
-from falconet.train.criteria.nanodet_plus import distance_targets
-from falconet.train.criteria.phases import Phases
-from falconet.train.criteria.processes import mean_over_processes
+from falconet.train.distributed import mean_over_processes
+from falconet.train.progress import Progress
 
 CLASS_WEIGHT, BOX_WEIGHT, DISTRIBUTION_WEIGHT = 1.0, 2.0, 0.25
 ANCHOR_SCALE = 5
@@ -32,27 +33,21 @@ SMALLEST_TOTAL = 1e-6
 """Of the weights of box terms; a sum below it does not divide."""
 
 
+class NanoDetCriterionConfig(Config):
+    """How NanoDet learns: there is nothing to set."""
+
+    name: Literal["nanodet"] = "nanodet"
+
+
 def build(
-    config: NanoDetConfig,
+    settings: NanoDetCriterionConfig,  # noqa: ARG001
+    model: NanoDetConfig,
     detector: Detector,
     *,
     num_classes: int,  # noqa: ARG001 (of every criterion's builder; this one has no weights of its own)
-    phases: Phases,  # noqa: ARG001 (it stays the same from the first epoch to the last)
 ) -> "NanoDetCriterion":
-    """The criterion for a detector built from `config`. There is no auxiliary branch."""
-    return NanoDetCriterion(detector.head.strides, reg_max=config.head.reg_max)
-
-
-class _Matches(NamedTuple):
-    """The N predictions of a batch that have a truth, and what they shall say."""
-
-    rows: Int[Tensor, " N"]
-    """positions in the predictions of all images, one after the other"""
-    priors: Priors
-    labels: Int[Tensor, " N"]
-    boxes: Float[Tensor, "N 4"]
-    per_image: Int[Tensor, " B"]
-    """how many of them each image has"""
+    """The criterion for a detector built from `model`. There is no auxiliary branch."""
+    return NanoDetCriterion(detector.head.strides, reg_max=model.head.reg_max)
 
 
 class NanoDetCriterion(nn.Module):
@@ -68,7 +63,7 @@ class NanoDetCriterion(nn.Module):
         self.strides = strides
         self.reg_max = reg_max
 
-    def forward(self, trace: Trace, targets: Targets, epoch: int) -> dict[str, Tensor]:  # noqa: ARG002
+    def forward(self, trace: Trace, targets: Targets, progress: Progress) -> dict[str, Tensor]:  # noqa: ARG002
         """The weighted terms of the loss, scalars in float32; every parameter of the detector gets a gradient."""
         with torch.autocast(trace.raw.logits.device.type, enabled=False):
             return nanodet_terms(trace.raw, targets, strides=self.strides, reg_max=self.reg_max)
@@ -81,7 +76,7 @@ def nanodet_terms(raw: Raw, targets: Targets, *, strides: tuple[int, ...], reg_m
     box terms by the sum of their weights (the best class score at present). Divisors are averaged over the
     processes of a distributed run.
     """
-    matches = _match(raw.priors, targets, strides)
+    matches, per_image = _match(raw.priors, targets, strides)
     code = losses.at_least_float32(raw.box_code.flatten(0, 1)[matches.rows])
     boxes = boxes_at(matches.priors, expected_distances(code))
     quality = losses.iou(boxes.detach(), matches.boxes)
@@ -93,7 +88,7 @@ def nanodet_terms(raw: Raw, targets: Targets, *, strides: tuple[int, ...], reg_m
     distances = distance_targets(matches.priors, matches.boxes, reg_max=reg_max)
     sides = losses.distribution_focal_loss(code.unflatten(1, (4, -1)), distances).mean(1)
 
-    count = matches.per_image.clamp(min=1).sum().to(weights.dtype)
+    count = per_image.clamp(min=1).sum().to(weights.dtype)
     divisors = mean_over_processes(torch.stack((count, weights.sum())))
     total = divisors[1].clamp(min=SMALLEST_TOTAL)
     # Where nothing matched, the box terms still reach every parameter, with gradients of zero.
@@ -106,17 +101,10 @@ def nanodet_terms(raw: Raw, targets: Targets, *, strides: tuple[int, ...], reg_m
 
 
 @torch.no_grad()
-def _match(priors: Priors, targets: Targets, strides: tuple[int, ...]) -> _Matches:
+def _match(priors: Priors, targets: Targets, strides: tuple[int, ...]) -> tuple[Matched, Int[Tensor, " B"]]:
+    """Matched predictions, and how many of them each image has."""
     half = ANCHOR_SCALE * priors.strides / 2
     anchors = torch.cat((priors.points - half, priors.points + half), dim=-1)
     steps = priors.strides.flatten()
     truth = atss_assign(anchors, [int((steps == stride).sum()) for stride in strides], targets)
-    image, place = (truth >= 0).nonzero(as_tuple=True)
-    chosen = truth[image, place]
-    return _Matches(
-        rows=image * truth.shape[1] + place,
-        priors=Priors(priors.points[place], priors.strides[place]),
-        labels=targets.labels[image, chosen],
-        boxes=targets.boxes[image, chosen],
-        per_image=(truth >= 0).sum(1),
-    )
+    return gather_matched(truth, priors, targets), (truth >= 0).sum(1)

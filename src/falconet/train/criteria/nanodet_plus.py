@@ -13,37 +13,57 @@ Where we differ from the source:
 
 import copy
 import math
-from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 
+from falconet.core.config import Config
 from falconet.models.detector import Detector
-from falconet.models.distances import boxes_at, expected_distances
-from falconet.models.layers import ACTIVATIONS, CLASS_PRIOR, Activation, start_at
+from falconet.models.distances import boxes_at, distance_targets, expected_distances, quick_distances
+from falconet.models.layers import ACTIVATIONS, CLASS_PRIOR, Activation, flatten_level, start_at
 from falconet.models.nanodet_plus import NanoDetPlusConfig
-from falconet.models.types import Features, Priors, Raw, Trace
+from falconet.models.types import Features, Raw, Trace
 from falconet.train import losses
 from falconet.train.assign.dynamic_soft import dynamic_soft_assign
+from falconet.train.assign.matched import Matched, gather_matched
 from falconet.train.batch import Targets
-from falconet.train.criteria.phases import Phases
-from falconet.train.criteria.processes import mean_over_processes, several_processes
+from falconet.train.distributed import mean_over_processes
+from falconet.train.progress import Progress
 
 CLASS_WEIGHT, BOX_WEIGHT, DISTRIBUTION_WEIGHT = 1.0, 2.0, 0.25
 
 
-def build(config: NanoDetPlusConfig, detector: Detector, *, num_classes: int, phases: Phases) -> "NanoDetPlusCriterion":
-    """The criterion for a detector built from `config`; see `NanoDetPlusCriterion`."""
+ORIGINAL_GUIDED, ORIGINAL_EPOCHS = 10, 300
+"""The original's auxiliary branch guides 10 of 300 epochs; shorter runs keep the share. Such epochs cost twice."""
+
+
+class NanoDetPlusCriterionConfig(Config):
+    """How NanoDet-Plus learns."""
+
+    name: Literal["nanodet-plus"] = "nanodet-plus"
+    auxiliary: Literal["drop", "keep"] = Field(
+        default="drop", description="what becomes of the auxiliary branch at detach_epoch"
+    )
+    detach_epoch: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+        default="auto", description="auto: after a 30th of the run, 1 to 10 epochs"
+    )
+
+
+def build(
+    settings: NanoDetPlusCriterionConfig, model: NanoDetPlusConfig, detector: Detector, *, num_classes: int
+) -> "NanoDetPlusCriterion":
+    """The criterion for a detector built from `model`; see `NanoDetPlusCriterion`."""
     head = AuxiliaryHead(
-        2 * config.neck.channels,
+        2 * model.neck.channels,
         num_classes,
         num_levels=len(detector.neck.strides),
-        reg_max=config.head.reg_max,
-        activation=config.head.activation,
+        reg_max=model.head.reg_max,
+        activation=model.head.activation,
     )
-    return NanoDetPlusCriterion(detector.neck, head, auxiliary=phases.auxiliary, detach_epoch=phases.detach_epoch)
+    return NanoDetPlusCriterion(detector.neck, head, auxiliary=settings.auxiliary, detach_epoch=settings.detach_epoch)
 
 
 class _ConvGroupNormAct(nn.Module):
@@ -103,21 +123,9 @@ class AuxiliaryHead(nn.Module):
         """Logits and box codes, in the order of the detector's own predictions."""
         logits, codes = [], []
         for level, scale in zip(features, self.scales, strict=True):
-            logits.append(_rows(self.class_output(self.class_convs(level))))
-            codes.append(_rows(self.box_output(self.box_convs(level)) * scale))
+            logits.append(flatten_level(self.class_output(self.class_convs(level))))
+            codes.append(flatten_level(self.box_output(self.box_convs(level)) * scale))
         return torch.cat(logits, dim=1), torch.cat(codes, dim=1)
-
-
-class _Matches(NamedTuple):
-    """The N predictions of a batch that have a truth, and what they shall say."""
-
-    rows: Int[Tensor, " N"]
-    """positions in the predictions of all images, one after the other"""
-    priors: Priors
-    labels: Int[Tensor, " N"]
-    quality: Float[Tensor, " N"]
-    boxes: Float[Tensor, "N 4"]
-    distances: Float[Tensor, "N 4"]
 
 
 class NanoDetPlusCriterion(nn.Module):
@@ -127,7 +135,8 @@ class NanoDetPlusCriterion(nn.Module):
         neck: the detector's; the auxiliary neck starts as a copy of it.
         auxiliary_head: on the features of both necks side by side.
         auxiliary: "keep" or "drop" the branch from `detach_epoch` on.
-        detach_epoch: the first epoch, from 0, in which backbone and neck learn nothing from the branch.
+        detach_epoch: the first epoch, from 0, in which backbone and neck learn nothing from the branch; "auto" keeps
+            the original's share of a run.
     """
 
     def __init__(
@@ -136,7 +145,7 @@ class NanoDetPlusCriterion(nn.Module):
         auxiliary_head: AuxiliaryHead,
         *,
         auxiliary: Literal["drop", "keep"] = "drop",
-        detach_epoch: int = 10,
+        detach_epoch: int | Literal["auto"] = "auto",
     ) -> None:
         super().__init__()
         self.auxiliary_neck = copy.deepcopy(neck)
@@ -144,23 +153,29 @@ class NanoDetPlusCriterion(nn.Module):
         self.auxiliary = auxiliary
         self.detach_epoch = detach_epoch
 
-    def forward(self, trace: Trace, targets: Targets, epoch: int) -> dict[str, Tensor]:
-        """The weighted terms of the loss, scalars in float32, for a batch seen in `epoch` (from 0).
+    def detached(self, progress: Progress) -> bool:
+        """Whether backbone and neck learn nothing from the branch any more."""
+        if self.detach_epoch != "auto":
+            return progress.epoch >= self.detach_epoch
+        if progress.epochs is None:
+            return progress.fraction >= ORIGINAL_GUIDED / ORIGINAL_EPOCHS
+        share = progress.epochs * ORIGINAL_GUIDED // ORIGINAL_EPOCHS
+        return progress.epoch >= max(1, min(ORIGINAL_GUIDED, share))
 
-        Every parameter of detector and criterion that is in use gets a gradient, also from a batch without boxes.
+    def forward(self, trace: Trace, targets: Targets, progress: Progress) -> dict[str, Tensor]:
+        """The weighted terms of the loss, scalars in float32, for a batch.
+
+        Every parameter that is in use gets a gradient, also from a batch without boxes; a branch that was dropped gets
+        none, so that not even weight decay touches it.
         """
-        detached = epoch >= self.detach_epoch
+        detached = self.detached(progress)
         guided = not (detached and self.auxiliary == "drop")
         found = {"": trace.raw}
         if guided:
             found["auxiliary_"] = self.guide(trace, detached=detached)
         # Half precision is for convolutions: differences of losses and of box sides need float32.
         with torch.autocast(trace.raw.logits.device.type, enabled=False):
-            terms = nanodet_plus_terms(found, targets, reg_max=self.auxiliary_head.reg_max)
-        if not guided and several_processes():
-            # Processes wait for each other's gradients of all parameters; the dropped branch's are zero.
-            terms["class"] = terms["class"] + _zero_from(self.parameters())
-        return terms
+            return nanodet_plus_terms(found, targets, reg_max=self.auxiliary_head.reg_max)
 
     def guide(self, trace: Trace, *, detached: bool = False) -> Raw:
         """What the auxiliary branch predicts.
@@ -186,7 +201,8 @@ def nanodet_plus_terms(found: dict[str, Raw], targets: Targets, *, reg_max: int)
     """
     background = {name: losses.background_focal(raw.logits) for name, raw in found.items()}
     judge, raw = list(found.items())[-1]
-    matches = _match(raw, background[judge].loss, targets, reg_max=reg_max)
+    matches = _match(raw, background[judge].loss, targets)
+    distances = distance_targets(matches.priors, matches.boxes, reg_max=reg_max)
 
     weights = {}
     for name, raw in found.items():
@@ -204,7 +220,7 @@ def nanodet_plus_terms(found: dict[str, Raw], targets: Targets, *, reg_max: int)
         code = losses.at_least_float32(raw.box_code.flatten(0, 1)[matches.rows])
         boxes = boxes_at(matches.priors, expected_distances(code))
         box = losses.generalized_iou_loss(boxes, matches.boxes)
-        sides = losses.distribution_focal_loss(code.unflatten(1, (4, -1)), matches.distances).mean(1)
+        sides = losses.distribution_focal_loss(code.unflatten(1, (4, -1)), distances).mean(1)
         terms[f"{name}class"] = CLASS_WEIGHT * scores.sum() / divisors[0]
         terms[f"{name}box"] = BOX_WEIGHT * (box * weights[name]).sum() / divisor
         terms[f"{name}distribution"] = DISTRIBUTION_WEIGHT * (sides * weights[name]).sum() / divisor
@@ -212,45 +228,7 @@ def nanodet_plus_terms(found: dict[str, Raw], targets: Targets, *, reg_max: int)
 
 
 @torch.no_grad()
-def _match(raw: Raw, background: Float[Tensor, "B P"], targets: Targets, *, reg_max: int) -> _Matches:
+def _match(raw: Raw, background: Float[Tensor, "B P"], targets: Targets) -> Matched:
     boxes = boxes_at(raw.priors, quick_distances(losses.at_least_float32(raw.box_code)))
     truth, quality = dynamic_soft_assign(raw.logits, boxes, raw.priors.points, targets, background=background)
-    image, place = (truth >= 0).nonzero(as_tuple=True)
-    chosen = truth[image, place]
-    priors = Priors(raw.priors.points[place], raw.priors.strides[place])
-    boxes = targets.boxes[image, chosen]
-    return _Matches(
-        rows=image * truth.shape[1] + place,
-        priors=priors,
-        labels=targets.labels[image, chosen],
-        quality=quality[image, place],
-        boxes=boxes,
-        distances=distance_targets(priors, boxes, reg_max=reg_max),
-    )
-
-
-def quick_distances(box_code: Float[Tensor, "B P K"]) -> Float[Tensor, "B P 4"]:
-    """`expected_distances` for many predictions: torch's softmax over so few bins takes five times as long."""
-    bins = box_code.unflatten(-1, (4, -1))
-    bins = (bins - bins.amax(-1, keepdim=True)).exp_()
-    steps = torch.arange(bins.shape[-1], dtype=bins.dtype, device=bins.device)
-    sums = bins @ torch.stack([steps, torch.ones_like(steps)], dim=1)
-    return sums[..., 0] / sums[..., 1]
-
-
-def distance_targets(
-    priors: Priors, boxes: Float[Tensor, "N 4"], *, reg_max: int, margin: float = 0.1
-) -> Float[Tensor, "N 4"]:
-    """Distances in strides from each point to its box's left, top, right and bottom, within 0..reg_max - margin."""
-    left_top = (priors.points - boxes[..., :2]) / priors.strides
-    right_bottom = (boxes[..., 2:] - priors.points) / priors.strides
-    return torch.cat((left_top, right_bottom), dim=-1).clamp(0, reg_max - margin)
-
-
-def _rows(level: Float[Tensor, "B K H W"]) -> Float[Tensor, "B HW K"]:
-    return level.permute(0, 2, 3, 1).flatten(1, 2)
-
-
-def _zero_from(parameters: Iterator[nn.Parameter]) -> Tensor:
-    """0 with a gradient of zeros for each parameter."""
-    return torch.stack([parameter.flatten()[0] for parameter in parameters]).sum() * 0
+    return gather_matched(truth, raw.priors, targets, quality=quality)

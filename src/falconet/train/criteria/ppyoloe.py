@@ -9,23 +9,24 @@ Where we differ from the source:
 * Truths and predictions meet in pairs, but never with all classes: only each truth's own class is looked at.
 """
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from pydantic import Field
 from torch import Tensor, nn
 
+from falconet.core.config import Config
 from falconet.models.detector import Detector
-from falconet.models.distances import boxes_at, expected_distances
+from falconet.models.distances import boxes_at, distance_targets, expected_distances, quick_distances
 from falconet.models.ppyoloe import PPYOLOEConfig
-from falconet.models.types import Priors, Raw, Trace
+from falconet.models.types import Raw, Trace
 from falconet.train import losses
 from falconet.train.assign.atss import atss_assign
+from falconet.train.assign.matched import Matched, gather_matched
 from falconet.train.assign.task_aligned import task_aligned_assign
 from falconet.train.batch import Targets
-from falconet.train.criteria.nanodet_plus import distance_targets, quick_distances
-from falconet.train.criteria.phases import Phases
-from falconet.train.criteria.processes import mean_over_processes
+from falconet.train.distributed import mean_over_processes
+from falconet.train.progress import Progress
 
 CLASS_WEIGHT, BOX_WEIGHT, DISTRIBUTION_WEIGHT = 1.0, 2.5, 0.5
 ANCHOR_SCALE = 5
@@ -39,32 +40,34 @@ STATIC_ALPHA = 0.25
 ClassLoss = Literal["varifocal", "focal"]
 
 
-def build(
-    config: PPYOLOEConfig,
-    detector: Detector,
-    *,
-    num_classes: int,  # noqa: ARG001 (of every criterion's builder; this one has no weights of its own)
-    phases: Phases,
-) -> "PPYOLOECriterion":
-    """The criterion for a detector built from `config`; ATSS in the epochs before `phases.static_epochs`."""
-    return PPYOLOECriterion(
-        detector.head.strides,
-        reg_max=config.head.reg_max,
-        class_loss=config.head.class_loss,
-        static_epochs=phases.static_epochs,
+class PPYOLOECriterionConfig(Config):
+    """How PP-YOLOE learns."""
+
+    name: Literal["ppyoloe"] = "ppyoloe"
+    class_loss: ClassLoss = "varifocal"
+    static_share: float = Field(
+        default=0.333,
+        ge=0,
+        le=1,
+        description="share of the run, at the start, that assigns by ATSS; published are 100 of 300 epochs, "
+        "PP-YOLOE+ 30 of 80",
     )
 
 
-class Matches(NamedTuple):
-    """The N predictions of a batch that have a truth, and what they shall say."""
-
-    rows: Int[Tensor, " N"]
-    """positions in the predictions of all images, one after the other"""
-    priors: Priors
-    labels: Int[Tensor, " N"]
-    quality: Float[Tensor, " N"]
-    """score for the label"""
-    boxes: Float[Tensor, "N 4"]
+def build(
+    settings: PPYOLOECriterionConfig,
+    model: PPYOLOEConfig,
+    detector: Detector,
+    *,
+    num_classes: int,  # noqa: ARG001 (of every criterion's builder; this one has no weights of its own)
+) -> "PPYOLOECriterion":
+    """The criterion for a detector built from `model`."""
+    return PPYOLOECriterion(
+        detector.head.strides,
+        reg_max=model.head.reg_max,
+        class_loss=settings.class_loss,
+        static_share=settings.static_share,
+    )
 
 
 class PPYOLOECriterion(nn.Module):
@@ -74,33 +77,33 @@ class PPYOLOECriterion(nn.Module):
         strides: of the levels, in the order of the predictions.
         reg_max: largest distance of a side, in strides.
         class_loss: "varifocal" or "focal".
-        static_epochs: the first epochs, in which ATSS assigns.
+        static_share: the first part of a run, in which ATSS assigns.
     """
 
     def __init__(
-        self, strides: tuple[int, ...], *, reg_max: int, class_loss: ClassLoss = "varifocal", static_epochs: int = 0
+        self, strides: tuple[int, ...], *, reg_max: int, class_loss: ClassLoss = "varifocal", static_share: float = 0.0
     ) -> None:
         super().__init__()
         self.strides = strides
         self.reg_max = reg_max
         self.class_loss: ClassLoss = class_loss
-        self.static_epochs = static_epochs
+        self.static_share = static_share
 
     def extra_repr(self) -> str:
         """What happens when, for the log."""
-        if not self.static_epochs:
+        if not self.static_share:
             return f"task-aligned assignment, {self.class_loss} loss"
         return (
-            f"ATSS assigns before epoch {self.static_epochs + 1} (train.static_share; published are 100 of 300 epochs, "
-            f"PP-YOLOE+ 30 of 80), the predictions' alignment from then on; {self.class_loss} loss"
+            f"ATSS assigns in the first {self.static_share:.1%} of the run (criterion.static_share), the predictions' "
+            f"alignment from then on; {self.class_loss} loss"
         )
 
-    def forward(self, trace: Trace, targets: Targets, epoch: int) -> dict[str, Tensor]:
-        """The weighted terms of the loss, scalars in float32, for a batch seen in `epoch` (from 0).
+    def forward(self, trace: Trace, targets: Targets, progress: Progress) -> dict[str, Tensor]:
+        """The weighted terms of the loss, scalars in float32, for a batch.
 
         Every parameter of the detector gets a gradient, also from a batch without boxes.
         """
-        static = epoch < self.static_epochs
+        static = progress.within(self.static_share)
         # Half precision is for convolutions: differences of losses and of box sides need float32.
         with torch.autocast(trace.raw.logits.device.type, enabled=False):
             if static:
@@ -114,7 +117,7 @@ class PPYOLOECriterion(nn.Module):
 
 
 def ppyoloe_terms(
-    raw: Raw, matches: Matches, *, reg_max: int, class_loss: ClassLoss = "varifocal", focal_alpha: float | None = None
+    raw: Raw, matches: Matched, *, reg_max: int, class_loss: ClassLoss = "varifocal", focal_alpha: float | None = None
 ) -> dict[str, Tensor]:
     """Weighted terms of the loss; all are divided by the sum of the qualities (at least 1).
 
@@ -148,7 +151,7 @@ def ppyoloe_terms(
 
 
 @torch.no_grad()
-def match_by_geometry(raw: Raw, targets: Targets, *, strides: tuple[int, ...]) -> Matches:
+def match_by_geometry(raw: Raw, targets: Targets, *, strides: tuple[int, ...]) -> Matched:
     """ATSS; the quality of a prediction is the IoU of its box with its truth."""
     priors = raw.priors
     half = ANCHOR_SCALE * priors.strides / 2
@@ -156,30 +159,15 @@ def match_by_geometry(raw: Raw, targets: Targets, *, strides: tuple[int, ...]) -
     steps = priors.strides.flatten()
     sizes = [int((steps == stride).sum()) for stride in strides]
     truth = atss_assign(anchors, sizes, targets, inside_by=INSIDE_BY, variant="paddle")
-    matches = _gather(truth, priors, targets)
+    matches = gather_matched(truth, priors, targets)
     code = losses.at_least_float32(raw.box_code.flatten(0, 1)[matches.rows])
     boxes = boxes_at(matches.priors, expected_distances(code))
     return matches._replace(quality=losses.iou(boxes, matches.boxes))
 
 
 @torch.no_grad()
-def match_by_alignment(raw: Raw, targets: Targets) -> Matches:
+def match_by_alignment(raw: Raw, targets: Targets) -> Matched:
     """Task-aligned assignment by what the predictions say at present."""
     boxes = boxes_at(raw.priors, quick_distances(losses.at_least_float32(raw.box_code)))
     truth, quality = task_aligned_assign(raw.logits, boxes, raw.priors.points, targets)
-    return _gather(truth, raw.priors, targets, quality=quality)
-
-
-def _gather(
-    truth: Int[Tensor, "B P"], priors: Priors, targets: Targets, *, quality: Float[Tensor, "B P"] | None = None
-) -> Matches:
-    image, place = (truth >= 0).nonzero(as_tuple=True)
-    chosen = truth[image, place]
-    boxes = targets.boxes[image, chosen]
-    return Matches(
-        rows=image * truth.shape[1] + place,
-        priors=Priors(priors.points[place], priors.strides[place]),
-        labels=targets.labels[image, chosen],
-        quality=boxes.new_ones(len(image)) if quality is None else quality[image, place],
-        boxes=boxes,
-    )
+    return gather_matched(truth, raw.priors, targets, quality=quality)

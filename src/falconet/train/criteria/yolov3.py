@@ -1,6 +1,6 @@
 """What YOLOv3 learns from: boxes, objectness and classes at predictions matched by the shapes of their anchors.
 
-Two criteria, chosen by `criterion` in the model's configuration:
+Two criteria, chosen by `kind`:
 
 * "modern": every anchor like enough to a truth learns it, in each cell its centre can be reached from (see
   `falconet.train.assign.anchor_iou`). Boxes: complete IoU (arXiv:1911.08287). Objectness: quality focal loss
@@ -14,18 +14,23 @@ Where the classic ones differ from the source: of a batch in which nothing is ma
 and classes get gradients of zero instead of none; probabilities are not clipped to 1e-7 from 0 and 1.
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from torch import Tensor, distributed, nn
+from pydantic import Field
+from torch import Tensor, nn
 
+from falconet.core.config import Config
 from falconet.models.detector import Detector
 from falconet.models.types import Priors, Raw, Trace
 from falconet.models.yolov3 import YOLOv3Config, YOLOv3Head, YOLOv3HeadConfig, decode_boxes
 from falconet.train import losses
 from falconet.train.assign.anchor_iou import AnchorGrid, Matches, Pairs, best_anchor, every_good_anchor, unique
 from falconet.train.batch import Targets
-from falconet.train.criteria.phases import Phases
+from falconet.train.distributed import mean_over_processes
+from falconet.train.progress import Progress
 
 BOX_WEIGHT, OBJECTNESS_WEIGHT, CLASS_WEIGHT = 4.0, 1.0, 1.0
 LEAST_LIKENESS = 0.25
@@ -40,13 +45,28 @@ CLASSIC_BALANCE = (4.0, 1.0, 0.4)
 CLASSIC_XYWH = 0.1
 
 
-def build(config: YOLOv3Config, detector: Detector, *, num_classes: int, phases: Phases) -> nn.Module:  # noqa: ARG001
-    """The criterion for a detector built from `config`. It has neither an auxiliary branch nor phases."""
+class YOLOv3CriterionConfig(Config):
+    """How YOLOv3 learns."""
+
+    name: Literal["yolov3"] = "yolov3"
+    kind: Literal["modern", "classic", "classic-xywh"] = Field(
+        default="modern", description="how boxes find anchors, and what they lose: see docs/models/yolov3.md"
+    )
+
+
+def build(
+    settings: YOLOv3CriterionConfig,
+    model: YOLOv3Config,
+    detector: Detector,
+    *,
+    num_classes: int,  # noqa: ARG001 (of every criterion's builder; this one has no weights of its own)
+) -> nn.Module:
+    """The criterion for a detector built from `model`. It stays the same from the first step to the last."""
     head = detector.head
     assert isinstance(head, YOLOv3Head), "YOLOv3's criterion needs its head"
-    if config.criterion == "modern":
+    if settings.kind == "modern":
         return ModernCriterion(head)
-    return ClassicCriterion(head, config.head, xywh=config.criterion == "classic-xywh")
+    return ClassicCriterion(head, model.head, xywh=settings.kind == "classic-xywh")
 
 
 class ModernCriterion(nn.Module):
@@ -62,7 +82,7 @@ class ModernCriterion(nn.Module):
         self.center_reach = head.center_reach
         self.register_buffer("anchors", head.anchors.clone(), persistent=False)
 
-    def forward(self, trace: Trace, targets: Targets, epoch: int) -> dict[str, Tensor]:  # noqa: ARG002
+    def forward(self, trace: Trace, targets: Targets, progress: Progress) -> dict[str, Tensor]:  # noqa: ARG002
         """The weighted terms of the loss, scalars in float32; every parameter of the detector gets a gradient."""
         with torch.autocast(trace.raw.logits.device.type, enabled=False):
             grid = _grid(trace, self.strides, self.anchors)
@@ -87,7 +107,7 @@ class ClassicCriterion(nn.Module):
         self.register_buffer("anchors", head.anchors.clone(), persistent=False)
         self.register_buffer("all_anchors", torch.tensor(config.anchors, dtype=torch.float32), persistent=False)
 
-    def forward(self, trace: Trace, targets: Targets, epoch: int) -> dict[str, Tensor]:  # noqa: ARG002
+    def forward(self, trace: Trace, targets: Targets, progress: Progress) -> dict[str, Tensor]:  # noqa: ARG002
         """The weighted terms of the loss, scalars in float32; every parameter of the detector gets a gradient."""
         with torch.autocast(trace.raw.logits.device.type, enabled=False):
             grid = _grid(trace, self.strides, self.anchors)
@@ -118,7 +138,7 @@ def modern_terms(raw: Raw, targets: Targets, grid: AnchorGrid, *, center_reach: 
     classes = F.binary_cross_entropy_with_logits(logits, one_hot, reduction="sum")
     box = losses.complete_iou_loss(boxes, truths).sum()
 
-    divisor = _mean_over_processes(quality.new_tensor(float(len(quality)))).clamp(min=1)
+    divisor = mean_over_processes(quality.new_tensor(float(len(quality)))).clamp(min=1)
     return {
         "box": BOX_WEIGHT * (box + _nothing(raw.box_code)) / divisor,
         "objectness": OBJECTNESS_WEIGHT * (objectness * counted).sum() / divisor,
@@ -220,10 +240,3 @@ def _grid(trace: Trace, strides: tuple[int, ...], anchors: Float[Tensor, "L A 2"
 def _nothing(values: Tensor) -> Tensor:
     """0 with a gradient of zeros: where nothing matched, the term still reaches every parameter."""
     return 0 * losses.at_least_float32(values).sum()
-
-
-def _mean_over_processes(value: Tensor) -> Tensor:
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return value
-    distributed.all_reduce(value)
-    return value / distributed.get_world_size()

@@ -11,7 +11,7 @@ LEAST_RECALL = 0.75
 """Share of the boxes that anchors should be able to find; the paper's nine find about 0.8 of COCO's."""
 
 
-def advice(run: RunConfig, train: Sequence[Record]) -> list[str]:
+def preflight_warnings(run: RunConfig, train: Sequence[Record]) -> list[str]:
     """Warnings about a run, each with what to do; empty where all is well.
 
     Args:

@@ -1,0 +1,220 @@
+"""Who hears of a run: a callback that follows it, and loggers that keep its metrics."""
+
+import logging
+import logging.handlers
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+from falconet.core.config import Config
+from falconet.core.errors import ConfigError
+from falconet.train.progress import Progress
+from falconet.train.run_folder import RunFolder
+from falconet.train.tasks import SHOWN_METRICS
+
+_log = logging.getLogger(__name__)
+
+
+class Callback(Protocol):
+    """Follows a run while it goes on, for example as a progress bar."""
+
+    def start(self, progress: Progress, *, steps: int) -> None:
+        """The first step is about to come; an epoch has so many."""
+
+    def step(self, progress: Progress, *, step: int, loss: float) -> None:
+        """`step` of the epoch (from 1) was taken; `progress` is that before it, `loss` the epoch's mean so far."""
+
+    def epoch(self, metrics: dict[str, Any], progress: Progress) -> None:
+        """An epoch ended with these metrics, as in metrics.jsonl."""
+
+    def stop(self) -> None:
+        """The run is over, whether it ended well or not."""
+
+
+class NullCallback:
+    """A callback that does nothing."""
+
+    def start(self, progress: Progress, *, steps: int) -> None: ...
+
+    def step(self, progress: Progress, *, step: int, loss: float) -> None: ...
+
+    def epoch(self, metrics: dict[str, Any], progress: Progress) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+@contextmanager
+def logging_to(path: Path) -> Iterator[logging.handlers.MemoryHandler]:
+    """Also write what the package logs to the file `path`, from the moment on that `open_log` is called."""
+    buffer = logging.handlers.MemoryHandler(1_000_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
+    buffer.path = path  # type: ignore[attr-defined]
+    ours = logging.getLogger("falconet")
+    level = ours.level
+    ours.setLevel(min(ours.getEffectiveLevel(), logging.INFO))
+    ours.addHandler(buffer)
+    try:
+        yield buffer
+    finally:
+        ours.removeHandler(buffer)
+        ours.setLevel(level)
+        if buffer.target is not None:
+            buffer.flush()
+            buffer.target.close()
+        buffer.close()
+
+
+def open_log(buffer: logging.handlers.MemoryHandler) -> None:
+    """Write what was logged so far, and from now on line by line."""
+    path: Path = buffer.path  # type: ignore[attr-defined]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    buffer.setTarget(handler)
+    buffer.flush()
+    buffer.flushLevel = logging.NOTSET
+
+
+class MetricLogger(Protocol):
+    """Keeps the metrics of epochs."""
+
+    def log(self, metrics: Mapping[str, float], *, epoch: int) -> None:
+        """The numbers of an epoch, counted from 1."""
+        ...
+
+    def close(self) -> None:
+        """The run is over."""
+        ...
+
+
+class TensorBoardLogger:
+    """Curves in the run's folder `tensorboard`."""
+
+    def __init__(self, run: Config, folder: RunFolder, *, finished: int) -> None:  # noqa: ARG002
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder.tensorboard), purge_step=finished + 1)
+
+    def log(self, metrics: Mapping[str, float], *, epoch: int) -> None:
+        """See `MetricLogger`."""
+        for name, value in metrics.items():
+            self._writer.add_scalar(name, value, epoch)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """See `MetricLogger`."""
+        self._writer.close()
+
+
+class MLflowLogger:
+    """A run of MLflow's experiment "falconet", kept where MLFLOW_TRACKING_URI says; a resumed run goes on in it."""
+
+    def __init__(self, run: Config, folder: RunFolder, *, finished: int) -> None:  # noqa: ARG002
+        import mlflow  # type: ignore[import-not-found, unused-ignore]  # optional
+
+        known = folder.path / "mlflow_run_id.txt"
+        self._mlflow = mlflow
+        mlflow.set_experiment("falconet")
+        active = mlflow.start_run(
+            run_id=known.read_text(encoding="utf-8").strip() if known.is_file() else None, run_name=folder.path.name
+        )
+        if not known.is_file():
+            known.write_text(active.info.run_id + "\n", encoding="utf-8")
+            mlflow.log_dict(run.model_dump(mode="json"), "run.json")
+
+    def log(self, metrics: Mapping[str, float], *, epoch: int) -> None:
+        """See `MetricLogger`."""
+        self._mlflow.log_metrics(dict(metrics), step=epoch)
+
+    def close(self) -> None:
+        """See `MetricLogger`."""
+        self._mlflow.end_run()
+
+
+class WandbLogger:
+    """A run of the Weights & Biases project "falconet"; a resumed run goes on in the same one."""
+
+    def __init__(self, run: Config, folder: RunFolder, *, finished: int) -> None:  # noqa: ARG002
+        import wandb  # type: ignore[import-not-found, unused-ignore]  # optional
+
+        known = folder.path / "wandb_run_id.txt"
+        name = known.read_text(encoding="utf-8").strip() if known.is_file() else wandb.util.generate_id()
+        known.write_text(name + "\n", encoding="utf-8")
+        self._run = wandb.init(
+            project="falconet",
+            name=folder.path.name,
+            id=name,
+            resume="allow",
+            dir=str(folder.path),
+            config=run.model_dump(mode="json"),
+        )
+
+    def log(self, metrics: Mapping[str, float], *, epoch: int) -> None:
+        """See `MetricLogger`."""
+        self._run.log(dict(metrics), step=epoch)
+
+    def close(self) -> None:
+        """See `MetricLogger`."""
+        self._run.finish()
+
+
+LOGGERS: Mapping[str, tuple[Any, str, str]] = {
+    "tensorboard": (TensorBoardLogger, "tensorboard", "pip install 'falconet[train]'"),
+    "mlflow": (MLflowLogger, "mlflow", "pip install 'falconet[mlflow]'"),
+    "wandb": (WandbLogger, "wandb", "pip install 'falconet[wandb]'"),
+}
+"""By the name in `train.loggers`: (run, folder, finished=epochs) -> MetricLogger, the module it needs, and how to
+install that."""
+
+
+def require_loggers(names: Sequence[str]) -> None:
+    """Raise ConfigError where a logger is not installed."""
+    for name in names:
+        _, module, install = LOGGERS[name]
+        if find_spec(module) is None:
+            raise ConfigError(f"train.loggers: {module} is not installed; install it with: {install}")
+
+
+class Loggers:
+    """Metrics into metrics.jsonl, the log, and every logger that the run names.
+
+    Args:
+        run: with `train.loggers`.
+        folder: of the run.
+        finished: epochs that were done before; their metrics stay.
+    """
+
+    def __init__(self, run: Any, folder: RunFolder, *, finished: int) -> None:
+        self._folder = folder
+        folder.keep_metrics_until(finished)
+        self._loggers: list[MetricLogger] = [
+            LOGGERS[name][0](run, folder, finished=finished) for name in run.train.loggers
+        ]
+
+    def log(self, metrics: dict[str, Any], progress: Progress) -> None:
+        """Keep the metrics of an epoch."""
+        self._folder.add_metrics(metrics)
+        numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+        for logger in self._loggers:
+            logger.log(numbers, epoch=metrics["epoch"])
+        _log.info("%s", summary(metrics, progress))
+
+    def close(self) -> None:
+        """Finish all files."""
+        for logger in self._loggers:
+            logger.close()
+
+
+def summary(metrics: dict[str, Any], progress: Progress) -> str:
+    """One line about an epoch."""
+    terms = "  ".join(
+        f"{name.removeprefix('loss_')} {value:.3f}" for name, value in metrics.items() if name.startswith("loss_")
+    )
+    reached = "".join(f"  {name} {metrics[name]:.3f}" for name in SHOWN_METRICS if name in metrics)
+    place = f"/{progress.epochs}" if progress.epochs is not None else f" ({progress.fraction:.0%} of the time)"
+    return (
+        f"epoch {metrics['epoch']}{place}  loss {metrics['loss']:.3f} ({terms}){reached}  "
+        f"{metrics['seconds']:.1f} s, {metrics['images_per_second']:.0f} images/s, "
+        f"{metrics['data_wait']:.0%} waiting for data"
+    )

@@ -1,0 +1,245 @@
+"""The training loop: epochs, batches, step, average, validate, save."""
+
+import logging
+import time
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from falconet import __version__
+from falconet.core.errors import ModelError
+from falconet.models import Network
+from falconet.models.deployable import Normalize
+from falconet.models.weights import Card, save_weights
+from falconet.train.batch import Batch
+from falconet.train.distributed import mean_over_processes, several_processes
+from falconet.train.loggers import Callback, Loggers
+from falconet.train.prepare import Prepared
+from falconet.train.progress import Progress
+from falconet.train.run_folder import RunFolder
+from falconet.train.state import TrainState
+from falconet.train.tasks import validate
+
+_log = logging.getLogger(__name__)
+
+
+def train(
+    prepared: Prepared, state: TrainState, folder: RunFolder, *, loggers: Loggers | None, callback: Callback
+) -> None:
+    """Train until the pace says that it is enough.
+
+    Raises:
+        KeyboardInterrupt: by Ctrl-C; the last checkpoint is that of the epoch before.
+        FalconetError: loss or gradients not finite, or a file that cannot be written.
+    """
+    loader, pace = prepared.loader, prepared.pace
+    module = _distributed(TrainModule(prepared))
+    reported: set[str] = set()
+    pace.start(used=state.used)
+    progress = pace.at(state.epoch, state.step)
+    callback.start(progress, steps=loader.steps)
+    while not state.stopped:
+        mosaic_ends = 1 - prepared.run.augment.mosaic_close
+        state.begin_epoch(prepared, with_mosaic=_epoch_share(progress) < mosaic_ends)
+        began, first_step, sums = time.monotonic(), state.step, Sums()
+        for batch in loader:
+            progress = pace.at(state.epoch, state.step)
+            if progress.epochs is None and progress.fraction >= 1 and state.step:
+                break
+            rate = pace.rate(progress, state.step)
+            sums.add(step(module, prepared, state, batch, progress, rate=rate))
+            total_steps = pace.total_steps(progress, state.step)
+            state.average.update(prepared.networks, step=state.step, total_steps=total_steps)
+            state.step += 1
+            _report(batch.problems, reported)
+            steps = state.step - first_step
+            pace.trained(steps * loader.batch_size, time.monotonic() - began)
+            callback.step(progress, step=steps, loss=sums.mean_loss)
+        metrics = _metrics(state, sums, loader, seconds=time.monotonic() - began, steps=state.step - first_step)
+        metrics["learning_rate"] = rate
+        progress = pace.at(state.epoch, state.step)
+        last = progress.fraction >= 1
+        if pace.validates(progress, last=last):
+            metrics |= _validate(prepared, state, reported)
+            last = last or pace.at(state.epoch, state.step).fraction >= 1
+        improved = _keep_best(prepared, state, metrics)
+        state.stopped = last or _out_of_patience(prepared, state)
+        state.epoch += 1
+        if loggers is not None:  # the first process writes
+            _write(prepared, state, folder, metrics, improved=improved)
+            loggers.log(metrics, progress)
+            callback.epoch(metrics, progress)
+            state.save(prepared, folder)
+
+
+class TrainModule(nn.Module):
+    """From a batch to the criterion's terms: what several processes run in parallel.
+
+    Args:
+        prepared: holds network and criterion.
+    """
+
+    def __init__(self, prepared: Prepared) -> None:
+        super().__init__()
+        self.networks = prepared.networks
+        self.normalize = Normalize(prepared.run.model.input).to(prepared.device)
+        self.bfloat16 = prepared.bfloat16
+
+    def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        network = self.networks["network"]
+        assert isinstance(network, Network)
+        with torch.autocast(batch.pixels.device.type, torch.bfloat16, enabled=self.bfloat16):
+            outputs = network.trace(self.normalize(batch.pixels))
+            terms: dict[str, Tensor] = self.networks["criterion"](outputs, batch.targets, progress)
+        return terms
+
+
+def step(
+    module: nn.Module, prepared: Prepared, state: TrainState, batch: Batch, progress: Progress, *, rate: float
+) -> dict[str, Tensor]:
+    """One step of the optimiser; the detached terms of the loss and, as "loss", their sum."""
+    optimizer, parameters = state.optimizer, list(prepared.networks.parameters())
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    terms = module(batch.to(prepared.device), progress)
+    loss = torch.stack(list(terms.values())).sum()
+    if not torch.isfinite(loss):
+        named = ", ".join(f"{name} {value.item():g}" for name, value in terms.items())
+        raise _broken(prepared, state, batch, f"the loss is not finite ({named})")
+    optimizer.zero_grad()
+    loss.backward()
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if not torch.isfinite(norm):
+        raise _broken(prepared, state, batch, "the gradients are not finite")
+    if prepared.run.train.clip_gradients is not None:
+        nn.utils.clip_grads_with_norm_(parameters, prepared.run.train.clip_gradients, norm)
+    optimizer.step()
+    return {"loss": loss.detach(), **{name: value.detach() for name, value in terms.items()}}
+
+
+class Sums:
+    """Adds up the terms of an epoch's steps."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
+        self._steps = 0
+
+    def add(self, terms: dict[str, Tensor]) -> None:
+        """The terms of one step."""
+        for name, value in terms.items():
+            self._sums[name] = self._sums[name].to(value.device) + value
+        self._steps += 1
+
+    @property
+    def mean_loss(self) -> float:
+        """Of the steps so far, in this process."""
+        return float(self._sums["loss"]) / self._steps
+
+    def means(self) -> dict[str, float]:
+        """Mean loss and terms, over all processes."""
+        names = list(self._sums)
+        values = mean_over_processes(torch.stack([self._sums[name] for name in names]) / max(1, self._steps))
+        means = dict(zip(names, values.tolist(), strict=True))
+        return {name if name == "loss" else f"loss_{name}": value for name, value in means.items()}
+
+
+def _distributed(module: TrainModule) -> nn.Module:
+    if not several_processes():
+        return module
+    # A criterion may stop to use a branch; what no process used keeps no gradient.
+    return DistributedDataParallel(module, find_unused_parameters=True)
+
+
+def _epoch_share(progress: Progress) -> float:
+    """How much of the run lies before this epoch."""
+    return progress.fraction if progress.epochs is None else progress.epoch / progress.epochs
+
+
+def _metrics(state: TrainState, sums: Sums, loader: Any, *, seconds: float, steps: int) -> dict[str, Any]:
+    return {
+        "epoch": state.epoch + 1,
+        "step": state.step,
+        **sums.means(),
+        "seconds": seconds,
+        "images_per_second": steps * loader.batch_size / seconds,
+        "data_wait": loader.waited / seconds,
+    }
+
+
+def _validate(prepared: Prepared, state: TrainState, reported: set[str]) -> dict[str, Any]:
+    began = time.monotonic()
+    deployable = prepared.task.deployable(state.average.module["network"], prepared.run.model.input)
+    metrics, problems = validate(
+        prepared.task,
+        deployable.eval().to(prepared.device),
+        prepared.loader.validation(batch_size=prepared.loader.batch_size),
+        names=prepared.data.names,
+        records=prepared.data.val,
+        device=prepared.device,
+    )
+    _report(problems, reported)
+    prepared.pace.validated(time.monotonic() - began)
+    return metrics
+
+
+def _keep_best(prepared: Prepared, state: TrainState, metrics: dict[str, Any]) -> bool:
+    """Whether these weights are the best so far."""
+    key, second = prepared.task.key_metric, prepared.task.second_metric
+    if key not in metrics or (state.best is not None and metrics[key] <= state.best[key]):
+        return False
+    state.best = {key: metrics[key], second: metrics[second], "epoch": state.epoch + 1}
+    return True
+
+
+def _out_of_patience(prepared: Prepared, state: TrainState) -> bool:
+    patience = prepared.run.train.patience
+    if patience is None or state.best is None or state.epoch + 1 - state.best["epoch"] < patience:
+        return False
+    name, epoch = prepared.task.key_metric, state.best["epoch"]
+    _log.info("stopped early: no better %s since epoch %d (train.patience=%d)", name, epoch, patience)
+    return True
+
+
+def _write(
+    prepared: Prepared, state: TrainState, folder: RunFolder, metrics: dict[str, Any], *, improved: bool
+) -> None:
+    """Write the averaged weights. The checkpoint comes after them: a crash in between repeats the epoch."""
+    network = state.average.module["network"]
+    assert isinstance(network, Network)
+    numbers = {name: float(value) for name, value in metrics.items() if isinstance(value, int | float)}
+    card = Card(
+        model=prepared.run.model,
+        classes=prepared.data.names,
+        source=f"trained by Falconet {__version__}, epoch {metrics['epoch']}",
+        falconet_version=__version__,
+        metrics={name: value for name, value in numbers.items() if _is_result(name)},
+    )
+    extra = dict(state.average.module["criterion"].state_dict())
+    for path in [folder.best] * improved + [folder.last]:
+        save_weights(path, network, card, extra=extra)
+
+
+def _is_result(name: str) -> bool:
+    """Whether a metric says how good the weights are, and not how fast they were made."""
+    return name in ("epoch", "loss") or name.startswith(("AP", "AR", "top"))
+
+
+def _report(problems: Any, reported: set[str]) -> None:
+    for problem in problems:
+        if problem not in reported:
+            reported.add(problem)
+            _log.warning("left out, training goes on: %s", problem)
+
+
+def _broken(prepared: Prepared, state: TrainState, batch: Batch, what: str) -> ModelError:
+    files = [str(prepared.data.train[index].path) for index in batch.indices.tolist()]
+    return ModelError(
+        f"epoch {state.epoch + 1}, step {state.step + 1}: {what}; training stops, and the weights of earlier epochs "
+        "stay as they are. Images of this batch:\n  "
+        + "\n  ".join(files)
+        + "\nLook at them with 'falconet data show'; a smaller train.learning_rate or train.precision=float32 "
+        "may help too"
+    )

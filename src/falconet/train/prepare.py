@@ -1,0 +1,191 @@
+"""Everything a run needs before its first step, made once: data, loader, networks, pace."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from falconet.core.errors import ConfigError
+from falconet.train.depthwise import use_fast_depthwise
+from falconet.train.distributed import from_first
+from falconet.train.initial import StartingPoint, build_networks
+from falconet.train.loader import Loader, default_workers, make_dataset
+from falconet.train.optim import Schedule
+from falconet.train.plan import (
+    choose_precision,
+    resolve_learning_rate,
+    validate_every,
+    warmup_steps,
+)
+from falconet.train.preflight import preflight_warnings
+from falconet.train.processes import Process
+from falconet.train.progress import ByEpochs, ByMinutes, Pace
+from falconet.train.run_config import RunConfig
+from falconet.train.run_data import RunData, load_data
+from falconet.train.tasks import TrainTask, task_of
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A run before its first step, in one of its processes.
+
+    Attributes:
+        run: what is trained, on what, how.
+        process: which of the run's processes this is.
+        task: what differs between detectors and classifiers.
+        data: class names and records.
+        loader: of this process.
+        networks: "network" and "criterion", on the device they train on.
+        bfloat16: convolutions run in bfloat16.
+        pace: learning rate, validations and end.
+    """
+
+    run: RunConfig
+    process: Process
+    task: TrainTask
+    data: RunData
+    loader: Loader
+    networks: nn.ModuleDict
+    bfloat16: bool
+    pace: Pace
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return next(self.networks.parameters()).device
+
+
+def prepare(
+    run: RunConfig,
+    process: Process,
+    *,
+    started: float,
+    state: dict[str, Any] | None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Prepared:
+    """Read the data and build the networks of a run.
+
+    Args:
+        run: with absolute paths.
+        process: which of the run's processes this is.
+        started: `clock()` when the run was asked for.
+        state: of the run's folder, where it goes on.
+        clock: seconds.
+
+    Raises:
+        ConfigError, DataError, ModelError: something in the run, the data or the weights is wrong.
+    """
+    task = task_of(run.model)
+    device = _device(run, process)
+    data = load_data(run.data, image_level_labels=task.image_level_labels)
+    for note in data.notes:
+        _log.info("%s", note)
+    for warning in preflight_warnings(run, data.train):
+        _log.warning("%s", warning)
+    workers = default_workers(devices=process.local_count) if run.data.workers == "auto" else run.data.workers
+    loader = _loader(run, data, process, workers=workers)
+    start = StartingPoint(run)
+    networks = build_networks(run, data.names, start, loader, speak=state is None)
+    if device == "cpu":
+        use_fast_depthwise(networks)
+    networks = networks.to(device, memory_format=torch.channels_last)
+    precision, reason = choose_precision(run.train.precision, device=device)
+    pace = _pace(run, data, loader, tunes=start.tunes, state=state, started=started, clock=clock)
+    _log.info(
+        "%s of %d steps an epoch, %d images a step; %s (%s); %s x %d, %d torch threads, %d loader workers",
+        f"{run.train.epochs} epochs" if run.train.minutes is None else f"{run.train.minutes:g} minutes",
+        loader.steps,
+        loader.batch_size,
+        precision,
+        reason,
+        device.partition(":")[0],
+        process.count,
+        torch.get_num_threads(),
+        workers,
+    )
+    return Prepared(run, process, task, data, loader, networks, precision == "bfloat16", pace)
+
+
+def _device(run: RunConfig, process: Process) -> str:
+    if run.train.accelerator == "cpu" or (run.train.accelerator == "auto" and not torch.cuda.is_available()):
+        return "cpu"
+    if not torch.cuda.is_available():
+        raise ConfigError("train.accelerator is cuda, but torch sees no such device; use auto or cpu")
+    if process.local_rank >= torch.cuda.device_count():
+        raise ConfigError(
+            f"{process.local_count} processes on this machine need as many GPUs, but torch sees "
+            f"{torch.cuda.device_count()}; lower train.devices"
+        )
+    return f"cuda:{process.local_rank}"
+
+
+def _loader(run: RunConfig, data: RunData, process: Process, *, workers: int) -> Loader:
+    dataset = make_dataset(
+        data.train,
+        data.val,
+        preprocess=run.model.input,
+        augmentation=run.augment,
+        seed=run.seed,
+        cache_mb=run.data.cache_mb // process.local_count,
+        workers=workers,
+        image_level_labels=task_of(run.model).image_level_labels,
+        multi_scale=run.train.multi_scale,
+    )
+    if dataset.sizes:
+        _log.info("sizes of the input, one per batch: %s", ", ".join(f"{h}x{w}" for h, w in dataset.sizes))
+    loader = Loader(
+        dataset, batch_size=run.train.batch_size, workers=workers, rank=process.rank, processes=process.count
+    )
+    if loader.batch_size < run.train.batch_size:
+        _log.info(
+            "batch of %d instead of %d: there are no more training images", loader.batch_size, run.train.batch_size
+        )
+    return loader
+
+
+def _pace(
+    run: RunConfig,
+    data: RunData,
+    loader: Loader,
+    *,
+    tunes: bool,
+    state: dict[str, Any] | None,
+    started: float,
+    clock: Callable[[], float],
+) -> Pace:
+    train = run.train
+    rate = resolve_learning_rate(train, batch_size=loader.batch_size, tunes=tunes)
+    end = f"cosine to {rate.peak * train.final_rate:.2g}"
+    if train.minutes is None:
+        total = train.epochs * loader.steps
+        warmup = warmup_steps(train, total_steps=total)
+        _log.info("learning rate: %s; warm-up over %d steps, %s at step %d", rate.origin, warmup, end, total)
+        schedule = Schedule(rate.peak, warmup, total, train.final_rate)
+        every = validate_every(train, epochs=train.epochs)
+        return ByEpochs(train.epochs, schedule, validate_every=every, clock=clock)
+    # A run that goes on has its time at the first step in its checkpoint: it follows the same curve.
+    given = 60 * train.minutes - (clock() - started) if state is None else state["given"]
+    warmup = warmup_steps(train, total_steps=None)
+    _log.info(
+        "learning rate: %s; warm-up over %d steps, a tenth of the time at most, %s after %g minutes",
+        rate.origin,
+        warmup,
+        end,
+        train.minutes,
+    )
+    return ByMinutes(
+        from_first(given),
+        peak=rate.peak,
+        floor=train.final_rate,
+        warmup_steps=warmup,
+        val_images=len(data.val),
+        validate_every=None if train.validate_every == "auto" else train.validate_every,
+        clock=clock,
+        agree=from_first,
+    )

@@ -1,0 +1,81 @@
+"""What changes in the course of a run, and its checkpoint."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from falconet.core.errors import ConfigError
+from falconet.train.optim import WeightAverage, build_optimizer, restore_optimizer
+from falconet.train.prepare import Prepared
+from falconet.train.run_folder import RunFolder
+
+_NETWORK = 2
+"""Stream of random numbers for what draws them inside the networks (dropout)."""
+
+
+class TrainState:
+    """A run in progress, in one of its processes.
+
+    Attributes:
+        epoch, step: the ones in progress, from 0 (steps over all epochs).
+        best: key metric, second metric and the epoch (from 1) of the best validation so far.
+        used: seconds of earlier processes, before this one went on.
+        stopped: no epoch shall follow.
+        average: moving average of the networks, which is validated and kept.
+        optimizer: AdamW over the networks.
+    """
+
+    def __init__(self, prepared: Prepared) -> None:
+        train = prepared.run.train
+        self.epoch = self.step = 0
+        self.best: dict[str, float] | None = None
+        self.used = 0.0
+        self.stopped = False
+        self.average = WeightAverage(prepared.networks, decay=train.average_decay)
+        self.optimizer = build_optimizer(prepared.networks, weight_decay=train.weight_decay)
+
+    def begin_epoch(self, prepared: Prepared, *, with_mosaic: bool) -> None:
+        """Set everything that makes this epoch the same whenever and wherever it is run."""
+        seeds = np.random.SeedSequence([prepared.run.seed, _NETWORK, self.epoch, prepared.process.rank])
+        torch.manual_seed(int(seeds.generate_state(1)[0]))
+        prepared.loader.epoch = self.epoch
+        prepared.loader.with_mosaic = with_mosaic
+        prepared.loader.waited = 0.0
+        prepared.networks.train()
+
+    def save(self, prepared: Prepared, folder: RunFolder) -> None:
+        """Write the checkpoint."""
+        folder.write_state(
+            {
+                "epoch": self.epoch,
+                "step": self.step,
+                "given": getattr(prepared.pace, "seconds", None),
+                "used": prepared.pace.used(),
+                "best": self.best,
+                "stopped": self.stopped,
+                "classes": list(prepared.data.names),
+                "images": len(prepared.data.train),
+                "networks": prepared.networks.state_dict(),
+                "average": self.average.module.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+            }
+        )
+
+    def restore(self, prepared: Prepared, state: dict[str, Any], folder: RunFolder) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            ConfigError: the data has changed.
+        """
+        names, images = prepared.data.names, len(prepared.data.train)
+        if tuple(state["classes"]) != names or state["images"] != images:
+            raise ConfigError(
+                f"{folder.path}: the data has changed since this run began: it had {state['images']} training "
+                f"images of {', '.join(state['classes'])}, now there are {images} of {', '.join(names)}; "
+                f"restore the data, or start a new run with train.weights={folder.last}"
+            )
+        prepared.networks.load_state_dict(state["networks"])
+        self.average.module.load_state_dict(state["average"])
+        restore_optimizer(self.optimizer, state["optimizer"])
+        self.epoch, self.step, self.best, self.used = state["epoch"], state["step"], state["best"], state["used"]
