@@ -106,7 +106,5 @@ def test_anchors_of_a_data_set_and_into_a_run_file(tmp_path: Path) -> None:
     assert run.read_text() == before
     with pytest.raises(ConfigError, match=r"says what the input is; leave --size and --resize out"):
         _run("anchors", data, "--run", run, "--size", "64")
-    with pytest.raises(
-        ConfigError, match=r"--size 12: expected pixels from 32 to 8192"
-    ):
+    with pytest.raises(ConfigError, match=r"--size 12: expected pixels from 32 to 8192"):
         _run("anchors", data, "--size", "12")

@@ -11,6 +11,7 @@ from falconet.api import require
 from falconet.cli import train as commands
 from falconet.core.errors import ConfigError
 from falconet.models import CLASSIFIERS, PRESETS
+from falconet.train.progress import Progress
 from falconet.train.recipes import PUBLISHED_AP
 from tests.train.tiny import draw, options
 
@@ -93,21 +94,21 @@ def test_the_bar_shows_figures_on_a_terminal(
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
     monkeypatch.setenv("COLUMNS", "160")
-    bar = commands.Bar()
-    bar.start(epochs=2, steps=3, finished=0)
-    bar.epoch({"AP": 0.25, "AP50": 0.5})
-    bar.step(epoch=1, epochs=2, step=2, loss=1.5)
+    bar = commands.TrainBar()
+    bar.start(Progress(0, 2, 0.0), steps=3)
+    bar.epoch({"AP": 0.25, "AP50": 0.5}, Progress(1, 2, 0.5))
+    bar.step(Progress(1, 2, 0.9), step=3, loss=1.5)
     bar.stop()
     bar.stop()
     shown = capsys.readouterr().err
-    assert "epoch 2/2" in shown
+    assert "epoch 2/2 step 3/3" in shown
     assert "AP 0.250" in shown
     assert "loss 1.500" in shown
 
 
 def test_no_bar_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    bar = commands.Bar()
-    bar.start(epochs=2, steps=3, finished=0)
-    bar.step(epoch=0, epochs=2, step=0, loss=1.0)
+    bar = commands.TrainBar()
+    bar.start(Progress(0, 2, 0.0), steps=3)
+    bar.step(Progress(0, 2, 0.1), step=1, loss=1.0)
     bar.stop()
     assert capsys.readouterr().err == ""

@@ -5,16 +5,15 @@ import math
 import pytest
 import torch
 
-from falconet.core.config import Config
-from falconet.core.errors import ConfigError
 from falconet.models import MODELS, PRESETS
 from falconet.models.distances import boxes_at, expected_distances
 from falconet.models.priors import make_priors
 from falconet.models.types import Priors, Raw
 from falconet.train import losses
 from falconet.train.batch import Targets, pad_targets
-from falconet.train.criteria import CRITERIA, build_criterion
+from falconet.train.criteria import CRITERIA
 from falconet.train.criteria.nanodet_plus import distance_targets, nanodet_plus_terms
+from tests.train.criterion import at, make_criterion
 
 SIZE = 64
 MAIN = {"class", "box", "distribution"}
@@ -30,7 +29,7 @@ def _setup(auxiliary="drop", *, detach_epoch=10):
     torch.manual_seed(0)
     config = PRESETS["nanodet-plus-demo"]
     detector = config.build(3)
-    criterion = build_criterion(config, detector, num_classes=3, auxiliary=auxiliary, detach_epoch=detach_epoch)
+    criterion = make_criterion(config, detector, num_classes=3, auxiliary=auxiliary, detach_epoch=detach_epoch)
     return detector, criterion
 
 
@@ -47,17 +46,7 @@ def _total(terms):
 
 
 def test_every_model_has_a_criterion():
-    assert set(CRITERIA) == set(MODELS)
-
-
-def test_a_model_without_a_criterion():
-    class Other(Config):
-        name: str = "nanodet-minus"
-
-    detector, _ = _setup()
-    with pytest.raises(ConfigError) as error:
-        build_criterion(Other(), detector, num_classes=3, auxiliary="keep", detach_epoch=10)
-    assert str(error.value) == f"model 'nanodet-minus' cannot be trained; expected one of: {', '.join(CRITERIA)}"
+    assert set(CRITERIA) == {*MODELS, "classifier"}
 
 
 def test_terms_by_hand():
@@ -105,7 +94,7 @@ def test_auxiliary_neck_starts_as_a_copy_of_its_own():
 @pytest.mark.parametrize("targets", [TARGETS, EMPTY], ids=["boxes", "no boxes"])
 def test_what_learns_when(auxiliary, epoch, names, targets):
     detector, criterion = _setup(auxiliary)
-    terms = criterion(detector.trace(_images()), targets, epoch)
+    terms = criterion(detector.trace(_images()), targets, at(epoch))
     assert set(terms) == names
     assert all(term.shape == () and term.dtype == torch.float32 and term.isfinite() for term in terms.values())
     _total(terms).backward()
@@ -120,7 +109,7 @@ def test_dropping_is_assigning_for_itself():
     detector, criterion = _setup("drop", detach_epoch=0)
     trace = detector.trace(_images())
     expected = nanodet_plus_terms({"": trace.raw}, TARGETS, reg_max=7)
-    terms = criterion(trace, TARGETS, 0)
+    terms = criterion(trace, TARGETS, at(0))
     assert {name: term.item() for name, term in terms.items()} == {name: term.item() for name, term in expected.items()}
 
 
@@ -128,7 +117,7 @@ def test_detached_branch_teaches_the_detector_nothing():
     gradients = []
     for names in (MAIN, MAIN | AUXILIARY):
         detector, criterion = _setup("keep", detach_epoch=3)
-        terms = criterion(detector.trace(_images()), TARGETS, 3)
+        terms = criterion(detector.trace(_images()), TARGETS, at(3))
         _total({name: terms[name] for name in names}).backward()
         gradients.append(_gradients(detector))
     assert all(torch.equal(gradients[0][name], gradients[1][name]) for name in gradients[0])
@@ -137,13 +126,13 @@ def test_detached_branch_teaches_the_detector_nothing():
 def test_losses_are_float32_under_autocast():
     detector, criterion = _setup()
     trace = detector.trace(_images())
-    full = criterion(trace, TARGETS, 0)
+    full = criterion(trace, TARGETS, at(0))
     with torch.autocast("cpu", torch.bfloat16):
-        mixed = criterion(trace, TARGETS, 0)
+        mixed = criterion(trace, TARGETS, at(0))
         half = trace._replace(
             raw=Raw(trace.raw.logits.bfloat16(), trace.raw.box_code.bfloat16(), None, trace.raw.priors)
         )
-        rounded = criterion(half, TARGETS, 0)
+        rounded = criterion(half, TARGETS, at(0))
     for name in MAIN | AUXILIARY:
         assert mixed[name].dtype == rounded[name].dtype == torch.float32
         assert mixed[name].item() == pytest.approx(full[name].item(), rel=0.05)
@@ -158,7 +147,7 @@ def test_labels_and_boxes_of_padding_do_not_matter():
         torch.cat([TARGETS.labels, torch.full((2, 3), 2)], 1),
         torch.cat([TARGETS.mask, torch.zeros(2, 3, dtype=torch.bool)], 1),
     )
-    terms, same = criterion(trace, TARGETS, 0), criterion(trace, padded, 0)
+    terms, same = criterion(trace, TARGETS, at(0)), criterion(trace, padded, at(0))
     assert {name: term.item() for name, term in terms.items()} == {name: term.item() for name, term in same.items()}
 
 
@@ -169,7 +158,7 @@ def test_a_broken_network_is_seen_in_the_loss(broken, targets):
     detector, criterion = _setup()
     trace = detector.trace(_images())
     logits, code = torch.full_like(trace.raw.logits, broken), torch.full_like(trace.raw.box_code, broken)
-    terms = criterion(trace._replace(raw=Raw(logits, code, None, trace.raw.priors)), targets, 10)
+    terms = criterion(trace._replace(raw=Raw(logits, code, None, trace.raw.priors)), targets, at(10))
     assert not _total(terms).isfinite()
 
 

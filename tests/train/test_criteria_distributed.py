@@ -9,8 +9,8 @@ from falconet.models import PRESETS
 from falconet.models.priors import make_priors
 from falconet.models.types import Raw
 from falconet.train.batch import Targets, pad_targets
-from falconet.train.criteria import build_criterion
 from falconet.train.criteria.nanodet_plus import nanodet_plus_terms
+from tests.train.criterion import at, make_criterion
 
 PRIORS = make_priors((64, 64), (8, 16, 32, 64), offset=0.0)
 
@@ -42,10 +42,10 @@ class _Training(nn.Module):
         config = PRESETS["nanodet-plus-demo"]
         torch.manual_seed(0)
         self.detector = config.build(3)
-        self.criterion = build_criterion(config, self.detector, num_classes=3, auxiliary="drop", detach_epoch=1)
+        self.criterion = make_criterion(config, self.detector, num_classes=3, auxiliary="drop", detach_epoch=1)
 
     def forward(self, images: torch.Tensor, targets: Targets, epoch: int) -> torch.Tensor:
-        return torch.stack(list(self.criterion(self.detector.trace(images), targets, epoch).values())).sum()
+        return torch.stack(list(self.criterion(self.detector.trace(images), targets, at(epoch)).values())).sum()
 
 
 def _work(rank: int, folder: str) -> None:
@@ -57,7 +57,7 @@ def _work(rank: int, folder: str) -> None:
     torch.stack(list(terms.values())).sum().backward()
     result = {"gradient": predictions.grad, "terms": {name: term.detach() for name, term in terms.items()}}
 
-    training = nn.parallel.DistributedDataParallel(_Training())
+    training = nn.parallel.DistributedDataParallel(_Training(), find_unused_parameters=True)
     optimiser = torch.optim.SGD(training.parameters(), lr=0.01)
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(rank))
     targets = Targets(*(torch.cat([value, value]) for value in _targets(rank)))

@@ -10,9 +10,9 @@ from falconet.models.distances import boxes_at, expected_distances
 from falconet.models.types import Priors
 from falconet.train.assign.atss import atss_assign
 from falconet.train.batch import pad_targets
-from falconet.train.criteria import build_criterion
 from falconet.train.criteria.nanodet import nanodet_terms
 from falconet.train.losses import generalized_iou, iou
+from tests.train.criterion import at, make_criterion
 
 SIZE = 64
 TARGETS = pad_targets(
@@ -26,7 +26,7 @@ def _setup():
     torch.manual_seed(0)
     config = PRESETS["nanodet-m-320"]
     detector = build(config, 3)
-    criterion = build_criterion(config, detector, num_classes=3, auxiliary="drop", detach_epoch=10)
+    criterion = make_criterion(config, detector, num_classes=3)
     images = torch.randn(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
     return detector, criterion, images
 
@@ -75,7 +75,7 @@ def test_terms_are_those_of_the_formula():
 @pytest.mark.parametrize("targets", [TARGETS, EMPTY])
 def test_every_parameter_gets_a_finite_gradient(targets):
     detector, criterion, images = _setup()
-    terms = criterion(detector.trace(images), targets, 0)
+    terms = criterion(detector.trace(images), targets, at(0))
     torch.stack(list(terms.values())).sum().backward()
     for name, parameter in detector.named_parameters():
         assert parameter.grad is not None, name
@@ -89,7 +89,7 @@ def test_every_parameter_gets_a_finite_gradient(targets):
 def test_half_precision_gives_float32_terms():
     detector, criterion, images = _setup()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        terms = criterion(detector.trace(images), TARGETS, 0)
+        terms = criterion(detector.trace(images), TARGETS, at(0))
     assert all(term.dtype == torch.float32 and term.isfinite() for term in terms.values())
 
 
@@ -98,7 +98,7 @@ def test_the_loss_falls():
     optimizer = torch.optim.AdamW(detector.parameters(), lr=2e-3)
     totals = []
     for _ in range(15):
-        total = torch.stack(list(criterion(detector.trace(images), TARGETS, 0).values())).sum()
+        total = torch.stack(list(criterion(detector.trace(images), TARGETS, at(0)).values())).sum()
         optimizer.zero_grad()
         total.backward()
         optimizer.step()

@@ -8,11 +8,10 @@ from falconet.models import build
 from falconet.models.backbones import CSPResNetConfig
 from falconet.models.ppyoloe import CSPPANConfig, PPYOLOEConfig, PPYOLOEHeadConfig
 from falconet.train.batch import pad_targets
-from falconet.train.criteria import build_criterion
 from falconet.train.criteria.ppyoloe import match_by_alignment, match_by_geometry, ppyoloe_terms
-from falconet.train.plan import make_plan
+from falconet.train.progress import Progress
 from falconet.train.recipes import read_run
-from falconet.train.run_config import Train
+from tests.train.criterion import at, make_criterion
 
 SIZE = 64
 TARGETS = pad_targets(
@@ -27,14 +26,12 @@ def _setup(*, static_epochs=2, class_loss="varifocal"):
     config = PPYOLOEConfig(
         backbone=CSPResNetConfig(width=0.125, alpha=True),
         neck=CSPPANConfig(channels=16),
-        head=PPYOLOEHeadConfig(class_loss=class_loss),
+        head=PPYOLOEHeadConfig(),
     )
     detector = build(config, 3)
     for output in (*detector.head.class_predictions, *detector.head.box_predictions):
         torch.nn.init.normal_(output.weight, std=0.1)
-    criterion = build_criterion(
-        config, detector, num_classes=3, auxiliary="drop", detach_epoch=0, static_epochs=static_epochs
-    )
+    criterion = make_criterion(config, detector, num_classes=3, static_share=static_epochs / 100, class_loss=class_loss)
     images = torch.randn(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
     return detector, criterion, images
 
@@ -44,7 +41,7 @@ def _setup(*, static_epochs=2, class_loss="varifocal"):
 def test_which_assigner_when(epoch, class_loss):
     detector, criterion, images = _setup(class_loss=class_loss)
     trace = detector.trace(images)
-    terms = criterion(trace, TARGETS, epoch)
+    terms = criterion(trace, TARGETS, at(epoch))
     if epoch < 2:
         matches = match_by_geometry(trace.raw, TARGETS, strides=(8, 16, 32))
     else:
@@ -62,7 +59,7 @@ def test_which_assigner_when(epoch, class_loss):
 @pytest.mark.parametrize("targets", [TARGETS, EMPTY], ids=["boxes", "no boxes"])
 def test_every_parameter_gets_a_finite_gradient(targets, epoch):
     detector, criterion, images = _setup()
-    terms = criterion(detector.trace(images), targets, epoch)
+    terms = criterion(detector.trace(images), targets, at(epoch))
     assert set(terms) == {"class", "box", "distribution"}
     assert all(term.shape == () and term.dtype == torch.float32 and term.isfinite() for term in terms.values())
     torch.stack(list(terms.values())).sum().backward()
@@ -78,7 +75,7 @@ def test_every_parameter_gets_a_finite_gradient(targets, epoch):
 def test_half_precision_gives_float32_terms(epoch):
     detector, criterion, images = _setup()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        terms = criterion(detector.trace(images), TARGETS, epoch)
+        terms = criterion(detector.trace(images), TARGETS, at(epoch))
     assert all(term.dtype == torch.float32 and term.isfinite() for term in terms.values())
 
 
@@ -88,7 +85,7 @@ def test_the_loss_falls(epoch):
     optimizer = torch.optim.AdamW(detector.parameters(), lr=2e-3)
     totals = []
     for _ in range(25):
-        terms = criterion(detector.trace(images), TARGETS, epoch)
+        terms = criterion(detector.trace(images), TARGETS, at(epoch))
         total = torch.stack(list(terms.values())).sum()
         optimizer.zero_grad()
         total.backward()
@@ -101,18 +98,20 @@ def test_what_it_says_of_itself():
     _, criterion, _ = _setup(static_epochs=0)
     assert criterion.extra_repr() == "task-aligned assignment, varifocal loss"
     _, criterion, _ = _setup(static_epochs=30, class_loss="focal")
-    assert criterion.extra_repr().startswith("ATSS assigns before epoch 31 (train.static_share; published are 100 of")
+    assert criterion.extra_repr().startswith("ATSS assigns in the first 30.0% of the run (criterion.static_share)")
     assert criterion.extra_repr().endswith("; focal loss")
 
 
 def test_the_share_of_static_epochs_scales_with_the_run():
-    def static(train, epochs):
-        return make_plan(train, epochs=epochs, steps_per_epoch=10, batch_size=16).static_epochs
+    def static(share, epochs):
+        return sum(at(epoch, epochs).within(share) for epoch in range(epochs))
 
-    assert static(Train(), 300) == 100  # as published for PP-YOLOE
-    assert static(Train(static_share=0.375), 80) == 30  # and for PP-YOLOE+
-    assert static(Train(static_share=0), 50) == 0
-    assert static(Train(static_share=1), 50) == 50
+    assert static(0.333, 300) == 100  # as published for PP-YOLOE
+    assert static(0.375, 80) == 30  # and for PP-YOLOE+
+    assert static(0, 50) == 0
+    assert static(1, 50) == 50
+    assert [Progress(7, None, fraction).within(0.3) for fraction in (0, 0.29, 0.3, 1)] == [True, True, False, False]
     for preset, epochs, first in (("ppyoloe-s", 300, 100), ("ppyoloe-plus-s", 80, 30)):
-        train = read_run(preset, ["data.train=x.json"]).train
-        assert (train.epochs, static(train, train.epochs), train.reference_batch) == (epochs, first, 64)
+        run = read_run(preset, ["data.train=x.json"])
+        assert (run.train.epochs, run.train.reference_batch) == (epochs, 64)
+        assert static(run.criterion.static_share, epochs) == first

@@ -10,9 +10,9 @@ from falconet.models.types import Priors
 from falconet.models.yolov3 import YOLOv3Config, YOLOv3HeadConfig, decode_boxes
 from falconet.train.assign.anchor_iou import AnchorGrid, every_good_anchor
 from falconet.train.batch import pad_targets
-from falconet.train.criteria import build_criterion
 from falconet.train.criteria.yolov3 import BOX_WEIGHT, LEAST_LIKENESS, MODERN_IGNORE, modern_terms, overlapping
 from falconet.train.losses import complete_iou, iou
+from tests.train.criterion import at, make_criterion
 
 SIZE = 64
 TARGETS = pad_targets(
@@ -25,12 +25,12 @@ CRITERIA = ["modern", "classic", "classic-xywh"]
 
 def setup(criterion, preset="yolov3-lite-mobilenet-v3-small", **head):
     torch.manual_seed(0)
-    config = PRESETS[preset].model_copy(update={"criterion": criterion})
+    config = PRESETS[preset]
     assert isinstance(config, YOLOv3Config)
     config = config.model_copy(update={"head": config.head.model_copy(update=head)})
     detector = build(config, 3)
     images = torch.randn(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
-    return detector, build_criterion(config, detector, num_classes=3, auxiliary="drop", detach_epoch=10), images
+    return detector, make_criterion(config, detector, num_classes=3, kind=criterion), images
 
 
 def test_modern_terms_are_those_of_the_formula():
@@ -79,7 +79,7 @@ def test_modern_terms_are_those_of_the_formula():
 @pytest.mark.parametrize("targets", [TARGETS, EMPTY], ids=["boxes", "no boxes"])
 def test_every_parameter_gets_a_gradient(criterion, targets):
     detector, learn, images = setup(criterion)
-    terms = learn(detector.trace(images), targets, 0)
+    terms = learn(detector.trace(images), targets, at(0))
     assert set(terms) == {"box", "objectness", "class"}
     sum(terms.values()).backward()
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in detector.parameters())
@@ -103,7 +103,7 @@ def test_gradients_are_the_slopes(criterion):
 
     def loss():
         raw = type(trace.raw)(*leaves, priors)
-        return sum(learn(trace._replace(raw=raw), targets, 0).values())
+        return sum(learn(trace._replace(raw=raw), targets, at(0)).values())
 
     loss().backward()
     generator = torch.Generator().manual_seed(3)
@@ -137,15 +137,15 @@ def test_what_overlaps_is_not_background():
     assert found[0, place]
     assert not found[1:].any()
     assert not overlapping(raw, EMPTY, center_reach=2.0, threshold=0.0).any()
-    assert learn(trace, targets, 0)["objectness"].isfinite()
+    assert learn(trace, targets, at(0))["objectness"].isfinite()
 
 
 def test_the_loss_does_not_grow_with_the_number_of_images_without_boxes():
     detector, learn, images = setup("modern")
     detector.eval()
-    one = learn(detector.trace(images[:1]), type(TARGETS)(*(part[:1] for part in TARGETS)), 0)
+    one = learn(detector.trace(images[:1]), type(TARGETS)(*(part[:1] for part in TARGETS)), at(0))
     padded = type(TARGETS)(*(part[[0, 1]] for part in TARGETS))
-    two = learn(detector.trace(images[:2]), padded, 0)
+    two = learn(detector.trace(images[:2]), padded, at(0))
     torch.testing.assert_close(two["box"], one["box"])
     torch.testing.assert_close(two["class"], one["class"])
     assert two["objectness"].item() > one["objectness"].item()
@@ -157,7 +157,7 @@ def test_learns(criterion):
     optimizer = torch.optim.AdamW(detector.parameters(), lr=2e-3)
     losses = []
     for _ in range(8):
-        terms = learn(detector.trace(images), TARGETS, 0)
+        terms = learn(detector.trace(images), TARGETS, at(0))
         total = sum(terms.values())
         optimizer.zero_grad()
         total.backward()
@@ -171,7 +171,7 @@ def test_half_precision_is_left_at_the_door(criterion):
     detector, learn, images = setup(criterion)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         trace = detector.trace(images)
-        terms = learn(trace, TARGETS, 0)
+        terms = learn(trace, TARGETS, at(0))
     assert trace.raw.logits.dtype == torch.bfloat16
     assert all(term.dtype == torch.float32 and term.isfinite() for term in terms.values())
 
@@ -180,5 +180,5 @@ def test_two_levels_and_anchors_in_no_mask():
     head = YOLOv3HeadConfig(anchors=((8, 8), (16, 16), (32, 32), (90, 60), (60, 90)), masks=((1,), (3,)))
     for criterion in CRITERIA:
         detector, learn, images = setup(criterion, preset="yolov3-tiny", anchors=head.anchors, masks=head.masks)
-        terms = learn(detector.trace(images), TARGETS, 0)
+        terms = learn(detector.trace(images), TARGETS, at(0))
         assert all(term.isfinite() for term in terms.values())

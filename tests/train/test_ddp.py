@@ -1,7 +1,9 @@
 """Two processes train together: equal weights, every picture validated once, no hanging, errors come through."""
 
 import json
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +12,17 @@ import pytest
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
-from falconet.core.errors import DataError
+from falconet.core.errors import ConfigError, DataError
 from falconet.train import RunConfig, fit, loader, resume
-from falconet.train.journal import Silent
-from falconet.train.processes import in_processes
+from falconet.train.loggers import NullCallback
+from falconet.train.prepare import Prepared
+from falconet.train.processes import Process, in_processes, launched
+from falconet.train.progress import Progress
 from falconet.train.run_folder import RunFolder
-from falconet.train.session import Session
-from tests.train.tiny import assert_same_weights, draw, tiny_run
+from tests.train.tiny import assert_same_weights, draw, options, tiny_run
 
 pytestmark = pytest.mark.slow
-TWO = ["train.devices=2", "train.epochs=3", "train.detach_epoch=1", "train.average_decay=0"]
+TWO = ["train.devices=2", "train.epochs=3", "criterion.detach_epoch=1", "train.average_decay=0"]
 
 
 @pytest.fixture(scope="module")
@@ -53,17 +56,17 @@ def test_the_dropped_branch_rests_in_two_processes_too(together: Path) -> None:
     assert moved == {3.0, 9.0}
 
 
-def _train_and_keep(rank: int, run: RunConfig, folder: RunFolder, kept: Path) -> None:
+def _train_and_keep(process: Process, run: RunConfig, folder: RunFolder, kept: Path) -> None:
     entry = sys.modules["falconet.train.fit"]
-    original = entry.run_epochs
+    original = entry.train
 
-    def recorded(session: Session, **options: Any) -> None:
-        original(session, **options)
-        state = {name: value.contiguous() for name, value in session.networks.state_dict().items()}
-        save_file(state, kept / f"{rank}.safetensors")
+    def recorded(prepared: Prepared, *arguments: Any, **options: Any) -> None:
+        original(prepared, *arguments, **options)
+        state = {name: value.contiguous() for name, value in prepared.networks.state_dict().items()}
+        save_file(state, kept / f"{process.rank}.safetensors")
 
-    entry.run_epochs = recorded
-    entry._train_one(rank, run, folder, Silent(), 0.0)
+    entry.train = recorded
+    entry._run(process, run, folder, NullCallback(), time.time())
 
 
 def test_both_processes_end_with_the_same_weights(data: Path, tmp_path: Path) -> None:
@@ -76,17 +79,17 @@ def test_both_processes_end_with_the_same_weights(data: Path, tmp_path: Path) ->
             np.testing.assert_array_equal(values, second[name], err_msg=name)
 
 
-class StopInTheSecondEpoch(Silent):
+class StopInTheSecondEpoch(NullCallback):
     """Fails after the second epoch's weights were written and before its checkpoint."""
 
-    def epoch(self, figures: dict[str, Any]) -> None:
-        if figures["epoch"] == 2:
+    def epoch(self, metrics: dict[str, Any], progress: Progress) -> None:  # noqa: ARG002
+        if metrics["epoch"] == 2:
             raise DataError("enough")
 
 
 def test_resumed_in_two_processes(together: Path, data: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="enough"):
-        fit(tiny_run(data, tmp_path / "run", *TWO), watcher=StopInTheSecondEpoch())
+        fit(tiny_run(data, tmp_path / "run", *TWO), callback=StopInTheSecondEpoch())
     state = RunFolder(tmp_path / "run").read_state()
     assert state is not None
     assert state["epoch"] == 1
@@ -108,10 +111,10 @@ def test_one_process_has_only_pictures_without_boxes(tmp_path: Path) -> None:
     assert all(np.isfinite(line["loss"]) for line in metrics(folder))
 
 
-def _fail_in_one(rank: int, what: str) -> None:
-    if rank == 1 and what == "data":
+def _fail_in_one(process: Process, what: str) -> None:
+    if process.rank == 1 and what == "data":
         raise DataError("x.jpg: is broken")
-    if rank == 1:
+    if process.rank == 1:
         raise ZeroDivisionError("oops")
 
 
@@ -121,3 +124,26 @@ def test_an_error_of_any_process_comes_through() -> None:
     with pytest.raises(RuntimeError, match="ZeroDivisionError: oops"):
         in_processes(_fail_in_one, 2, ("other",))
     in_processes(_fail_in_one, 1, ("nothing",))
+
+
+PROGRAM = """
+import sys
+from falconet.train import fit, read_run
+fit(read_run(sys.argv[1], sys.argv[2:]))
+"""
+
+
+def test_torchrun_starts_the_same_run(data: Path, together: Path, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    arguments = options(data, tmp_path / "run", *TWO[1:])
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run([*launcher, str(program), *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert_same_weights(tmp_path / "run" / "last.safetensors", together / "last.safetensors")
+
+
+def test_an_environment_that_is_not_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="WORLD_SIZE is 2, but RANK or LOCAL_RANK is not a number"):
+        launched()

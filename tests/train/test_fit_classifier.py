@@ -15,6 +15,8 @@ from falconet.train.batch import Targets
 from falconet.train.criteria.classifier import ClassifierCriterion
 from falconet.train.recipes import preset_text
 from falconet.train.run_folder import RunFolder
+from falconet.train.state import TrainState
+from tests.train.criterion import at
 from tests.train.tiny import assert_same_weights, draw, tiny_run
 from tests.train.tiny_classifier import draw_colours, tiny_classifier
 
@@ -57,18 +59,16 @@ def test_learns_and_writes(first: Path):
 
 def test_resume_goes_on_as_if_never_stopped(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     whole = fit(tiny_classifier(data, tmp_path / "whole"))
-    from falconet.train.session import Session
+    original = TrainState.save
 
-    original = Session.end_epoch
-
-    def stop(self, *args, **kwargs):
-        original(self, *args, **kwargs)
+    def stop(self, *args):
+        original(self, *args)
         if self.epoch == 2:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Session, "end_epoch", stop)
-        with pytest.raises(BaseException):  # noqa: B017, PT011  # Lightning turns Ctrl-C into an exit
+        patch.setattr(TrainState, "save", stop)
+        with pytest.raises(KeyboardInterrupt):
             fit(tiny_classifier(data, tmp_path / "cut"))
     assert RunFolder(tmp_path / "cut").read_state()["epoch"] == 2
     assert_same_weights(whole / "last.safetensors", resume(tmp_path / "cut") / "last.safetensors")
@@ -148,7 +148,7 @@ def test_criterion_by_hand():
     targets = Targets(torch.zeros(2, 1, 4), torch.tensor([[0], [2]]), torch.ones(2, 1, dtype=torch.bool))
     log = np.log(np.exp([2, 0, 0]) / np.exp([2, 0, 0]).sum())
     expected = (-(0.8 * log[0] + 0.1 * log[1] + 0.1 * log[2]) + np.log(3)) / 2
-    loss = ClassifierCriterion(label_smoothing=0.3)(logits, targets, 0)["class"]
+    loss = ClassifierCriterion(label_smoothing=0.3)(logits, targets, at(0))["class"]
     assert loss.item() == pytest.approx(expected, rel=1e-6)
     loss.backward()
     assert logits.grad.abs().sum() > 0

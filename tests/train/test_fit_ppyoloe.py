@@ -13,8 +13,8 @@ from falconet.export.onnx import export_onnx
 from falconet.export.verify import verify
 from falconet.models.weights import load_weights
 from falconet.train import RunConfig, fit, read_run, resume
-from falconet.train.journal import Silent
-from falconet.train.module import Interrupted
+from falconet.train.loggers import NullCallback
+from falconet.train.progress import Progress
 from falconet.train.run_data import load_data
 from tests.train.tiny import assert_same_weights, draw
 
@@ -30,22 +30,22 @@ def tiny(data: Path, output: Path, *overrides: str) -> RunConfig:
         "data.workers=0",
         "train.batch_size=4",
         "train.epochs=4",
-        "train.static_share=0.5",
+        "criterion.static_share=0.5",
         "train.multi_scale=[0.5, 1.5]",
         *overrides,
     ]
     return read_run("ppyoloe-plus-s", options)
 
 
-class Interrupting(Silent):
+class Interrupting(NullCallback):
     """Stops the run at a step of an epoch, both from 0."""
 
     def __init__(self, epoch: int, step: int) -> None:
         self.where = (epoch, step)
 
-    def step(self, *, epoch: int, epochs: int, step: int, loss: float) -> None:  # noqa: ARG002
-        if (epoch, step) == self.where:
-            raise Interrupted
+    def step(self, progress: Progress, *, step: int, loss: float) -> None:  # noqa: ARG002
+        if (progress.epoch, step - 1) == self.where:
+            raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +68,8 @@ def test_what_the_log_says(trained: Path) -> None:
     for expected in (
         "learning rate: 0.004 * sqrt(batch 4 / 64) = 0.001;",
         "sizes of the input, one per batch: 32x32, 64x64, 96x96",
-        "criterion: ATSS assigns before epoch 3 (train.static_share; published are 100 of 300 epochs, PP-YOLOE+ 30 of "
-        "80), the predictions' alignment from then on; varifocal loss",
+        "criterion: ATSS assigns in the first 50.0% of the run (criterion.static_share), the predictions' alignment "
+        "from then on; varifocal loss",
         "done after 4 epochs",
     ):
         assert expected in log
@@ -80,7 +80,7 @@ def test_what_the_log_says(trained: Path) -> None:
 @pytest.mark.parametrize("epoch", [1, 3])
 def test_interrupted_and_resumed_is_the_same_run(data: Path, trained: Path, tmp_path: Path, epoch: int) -> None:
     with pytest.raises(KeyboardInterrupt):
-        fit(tiny(data, tmp_path / "run"), watcher=Interrupting(epoch, 1))
+        fit(tiny(data, tmp_path / "run"), callback=Interrupting(epoch, 1))
     resume(tmp_path / "run")
     assert_same_weights(tmp_path / "run" / "last.safetensors", trained / "last.safetensors")
 

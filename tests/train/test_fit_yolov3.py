@@ -12,15 +12,16 @@ from torch import nn
 
 from falconet.api.load import load
 from falconet.core.errors import ConfigError
+from falconet.export.compare import raw_differences
 from falconet.export.onnx import export_onnx
 from falconet.export.torch_engine import TorchEngine
-from falconet.export.compare import raw_differences, verify
+from falconet.export.verify import verify
 from falconet.models import PRESETS, build
 from falconet.models.weights import Card, load_weights, save_weights
 from falconet.models.yolov3 import YOLOv3Config
 from falconet.train import RunConfig, fit, read_run, resume
-from falconet.train.journal import Silent
-from falconet.train.module import Interrupted
+from falconet.train.loggers import NullCallback
+from falconet.train.progress import Progress
 from falconet.train.run_data import load_data
 from tests.train.tiny import assert_same_weights, draw
 
@@ -48,12 +49,12 @@ def tiny(data: Path, output: Path, *overrides: str, preset: str = "yolov3-mobile
     return read_run(preset, options)
 
 
-class Interrupting(Silent):
+class Interrupting(NullCallback):
     """Stops the run at the second step of the second epoch."""
 
-    def step(self, *, epoch: int, epochs: int, step: int, loss: float) -> None:  # noqa: ARG002
-        if (epoch, step) == (1, 1):
-            raise Interrupted
+    def step(self, progress: Progress, *, step: int, loss: float) -> None:  # noqa: ARG002
+        if (progress.epoch, step - 1) == (1, 1):
+            raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,7 @@ def test_what_a_run_leaves(trained: Path) -> None:
 
 def test_interrupted_and_resumed_is_the_same_run(data: Path, trained: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        fit(tiny(data, tmp_path / "run", "train.multi_scale=[0.5, 1.5]"), watcher=Interrupting())
+        fit(tiny(data, tmp_path / "run", "train.multi_scale=[0.5, 1.5]"), callback=Interrupting())
     resume(tmp_path / "run")
     assert_same_weights(tmp_path / "run" / "last.safetensors", trained / "last.safetensors")
 

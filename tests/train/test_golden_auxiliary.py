@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from falconet.models import PRESETS
 from falconet.models.detector import Detector
 from falconet.train.batch import pad_targets
-from falconet.train.criteria import build_criterion
 from falconet.zoo.nanodet_keys import convert, convert_key
 from tests.golden.case import Case
+from tests.train.criterion import at, make_criterion
 
 PRESET_OF = {
     "nanodet_plus_m_320": "nanodet-plus-m-320",
@@ -34,7 +34,7 @@ def _loaded(case: Case) -> tuple[Detector, nn.Module]:
     """Detector and criterion ("keep", as the original) with the weights of the case."""
     config = PRESETS[PRESET_OF[case.meta["case"]]]
     detector = config.build(80)
-    criterion = build_criterion(config, detector, num_classes=80, auxiliary="keep", detach_epoch=10)
+    criterion = make_criterion(config, detector, num_classes=80, auxiliary="keep", detach_epoch=10)
     state = convert({name: torch.from_numpy(value) for name, value in case.weights().items()})
     # `strict` on both: every parameter comes from the case, and every weight of the case has a place.
     detector.load_state_dict(state.detector)
@@ -77,7 +77,7 @@ def _step(epoch: int) -> dict[str, Tensor | np.ndarray]:
         [truths[f"gt/{kind}/boxes"] for kind in kinds], [truths[f"gt/{kind}/labels"] for kind in kinds]
     )
     trace = detector.trace(torch.from_numpy(case.input("img")))
-    terms = criterion(trace, targets, epoch)
+    terms = criterion(trace, targets, at(epoch))
     loss = torch.stack(list(terms.values())).sum()
     loss.backward()
 

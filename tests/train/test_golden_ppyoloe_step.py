@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from falconet.models import PRESETS, build
-from falconet.train.criteria import build_criterion
 from falconet.train.criteria.ppyoloe import match_by_alignment, match_by_geometry
 from falconet.zoo.ppyoloe_keys import convert
 from tests.golden.case import Case
+from tests.train.criterion import at, make_criterion
 from tests.train.test_golden_ppyoloe import l1_in_strides, truths
 
 STATIC_EPOCHS = 30
@@ -27,9 +27,7 @@ def _detector(case: Case):
     detector = build(config, 80).train()
     state = convert({key: torch.from_numpy(value) for key, value in case.weights().items()}).detector
     detector.load_state_dict(state, strict=False)
-    criterion = build_criterion(
-        config, detector, num_classes=80, auxiliary="drop", detach_epoch=10, static_epochs=STATIC_EPOCHS
-    )
+    criterion = make_criterion(config, detector, num_classes=80, static_share=STATIC_EPOCHS / 100)
     return detector, criterion
 
 
@@ -47,7 +45,7 @@ def test_step(case: Case, how: str) -> None:
     for level, original in enumerate((2, 1, 0)):
         case.check(f"neck.{original}", trace.neck[level].detach())
 
-    terms = criterion(trace, targets, EPOCHS[how])
+    terms = criterion(trace, targets, at(EPOCHS[how]))
     loss = torch.stack(list(terms.values())).sum()
     loss.backward()
     case.check(f"{how}/loss", loss.detach())

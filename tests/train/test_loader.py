@@ -9,18 +9,18 @@ import torch
 from falconet.core.errors import DataError
 from falconet.core.images import read_image
 from falconet.core.manifest import Preprocess
-from falconet.core.resize import fit
+from falconet.core.resize import resize
 from falconet.core.types import Record
 from falconet.data.augment import Augment
 from falconet.data.records import open_dataset
 from falconet.train.batch import Batch
 from falconet.train.loader import (
+    ImageCache,
     Loader,
-    PictureCache,
     default_workers,
     epoch_order,
     input_sizes,
-    make_pictures,
+    make_dataset,
     shrink,
 )
 from tests.train.tiny import draw
@@ -43,16 +43,16 @@ def make(
     batch_size: int = 4,
     multi_scale: tuple[float, float] | None = None,
 ) -> Loader:
-    pictures = make_pictures(
+    dataset = make_dataset(
         *records,
         preprocess=Preprocess(height=64, width=64),
-        variation=Augment(mosaic=mosaic),
+        augmentation=Augment(mosaic=mosaic),
         seed=3,
         cache_mb=cache_mb,
         workers=workers,
         multi_scale=multi_scale,
     )
-    return Loader(pictures, batch_size=batch_size, workers=workers, rank=rank, processes=processes)
+    return Loader(dataset, batch_size=batch_size, workers=workers, rank=rank, processes=processes)
 
 
 def epochs(loader: Loader, count: int) -> list[Batch]:
@@ -126,7 +126,7 @@ def test_validation_is_what_the_runtime_sees(records: tuple[list[Record], list[R
         (batch,) = loader.validation(batch_size=8)
         for row, record in enumerate(records[1]):
             image, original = read_image(record.path, at_least=(64, 64))
-            pixels, placement = fit(image, height=64, width=64, original=original)
+            pixels, placement = resize(image, Preprocess(height=64, width=64), original=original)
             np.testing.assert_array_equal(batch.pixels[row].numpy(), pixels)
             assert batch.placements[row] == placement
 
@@ -173,7 +173,7 @@ def test_crowd_boxes_do_not_teach(records: tuple[list[Record], list[Record]]) ->
 
 
 def test_the_cache_stops_at_its_limit() -> None:
-    cache = PictureCache(100)
+    cache = ImageCache(100)
     cache.put("train", 0, np.zeros((5, 5, 3), np.uint8), (5, 5))
     cache.put("train", 1, np.zeros((5, 5, 3), np.uint8), (5, 5))
     cache.put("val", 0, np.zeros((2, 2, 3), np.uint8), (2, 2))
@@ -223,8 +223,3 @@ def test_processes_agree_on_the_size_of_a_batch(records: tuple[list[Record], lis
     shares = [list(make(records, multi_scale=(0.5, 2), rank=rank, processes=2)) for rank in range(2)]
     for one, other in zip(*shares, strict=True):
         assert one.pixels.shape == other.pixels.shape
-
-
-def test_the_mean_of_the_sizes(records: tuple[list[Record], list[Record]]) -> None:
-    assert make(records).mean_pixels == 64 * 64
-    assert make(records, multi_scale=(0.5, 1)).mean_pixels == (32 * 32 + 64 * 64) / 2

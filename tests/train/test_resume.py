@@ -25,7 +25,7 @@ if __name__ == "__main__":
         sys.exit(130)
 """
 
-LONG = ["train.epochs=4", "train.detach_epoch=2", "data.workers=1", "augment.mosaic=0.5", "train.patience=50"]
+LONG = ["train.epochs=4", "criterion.detach_epoch=2", "data.workers=1", "augment.mosaic=0.5", "train.patience=50"]
 
 
 @pytest.fixture(scope="module")
@@ -146,8 +146,8 @@ def test_changed_data_is_noticed(undisturbed: Path, tmp_path: Path) -> None:
     folder = copy_of(undisturbed, tmp_path / "changed")
     state = folder.read_state()
     assert state is not None
-    folder.write_state(state | {"stopped": False, "epoch": 2, "pictures": 11})
-    with pytest.raises(ConfigError, match="the data has changed since this run began: it had 11 training pictures of"):
+    folder.write_state(state | {"stopped": False, "epoch": 2, "images": 11})
+    with pytest.raises(ConfigError, match="the data has changed since this run began: it had 11 training images of"):
         resume(folder.path)
 
 

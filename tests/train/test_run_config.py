@@ -8,6 +8,7 @@ import pytest
 from falconet.core.config import write_yaml
 from falconet.core.errors import ConfigError
 from falconet.models import PRESETS
+from falconet.train.criteria.ppyoloe import PPYOLOECriterionConfig
 from falconet.train.recipes import PLACEHOLDER, RECIPES, preset_text, read_run, schema_text
 
 
@@ -90,6 +91,50 @@ def test_absolute_paths_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_the_schema_knows_every_section() -> None:
     schema = json.loads(schema_text())
-    assert list(schema["properties"]) == ["output", "seed", "model", "data", "augment", "train"]
+    assert list(schema["properties"]) == ["output", "seed", "model", "criterion", "data", "augment", "train"]
     assert schema["additionalProperties"] is False
     assert "epochs" in schema["$defs"]["Train"]["properties"]
+
+
+OLD = """
+model:
+  name: ppyoloe
+  head: {class_loss: focal}
+data: {train: a.json}
+train: {epochs: 7, static_share: 0.5, auxiliary: keep}
+"""
+
+
+def test_keys_of_earlier_versions_move_and_say_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(OLD)
+    run = read_run(path)
+    assert run.criterion == PPYOLOECriterionConfig(class_loss="focal", static_share=0.5)
+    assert run.train.epochs == 7
+    assert sorted(caplog.messages) == [
+        "model.head.class_loss is criterion.class_loss now; please move it there",
+        "train.auxiliary: means nothing for ppyoloe; leave it out",
+        "train.static_share is criterion.static_share now; please move it there",
+    ]
+    caplog.clear()
+    path.write_text(write_yaml(run))
+    assert read_run(path) == run
+    assert caplog.messages == []
+
+
+def test_old_keys_as_overrides(caplog: pytest.LogCaptureFixture) -> None:
+    run = read_run("nanodet-plus-demo", ["data.train=a.json", "train.auxiliary=keep", "train.detach_epoch=4"])
+    assert (run.criterion.auxiliary, run.criterion.detach_epoch) == ("keep", 4)
+    assert "train.detach_epoch is criterion.detach_epoch now; please move it there" in caplog.messages
+    assert read_run("yolov3-tiny", ["data.train=a.json", "model.criterion=classic"]).criterion.kind == "classic"
+
+
+def test_a_wrong_key_of_a_criterion_names_those_of_its_model() -> None:
+    with pytest.raises(ConfigError, match=r"criterion\.auxilary: unknown key; did you mean 'auxiliary'"):
+        read_run("nanodet-plus-demo", ["data.train=a.json", "criterion.auxilary=keep"])
+    with pytest.raises(
+        ConfigError, match=r"criterion\.auxiliary: unknown key; expected one of: class_loss, name, stat"
+    ):
+        read_run("ppyoloe-s", ["data.train=a.json", "criterion.auxiliary=keep"])
+    with pytest.raises(ConfigError, match=r"criterion\.name is yolov3, but the model is nanodet-plus"):
+        read_run("nanodet-plus-demo", ["data.train=a.json", "criterion={name: yolov3}"])

@@ -22,13 +22,13 @@ from falconet.models.reparam import fuse
 from falconet.models.weights import load_extra, load_weights
 from falconet.runtime.onnx_engine import OnnxEngine
 from falconet.runtime.predictor import Predictor
-from falconet.train.criteria import build_criterion
 from falconet.zoo.checkpoint_to_detector import choose_weights
 from falconet.zoo.importing import import_files
 from falconet.zoo.ncnn_to_onnx import convert
 from falconet.zoo.parity import standard_pictures
 from falconet.zoo.torch_files import read_checkpoint
 from tests.golden.case import Case
+from tests.train.criterion import make_criterion
 from tests.zoo import files
 from tests.zoo.average_precision import average_precision
 from tests.zoo.ncnn_writer import nanodet_pair
@@ -206,9 +206,7 @@ def test_nanodet_plus_checkpoints(tmp_path: Path, golden: dict[str, torch.Tensor
     assert any("moving average of the weights was taken" in note for note in imported.notes) == (layout == "average")
 
     imported.save(tmp_path / "m.safetensors")
-    criterion = build_criterion(
-        imported.card.model, imported.detector, num_classes=80, auxiliary="keep", detach_epoch=10
-    )
+    criterion = make_criterion(imported.card.model, imported.detector, num_classes=80)
     criterion.load_state_dict(load_extra(tmp_path / "m.safetensors"))  # strict: the whole auxiliary branch is there
 
 

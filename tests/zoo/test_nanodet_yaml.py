@@ -182,11 +182,12 @@ def test_every_member_translates_into_its_preset(name: str) -> None:
 
 def test_the_recipe_of_nanodet_plus() -> None:
     translation = translate(FAMILY["nanodet-plus-m-416"], "nanodet.yml")
-    train = _run(FAMILY["nanodet-plus-m-416"]).train
+    run = _run(FAMILY["nanodet-plus-m-416"])
+    train = run.train
     assert (train.epochs, train.batch_size, train.learning_rate, train.reference_batch) == (300, 96, 1e-3, None)
     assert (train.weight_decay, train.warmup_steps, train.clip_gradients) == (0.05, 500, 35)
     assert train.final_rate == pytest.approx(0.05)
-    assert (train.average_decay, train.detach_epoch, train.auxiliary) == (0.9998, 10, "keep")
+    assert (train.average_decay, run.criterion.detach_epoch, run.criterion.auxiliary) == (0.9998, 10, "keep")
     assert train.precision == "float32"
     assert translation.dropped == [
         ("schedule.warmup.ratio", "the warm-up starts near 0"),
@@ -320,3 +321,10 @@ def test_another_kind_of_file() -> None:
 def test_heads_that_do_not_share() -> None:
     with pytest.raises(ConfigError, match="share_cls_reg: only heads that share have a counterpart"):
         translate(_changed("nanodet-m-320", model__arch__head__share_cls_reg=False), "x.yml")
+
+
+def test_sizes_that_vary_are_taken_over() -> None:
+    tree = _changed("nanodet-plus-m-416", data__train__multi_scale=[0.6, 1.4])
+    assert _run(tree).train.multi_scale == (0.6, 1.4)
+    translation = translate(_changed("nanodet-plus-m-416", data__train__multi_scale="big"), "nanodet.yml")
+    assert any(key == "data.train.multi_scale" for key, _ in translation.dropped)

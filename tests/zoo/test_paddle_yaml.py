@@ -148,7 +148,7 @@ def test_the_run_file(top: Path) -> None:
     expected = PRESETS["ppyoloe-plus-s"].build(3).state_dict()
     assert {name: value.shape for name, value in built.items()} == {n: v.shape for n, v in expected.items()}
     assert (run.train.epochs, run.train.batch_size, run.train.average_decay) == (80, 8, 0.9998)
-    assert run.train.static_share == 0.25  # the file's 20 of 80, over its base's 30
+    assert run.criterion.static_share == 0.25  # the file's 20 of 80, over its base's 30
     assert run.train.multi_scale == (0.5, 1.2)
     assert (run.augment.flip, run.data.workers) == (0.5, 4)
     assert run.data.train.annotations == Path("dataset/fruit/annotations/train.json")
@@ -221,7 +221,7 @@ def test_other_settings_of_the_losses_are_reported(top: Path) -> None:
     )
     translation = translate(read_chain(top), "top.yml")
     assert "PPYOLOEHead.assigner.topk: is 20; ours is always 13" in translation.lines()
-    assert translation.run["model"]["head"]["class_loss"] == "focal"
+    assert translation.run["criterion"]["class_loss"] == "focal"
 
 
 def test_other_widths(top: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from falconet.core.config import apply_overrides, plain, read_yaml, validate, write_yaml
 from falconet.core.errors import ConfigError
 from falconet.models import CLASSIFIERS, PRESETS
+from falconet.train.criteria import CRITERIA
 from falconet.train.run_config import RunConfig
 
 PLACEHOLDER = "path/to/annotations"
@@ -102,10 +103,18 @@ def read_run(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
             f"preset '{source}': the data is missing; add for example data.train.annotations=train.json "
             "data.train.images=photos, or write a run file with 'falconet config'"
         )
+    _name_criterion(tree)
     run = validate(RunConfig, tree, name=str(source), overrides=overrides)
     if str(run.data.train.annotations) == PLACEHOLDER:
         raise ConfigError(f"{source}: data.train.annotations still is '{PLACEHOLDER}'; write your own path there")
     return run
+
+
+def _name_criterion(tree: dict[str, Any]) -> None:
+    """Name the model in a criterion that is there without a name, so that messages speak of its keys alone."""
+    model, criterion = tree.get("model"), tree.get("criterion")
+    if isinstance(criterion, dict) and isinstance(model, dict) and model.get("name") in CRITERIA:
+        criterion.setdefault("name", model["name"])
 
 
 def schema_text() -> str:

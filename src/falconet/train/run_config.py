@@ -122,7 +122,7 @@ class RunConfig(Config):
     output: Path = Field(default=Path("runs/train"), description="folder of this run; must not hold another one")
     seed: int = Field(default=0, ge=0, description="same seed, same weights")
     model: ModelConfig
-    criterion: CriterionConfig = Field(default=None, description="how this model learns")  # type: ignore[assignment]
+    criterion: CriterionConfig | None = Field(default=None, description="how this model learns; null: by its defaults")
     data: Data
     augment: Augment = Augment()
     train: Train = Train()
@@ -135,7 +135,7 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def _fits_the_task(self) -> "RunConfig":
-        if self.criterion.name != self.model.name:
+        if self.criterion is not None and self.criterion.name != self.model.name:
             raise ValueError(f"criterion.name is {self.criterion.name}, but the model is {self.model.name}")
         if isinstance(self.model, ClassifierConfig) and self.augment.mosaic:
             raise ValueError("augment.mosaic joins pictures of several classes, which has no meaning for a classifier")
@@ -191,8 +191,6 @@ def with_criterion(tree: Any) -> Any:
         value = parents[-1].pop(path[-1])
         if key not in known:
             _log.warning("%s: means nothing for %s; leave it out", ".".join(path), name)
-        elif key in own:
-            _log.warning("%s: criterion.%s is there too, and counts", ".".join(path), key)
         else:
             _log.warning("%s is criterion.%s now; please move it there", ".".join(path), key)
             own[key] = value

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from falconet.core.errors import ConfigError
-from falconet.zoo.foreign_yaml import Source, Translation
+from falconet.zoo.foreign_yaml import Source, Translation, is_number
 
 ACTIVATIONS = {
     "ReLU": "relu",
@@ -44,6 +44,9 @@ def translate(tree: Mapping[str, Any], name: str) -> Translation:
         "augment": _augment(source),
         "train": _train(source),
     }
+    detach = int(source.number("model.arch.detach_epoch", 0))
+    if model["name"] == "nanodet-plus":
+        run["criterion"] = {"detach_epoch": detach, "auxiliary": "keep"}
     source.drop("log.interval", "progress is always shown")
     source.expect("evaluator.name", "CocoDetectionEvaluator", "ours is COCO's")
     source.expect("evaluator.save_key", "mAP", "the best weights are those with the best AP")
@@ -219,7 +222,6 @@ def _augment(source: Source) -> dict[str, Any]:
         result["stretch"] = list(stretch[0])
         source.expect(f"{prefix}stretch", [list(stretch[0])] * 2, "ours is the same for width and height")
     source.expect(f"{prefix}perspective", 0.0, "pictures are not tilted")
-    source.expect("data.train.multi_scale", None, "the input size is fixed; see augment.scale")
     return result
 
 
@@ -240,8 +242,11 @@ def _train(source: Source) -> dict[str, Any]:
     source.drop("schedule.warmup.ratio", "the warm-up starts near 0")
     train["clip_gradients"] = source.number("grad_clip")
     train["average_decay"] = _average(source)
-    train["detach_epoch"] = int(source.number("model.arch.detach_epoch", 0))
-    train["auxiliary"] = "keep"
+    scales = source.get("data.train.multi_scale")
+    if isinstance(scales, Sequence) and len(scales) == 2 and all(is_number(scale) for scale in scales):
+        train["multi_scale"] = list(scales)
+    else:
+        source.expect("data.train.multi_scale", None, "expected the smallest and the largest factor, as in [0.6, 1.4]")
     interval = source.number("schedule.val_intervals")
     if interval is not None:
         train["validate_every"] = int(interval)

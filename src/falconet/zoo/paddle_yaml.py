@@ -123,6 +123,7 @@ def translate(tree: Mapping[str, Any], name: str) -> Translation:
         "data": _data(source),
         "augment": _augment(source),
         "train": _train(source, side),
+        "criterion": _criterion(source),
     }
     _runtime(source)
     return Translation(run, source.dropped + source.rest())
@@ -203,7 +204,14 @@ def _head(source: Source) -> dict[str, Any]:
     return {
         "reg_max": source.number(f"{prefix}reg_max", 16),
         "activation": _activation(source, f"{prefix}act"),
-        "class_loss": "varifocal" if source.get(f"{prefix}use_varifocal_loss", True) else "focal",
+    }
+
+
+def _criterion(source: Source) -> dict[str, Any]:
+    static = source.number("PPYOLOEHead.static_assigner_epoch", 4) / source.number("epoch", 300)
+    return {
+        "class_loss": "varifocal" if source.get("PPYOLOEHead.use_varifocal_loss", True) else "focal",
+        "static_share": round(static, 4),
     }
 
 
@@ -290,7 +298,6 @@ def _train(source: Source, side: float) -> dict[str, Any]:
         "epochs": epochs,
         "batch_size": int(source.number("TrainReader.batch_size", 8)),
         "average_decay": float(source.number("ema_decay", 0.9998)) if source.get("use_ema", False) else 0.0,
-        "static_share": round(source.number("PPYOLOEHead.static_assigner_epoch", 4) / epochs, 4),
     }
     for key in ("ema_decay", "ema_black_list", "ema_decay_type", "ema_filter_no_grad"):
         source.get(key)

@@ -7,9 +7,9 @@ from torch import nn
 
 from falconet.core.errors import ConfigError
 from falconet.core.manifest import Preprocess
+from falconet.export.compare import raw_differences
 from falconet.export.onnx import export_onnx
 from falconet.export.torch_engine import ALL_POINTS, TorchEngine
-from falconet.export.verify import raw_differences
 from falconet.models.backbones import BACKBONES
 from falconet.models.deployable import Deployable, Normalize
 from falconet.models.nanodet_plus import GhostPANConfig, NanoDetPlusConfig, NanoDetPlusHeadConfig
@@ -18,7 +18,7 @@ from falconet.models.weights import Card, save_weights
 from falconet.runtime.onnx_engine import OnnxEngine
 from falconet.train import read_run
 from falconet.train.batch import Targets
-from falconet.train.criteria import build_criterion
+from tests.train.criterion import at, make_criterion
 
 SMALL = {"shufflenet-v2": {"width": 0.5}} | {
     name: {"width": 0.25}
@@ -121,12 +121,12 @@ def test_channels_last_changes_nothing(name):
 def test_trains_one_step_in_a_detector(name):
     config = detector_config(name)
     detector = config.build(3)
-    criterion = build_criterion(config, detector, num_classes=3, auxiliary="keep", detach_epoch=1)
+    criterion = make_criterion(config, detector, num_classes=3)
     boxes = torch.tensor([[[8.0, 8, 50, 40], [40, 20, 90, 60]], [[20, 10, 70, 60], [0, 0, 0, 0]]])
     targets = Targets(boxes, torch.tensor([[0, 2], [1, 0]]), torch.tensor([[True, True], [True, False]]))
     before = {key: value.clone() for key, value in detector.backbone.named_parameters()}
     optimizer = torch.optim.SGD(detector.parameters(), lr=0.1)
-    losses = criterion(detector.trace(torch.rand(2, 3, 64, 96)), targets, 0)
+    losses = criterion(detector.trace(torch.rand(2, 3, 64, 96)), targets, at(0))
     sum(losses.values()).backward()
     for key, parameter in detector.backbone.named_parameters():
         assert parameter.grad is not None, key
