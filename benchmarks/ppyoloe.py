@@ -29,14 +29,15 @@ from falconet.models.weights import load_weights
 from falconet.runtime.onnx_engine import open_session
 from falconet.train.batch import Batch, Targets
 from falconet.train.criteria import build_criterion
-from falconet.train.criteria.ppyoloe import match_by_alignment, match_by_geometry
+from falconet.train.criteria.ppyoloe import PPYOLOECriterionConfig, match_by_alignment, match_by_geometry
 from falconet.train.optim import WeightAverage, build_optimizer
+from falconet.train.progress import Progress
 
 PRESET, CLASSES = "ppyoloe-s", 80
 FUSED = ("ppyoloe-s", "ppyoloe-plus-s")
 BATCH, SIDE, BOXES = 8, 320, 100
-STATIC = 1
-"""Epochs of ATSS: epoch 0 assigns by it, epoch 1 by alignment."""
+STATIC, EPOCHS = 1, 10
+"""Epochs of ATSS and in all: epoch 0 assigns by it, epoch 1 by alignment."""
 
 
 class Trainer:
@@ -50,9 +51,8 @@ class Trainer:
         torch.manual_seed(0)
         config = PRESETS[PRESET]
         self.detector = build(config, CLASSES).train()
-        self.criterion = build_criterion(
-            config, self.detector, num_classes=CLASSES, auxiliary="drop", detach_epoch=0, static_epochs=STATIC
-        )
+        settings = PPYOLOECriterionConfig(static_share=STATIC / EPOCHS)
+        self.criterion = build_criterion(settings, config, self.detector, num_classes=CLASSES)
         self.fast = fast
         if fast:
             self.detector = self.detector.to(memory_format=torch.channels_last)
@@ -68,7 +68,9 @@ class Trainer:
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
             passed = self.detector.trace(images)
             if self.fast:
-                found: dict[str, torch.Tensor] = self.criterion(passed, batch.targets, epoch)
+                found: dict[str, torch.Tensor] = self.criterion(
+                    passed, batch.targets, Progress(epoch, EPOCHS, epoch / EPOCHS)
+                )
                 return found
             return plain_terms(passed.raw, batch.targets, static=epoch < STATIC)
 

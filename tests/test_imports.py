@@ -11,7 +11,7 @@ import pytest
 import falconet
 
 HEAVY = ("torch", "cv2", "numpy", "onnxruntime", "pydantic", "ruamel", "rich", "typer", "simplejpeg")
-TRAINING = ("torch", "pytorch_lightning", "lightning_fabric", "onnx", "onnxscript", "jaxtyping", "tensorboard")
+TRAINING = ("torch", "onnx", "onnxscript", "jaxtyping", "tensorboard")
 
 
 def loaded_after(code: str) -> set[str]:

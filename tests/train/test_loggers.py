@@ -1,0 +1,126 @@
+"""Where metrics go: metrics.jsonl and the log always, and the loggers that a run names."""
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from falconet.core.errors import ConfigError
+from falconet.train import fit, resume
+from falconet.train.loggers import NullCallback, summary
+from falconet.train.progress import Progress
+from falconet.train.run_folder import RunFolder
+from tests.train.tiny import draw, tiny_run
+
+
+class FakeMLflow(ModuleType):
+    """Notes what MLflow is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__("mlflow")
+        self.__spec__ = SimpleNamespace(name="mlflow")  # type: ignore[assignment]
+        self.told: list[tuple[Any, ...]] = []
+
+    def set_experiment(self, name: str) -> None:
+        self.told.append(("experiment", name))
+
+    def start_run(self, *, run_id: str | None, run_name: str) -> Any:
+        self.told.append(("start", run_id, run_name))
+        return SimpleNamespace(info=SimpleNamespace(run_id=run_id or "abc"))
+
+    def log_dict(self, values: dict[str, Any], name: str) -> None:
+        self.told.append(("dict", name, values["train"]["epochs"]))
+
+    def log_metrics(self, metrics: dict[str, float], *, step: int) -> None:
+        json.dumps(metrics)
+        assert all(isinstance(value, int | float) for value in metrics.values())
+        self.told.append(("metrics", step, "AP" in metrics))
+
+    def end_run(self) -> None:
+        self.told.append(("end",))
+
+
+class FakeWandb(ModuleType):
+    """Notes what Weights & Biases is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__("wandb")
+        self.__spec__ = SimpleNamespace(name="wandb")  # type: ignore[assignment]
+        self.told: list[tuple[Any, ...]] = []
+        self.util = SimpleNamespace(generate_id=lambda: "xyz")
+
+    def init(self, **options: Any) -> Any:
+        self.told.append(("init", options["project"], options["name"], options["id"], options["resume"]))
+        return SimpleNamespace(
+            log=lambda metrics, step: self.told.append(("log", step, metrics["epoch"])),
+            finish=lambda: self.told.append(("finish",)),
+        )
+
+
+class StopAfterOne(NullCallback):
+    """Ctrl-C in the second epoch."""
+
+    def step(self, progress: Progress, *, step: int, loss: float) -> None:  # noqa: ARG002
+        if progress.epoch == 1:
+            raise KeyboardInterrupt
+
+
+def test_mlflow_and_wandb_hear_of_every_epoch_and_go_on_in_the_same_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow, wandb = FakeMLflow(), FakeWandb()
+    monkeypatch.setitem(sys.modules, "mlflow", mlflow)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    data = draw(tmp_path / "drawn", train=4, val=2)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_run(data, tmp_path / "run", "train.loggers=[mlflow, wandb]"), callback=StopAfterOne())
+    assert mlflow.told == [
+        ("experiment", "falconet"),
+        ("start", None, "run"),
+        ("dict", "run.json", 2),
+        ("metrics", 1, True),
+        ("end",),
+    ]
+    mlflow.told.clear()
+    resume(tmp_path / "run")
+    assert mlflow.told == [("experiment", "falconet"), ("start", "abc", "run"), ("metrics", 2, True), ("end",)]
+    begins = ("init", "falconet", "run", "xyz", "allow")
+    assert wandb.told == [begins, ("log", 1, 1), ("finish",), begins, ("log", 2, 2), ("finish",)]
+    assert not (tmp_path / "run" / "tensorboard").exists()
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_logger_that_is_not_installed_is_said_before_anything_is_written(tmp_path: Path) -> None:
+    data = draw(tmp_path / "drawn", train=4, val=2)
+    for name in ("mlflow", "wandb"):
+        with pytest.raises(ConfigError) as error:
+            fit(tiny_run(data, tmp_path / "run", f"train.loggers=[{name}]"))
+        assert str(error.value) == (
+            f"train.loggers: {name} is not installed; install it with: pip install 'falconet[{name}]'"
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_without_loggers_keeps_its_metrics(tmp_path: Path) -> None:
+    data = draw(tmp_path / "drawn", train=4, val=2)
+    folder = fit(tiny_run(data, tmp_path / "run", "train.loggers=[]", "train.epochs=1"))
+    assert len(RunFolder(folder).metrics.read_text().splitlines()) == 1
+    assert not (folder / "tensorboard").exists()
+
+
+def test_nothing_is_written_where_the_start_fails(tmp_path: Path) -> None:
+    data = draw(tmp_path / "drawn", train=4, val=2)
+    (tmp_path / "other.safetensors").write_bytes(b"no weights")
+    with pytest.raises(Exception, match="damaged or no weights file"):
+        fit(tiny_run(data, tmp_path / "run", f"train.weights={tmp_path / 'other.safetensors'}"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_line_of_an_epoch() -> None:
+    metrics = {"epoch": 3, "loss": 1.5, "loss_box": 1.5, "AP": 0.25, "seconds": 2.0, "images_per_second": 9.0}
+    line = summary(metrics | {"data_wait": 0.1}, Progress(2, 10, 0.3))
+    assert line == "epoch 3/10  loss 1.500 (box 1.500)  AP 0.250  2.0 s, 9 images/s, 10% waiting for data"
+    assert summary(metrics | {"data_wait": 0.1}, Progress(2, None, 0.3)).startswith("epoch 3 (30% of the time)  loss")
