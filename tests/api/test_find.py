@@ -58,7 +58,7 @@ def test_nothing_there_suggests_a_name():
 
 
 def test_published_names_are_fetched_in_the_form_that_is_wanted(folder, monkeypatch):
-    from falconet.zoo import published
+    from falconet.zoo.published import fetch as published
 
     monkeypatch.setattr(published, "fetch_onnx", lambda name: folder / f"{name}.onnx")
     monkeypatch.setattr(published, "fetch_weights", lambda name: folder / f"{name}.safetensors")
@@ -80,7 +80,7 @@ def test_published_weights_that_need_torch(monkeypatch):
 
 
 def test_load_takes_a_published_name(folder, monkeypatch):
-    from falconet.zoo import published
+    from falconet.zoo.published import fetch as published
 
     monkeypatch.setattr(published, "fetch_onnx", lambda _name: folder / "cells.onnx")
     assert falconet.load("nanodet-plus-m-416-coco").names == tiny_model.NAMES

@@ -16,7 +16,7 @@ from falconet.core.errors import ConfigError, DataError, FalconetError, ModelErr
 from falconet.models.norms import unmeasured
 from falconet.models.weights import load_weights
 from falconet.train.run_config import RunConfig
-from falconet.zoo import darknet_to_detector
+from falconet.zoo.yolov3 import from_darknet as darknet_to_detector
 from tests.zoo import darknet_reference, files
 from tests.zoo.ncnn_writer import nanodet_pair
 from tests.zoo.test_darknet import small_presets

@@ -1,4 +1,4 @@
-"""`falconet train`, `models`, `config`: what is printed and how wrong requests are answered."""
+"""`falconet train` and `config`: what is printed and how wrong requests are answered."""
 
 import json
 from pathlib import Path
@@ -10,14 +10,11 @@ from typer.testing import CliRunner
 from falconet.api import require
 from falconet.cli import train as commands
 from falconet.core.errors import ConfigError
-from falconet.models import CLASSIFIERS, PRESETS
 from falconet.train.progress import Progress
-from falconet.train.recipes import PUBLISHED_AP
 from tests.train.tiny import draw, options
 
 app = typer.Typer()
 app.command("train")(commands.train)
-app.command("models")(commands.models)
 app.command("config")(commands.config)
 
 
@@ -31,20 +28,6 @@ def message(*arguments: str) -> str:
     with pytest.raises(ConfigError) as error:
         CliRunner().invoke(app, list(arguments), catch_exceptions=False)
     return str(error.value)
-
-
-def test_models_lists_every_preset() -> None:
-    rows = json.loads(output("models", "--json"))
-    assert [row["name"] for row in rows if row["task"] == "detect"] == list(PRESETS)
-    assert [row["name"] for row in rows if row["task"] == "classify"] == list(CLASSIFIERS)
-    first = rows[0]
-    assert first["parameters"] > 1_000_000
-    assert first["macs"] > 400_000_000
-    assert first["published_ap"] == 0.27
-    assert set(PUBLISHED_AP) <= set(PRESETS)
-    table = output("models")
-    assert all(name in table for name in PRESETS | CLASSIFIERS)
-    assert next(row for row in rows if row["name"] == "lcnet-1.0")["published_top1"] == 0.713
 
 
 def test_config_prints_or_writes_a_run_file(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from falconet.models import PRESETS, build
 from falconet.models.distances import expected_distances
-from falconet.zoo.nanodet_keys import convert
+from falconet.zoo.nanodet.keys import convert
 from tests.golden.case import Case
 
 CASES = {

@@ -8,7 +8,7 @@ from falconet.models import PRESETS, build
 from falconet.models.backbones import CSPResNetConfig
 from falconet.models.distances import expected_distances
 from falconet.models.reparam import fuse
-from falconet.zoo.ppyoloe_keys import CONSTANT, convert
+from falconet.zoo.ppyoloe.keys import CONSTANT, convert
 from tests.golden.case import Case
 
 SMALL = PRESETS["ppyoloe-s"]

@@ -6,7 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from falconet.models.backbones import ShuffleNetV2
 from falconet.models.classifier import Classifier
-from falconet.zoo.nanodet_keys import backbone_key
+from falconet.zoo.nanodet.keys import backbone_key
 from tests.golden.case import Case
 
 WIDTHS = {"shufflenet_v2_x0_5": 0.5, "shufflenet_v2_x1_0": 1.0, "shufflenet_v2_x1_5": 1.5}

@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from falconet.models import build
 from falconet.models.backbones import Darknet53Config, MobileNetV2Config
 from falconet.models.yolov3 import YOLOv3Config
-from falconet.zoo.yolov3_keys import convert, our_rows
+from falconet.zoo.yolov3.keys import convert, our_rows
 from tests.golden.case import Case
 
 CASES = {

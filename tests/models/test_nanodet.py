@@ -8,9 +8,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from falconet.models import PRESETS, build
 from falconet.models.nanodet import PAN
 from falconet.models.reparam import fuse
-from falconet.zoo.nanodet_m_keys import convert
-from falconet.zoo.pickles import arrays
-from falconet.zoo.torch_files import read_checkpoint
+from falconet.zoo.formats.pickles import arrays
+from falconet.zoo.formats.torch_files import read_checkpoint
+from falconet.zoo.nanodet.m_keys import convert
 from tests.golden import fill
 from tests.zoo.shared import CHECKPOINT, OUTPUTS, SHARED, need
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from falconet.models import PRESETS
 from falconet.models.detector import Detector
 from falconet.train.batch import pad_targets
-from falconet.zoo.nanodet_keys import convert, convert_key
+from falconet.zoo.nanodet.keys import convert, convert_key
 from tests.golden.case import Case
 from tests.train.criterion import at, make_criterion
 

@@ -5,7 +5,7 @@ import torch
 
 from falconet.models import PRESETS, build
 from falconet.train.criteria.ppyoloe import match_by_alignment, match_by_geometry
-from falconet.zoo.ppyoloe_keys import convert
+from falconet.zoo.ppyoloe.keys import convert
 from tests.golden.case import Case
 from tests.train.criterion import at, make_criterion
 from tests.train.test_golden_ppyoloe import l1_in_strides, truths

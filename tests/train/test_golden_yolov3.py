@@ -8,7 +8,7 @@ from falconet.models.yolov3 import COCO_ANCHORS, anchor_priors
 from falconet.train.assign.anchor_iou import AnchorGrid, best_anchor, unique
 from falconet.train.batch import pad_targets
 from falconet.train.criteria.yolov3 import CLASSIC_IGNORE, classic_terms, overlapping
-from falconet.zoo.yolov3_keys import our_rows
+from falconet.zoo.yolov3.keys import our_rows
 from tests.golden.case import Case
 
 SIZE, CLASSES = 416, 20

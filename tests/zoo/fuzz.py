@@ -16,15 +16,15 @@ from pathlib import Path
 
 from falconet.core.errors import ModelError
 from falconet.core.manifest import Preprocess
-from falconet.zoo import darknet_to_detector
-from falconet.zoo.darknet_files import parse_cfg
-from falconet.zoo.darknet_files import parse_weights as parse_darknet
-from falconet.zoo.ncnn_files import parse_graph, parse_weights
-from falconet.zoo.ncnn_to_onnx import find_head
-from falconet.zoo.onnx_files import parse_convolutions
-from falconet.zoo.onnx_graph import GraphWriter
-from falconet.zoo.pickles import arrays, read_pickle
-from falconet.zoo.torch_files import read_checkpoint
+from falconet.zoo.formats.darknet_files import parse_cfg
+from falconet.zoo.formats.darknet_files import parse_weights as parse_darknet
+from falconet.zoo.formats.ncnn_files import parse_graph, parse_weights
+from falconet.zoo.formats.onnx_files import parse_convolutions
+from falconet.zoo.formats.pickles import arrays, read_pickle
+from falconet.zoo.formats.torch_files import read_checkpoint
+from falconet.zoo.nanodet.ncnn_to_onnx import find_head
+from falconet.zoo.nanodet.onnx_graph import GraphWriter
+from falconet.zoo.yolov3 import from_darknet as darknet_to_detector
 from tests.zoo import darknet_reference, files
 
 MEMORY = 2 * 2**30

@@ -5,7 +5,7 @@ import pytest
 
 from falconet.core.errors import ModelError
 from falconet.models.classifiers import CLASSIFIERS
-from falconet.zoo.backbone_keys import check_fit, convert
+from falconet.zoo.classifiers.keys import check_fit, convert
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,12 @@ from falconet.core.errors import ModelError
 from falconet.core.manifest import Preprocess
 from falconet.models import PRESETS
 from falconet.models.backbones import Darknet53Config, DarknetTinyConfig
-from falconet.zoo import darknet_to_detector
 from falconet.zoo.class_lists import COCO_NAMES, VOC_NAMES
-from falconet.zoo.darknet_files import parse_cfg, parse_weights, read_cfg, read_weights
-from falconet.zoo.darknet_to_detector import file_order, import_darknet
+from falconet.zoo.formats.darknet_files import parse_cfg, parse_weights, read_cfg, read_weights
+from falconet.zoo.imported import ImportOptions
 from falconet.zoo.importing import import_files
+from falconet.zoo.yolov3 import from_darknet as darknet_to_detector
+from falconet.zoo.yolov3.from_darknet import file_order, import_darknet
 from tests.zoo import darknet_reference as reference
 
 SHARE = 16
@@ -49,7 +50,7 @@ def write(path, sections, *, version=(0, 2, 0), seed=0):
 def test_computes_what_darknet_computes(tmp_path, name, version):
     sections = reference.network(name, classes=3)
     numbers = write(tmp_path / f"{name}.weights", sections, version=version)
-    imported = import_darknet(tmp_path / f"{name}.weights", classes=CLASSES)
+    imported = import_darknet(tmp_path / f"{name}.weights", ImportOptions(classes=CLASSES))
     images = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     raw = imported.detector(images)
     joined = torch.cat((raw.box_code, raw.objectness, raw.logits), -1)
@@ -70,7 +71,7 @@ def test_a_tiny_variance_keeps_darknets_division(tmp_path):
     numbers = reference.random_numbers(sections)
     numbers[3] = 1e-9  # the variance of the first convolution, which has one filter
     (tmp_path / "a.weights").write_bytes(reference.header() + numbers.tobytes())
-    imported = import_darknet(tmp_path / "a.weights", classes=CLASSES)
+    imported = import_darknet(tmp_path / "a.weights", ImportOptions(classes=CLASSES))
     images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         got = imported.detector.backbone.stem(images)
@@ -100,7 +101,7 @@ def test_cfg_beside_the_weights(tmp_path):
     sections = reference.network("yolov3", classes=3, side=96, anchors=anchors)
     write(tmp_path / "mine.weights", sections)
     (tmp_path / "mine.cfg").write_text("# a comment\n" + reference.text(sections))
-    imported = import_files([tmp_path / "mine.weights", tmp_path / "mine.cfg"], classes=CLASSES)
+    imported = import_files([tmp_path / "mine.weights", tmp_path / "mine.cfg"], ImportOptions(classes=CLASSES))
     head = imported.card.model.head
     assert head.anchors == tuple(zip(anchors[::2], anchors[1::2], strict=True))
     assert head.masks == ((0, 1, 2), (3, 4, 5), (6, 7, 8))
@@ -109,8 +110,7 @@ def test_cfg_beside_the_weights(tmp_path):
     assert imported.report()[2] == "matched       75"
     other = import_files(
         [tmp_path / "mine.weights", tmp_path / "mine.cfg"],
-        classes=CLASSES,
-        preprocess=Preprocess(height=320, width=416),
+        ImportOptions(classes=CLASSES, preprocess=Preprocess(height=320, width=416)),
     )
     assert (other.card.model.input.height, other.card.model.input.width) == (320, 416)
     assert other.card.model.input.resize == "letterbox"
@@ -140,7 +140,7 @@ def test_first_layers_only(tmp_path):
     assert all(name.startswith(("neck.", "head.")) for name in imported.fresh)
     complete = tmp_path / "whole.weights"
     complete.write_bytes(reference.header() + whole.tobytes())
-    other = import_darknet(complete, classes=CLASSES).detector.state_dict()
+    other = import_darknet(complete, ImportOptions(classes=CLASSES)).detector.state_dict()
     for name, value in imported.detector.backbone.state_dict().items():
         torch.testing.assert_close(value, other[f"backbone.{name}"])
     path.rename(tmp_path / "darknet53.weights")
@@ -155,7 +155,7 @@ def test_too_short_or_too_long(tmp_path, change, words):
     data = path.read_bytes()
     path.write_bytes(data[:change] if change < 0 else data + bytes(change))
     with pytest.raises(ModelError) as error:
-        import_darknet(path, classes=CLASSES)
+        import_darknet(path, ImportOptions(classes=CLASSES))
     sizes = []
     for name in ("yolov3", "yolov3-spp", "yolov3-tiny"):
         numbers = reference.random_numbers(reference.network(name, classes=3))
@@ -170,12 +170,12 @@ def test_other_names_than_classes(tmp_path):
     write(tmp_path / "a.weights", reference.network("yolov3-tiny", classes=3))
     (tmp_path / "a.cfg").write_text(reference.text(reference.network("yolov3-tiny", classes=3)))
     with pytest.raises(ModelError, match=r"a.cfg: has 3 classes, but 2 names were given"):
-        import_darknet(tmp_path / "a.weights", cfg=tmp_path / "a.cfg", classes=["a", "b"])
+        import_darknet(tmp_path / "a.weights", ImportOptions(classes=["a", "b"]), cfg=tmp_path / "a.cfg")
     with pytest.raises(ModelError, match=r"a.cfg: has 3 classes; pass their names in the order of training"):
         import_darknet(tmp_path / "a.weights", cfg=tmp_path / "a.cfg")
     (tmp_path / "b.cfg").write_text(reference.text(reference.network("yolov3-tiny", classes=3, share=8)))
     with pytest.raises(ModelError, match=r"its cfg is not that of yolov3, yolov3-spp, yolov3-tiny"):
-        import_darknet(tmp_path / "a.weights", cfg=tmp_path / "b.cfg", classes=CLASSES)
+        import_darknet(tmp_path / "a.weights", ImportOptions(classes=CLASSES), cfg=tmp_path / "b.cfg")
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_damaged_numbers(tmp_path, place, value, words):
     numbers[place] = value
     (tmp_path / "a.weights").write_bytes(reference.header() + numbers.tobytes())
     with pytest.raises(ModelError, match=words):
-        import_darknet(tmp_path / "a.weights", classes=CLASSES)
+        import_darknet(tmp_path / "a.weights", ImportOptions(classes=CLASSES))
 
 
 @pytest.mark.parametrize(

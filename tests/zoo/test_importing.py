@@ -22,11 +22,11 @@ from falconet.models.reparam import fuse
 from falconet.models.weights import load_extra, load_weights
 from falconet.runtime.onnx_engine import OnnxEngine
 from falconet.runtime.predictor import Predictor
-from falconet.zoo.checkpoint_to_detector import choose_weights
+from falconet.zoo.formats.torch_files import choose_weights, read_checkpoint
+from falconet.zoo.imported import ImportOptions
 from falconet.zoo.importing import import_files
-from falconet.zoo.ncnn_to_onnx import convert
+from falconet.zoo.nanodet.ncnn_to_onnx import convert
 from falconet.zoo.parity import standard_pictures
-from falconet.zoo.torch_files import read_checkpoint
 from tests.golden.case import Case
 from tests.train.criterion import make_criterion
 from tests.zoo import files
@@ -75,7 +75,7 @@ def _same(one: nn.Module, other: nn.Module) -> None:
 def test_a_nanodet_ncnn_pair_is_rebuilt(tmp_path: Path) -> None:
     detector = small_nanodet()
     paths = _write(tmp_path, *nanodet_pair(detector, half=False))
-    imported = import_files(paths, preprocess=SIZE, classes=NAMES, licence="MIT")
+    imported = import_files(paths, ImportOptions(preprocess=SIZE, classes=NAMES, licence="MIT"))
     _same(detector, imported.detector)
     assert imported.card.model == NanoDetConfig.model_validate(SMALL | {"input": SIZE})
     assert imported.card.classes == tuple(NAMES)
@@ -88,7 +88,7 @@ def test_a_nanodet_ncnn_pair_is_rebuilt(tmp_path: Path) -> None:
     assert "left over     nothing" in report
     assert "parity        largest difference on 4 pictures: scores" in report
     # One file of the pair is enough; fused and saved it stays the same function.
-    again = import_files(paths[1:], preprocess=SIZE, classes=NAMES)
+    again = import_files(paths[1:], ImportOptions(preprocess=SIZE, classes=NAMES))
     _same(detector, fuse(again.detector))
     again.save(tmp_path / "new" / "m.safetensors")
     _same(detector, load_weights(tmp_path / "new" / "m.safetensors")[0])
@@ -120,7 +120,7 @@ def test_the_published_pair_is_rebuilt() -> None:
 def test_a_network_that_cannot_be_rebuilt_still_converts(tmp_path: Path) -> None:
     paths = _write(tmp_path, *files.nanodet_pair(3))
     with pytest.raises(ModelError) as caught:
-        import_files(paths, preprocess=SIZE, classes=NAMES)
+        import_files(paths, ImportOptions(preprocess=SIZE, classes=NAMES))
     assert (
         "m.param: is not one of the networks that can be rebuilt here: there is none with such an output end and "
         "depthwise convolutions. It can still be converted to ONNX and used for detection"
@@ -133,7 +133,7 @@ def test_another_network_of_equal_shapes_is_noticed(tmp_path: Path) -> None:
     graph, weights = nanodet_pair(small_nanodet(), half=False)
     paths = _write(tmp_path, graph.replace(b" 0=1.000000e-01", b" 0=2.000000e-01"), weights)
     with pytest.raises(ModelError, match=r"m\.param: was rebuilt, but does not compute the same \(largest difference"):
-        import_files(paths, preprocess=SIZE, classes=NAMES)
+        import_files(paths, ImportOptions(preprocess=SIZE, classes=NAMES))
 
 
 class _Exported(nn.Module):
@@ -158,18 +158,18 @@ def test_an_onnx_export_of_nanodet_plus(tmp_path: Path) -> None:
         images = (torch.zeros(1, 3, 64, 96),)
         program = torch.onnx.export(exported, images, dynamo=True, verbose=False, input_names=["data"])
     program.save(str(path))
-    imported = import_files([path], classes=NAMES)
+    imported = import_files([path], ImportOptions(classes=NAMES))
     _same(detector, imported.detector)
     assert imported.card.model == config
     with pytest.raises(ModelError, match="has 3 classes, but 2 names were given: a, b"):
-        import_files([path], classes=["a", "b"])
+        import_files([path], ImportOptions(classes=["a", "b"]))
 
 
 def test_other_onnx_files(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(files.onnx_model())
     with pytest.raises(ModelError, match=r"expected one input of shape \[1, 3, height, width\]|cannot be run"):
-        import_files([path], classes=NAMES)
+        import_files([path], ImportOptions(classes=NAMES))
     path.write_bytes(b"not an onnx file")
     with pytest.raises(ModelError, match="is not an ONNX model"):
         import_files([path])
@@ -196,7 +196,7 @@ def test_nanodet_plus_checkpoints(tmp_path: Path, golden: dict[str, torch.Tensor
     }[layout]
     path = tmp_path / "model_best.ckpt"
     torch.save(tree, path)
-    imported = import_files([path], preprocess=PRESETS["nanodet-plus-m-320"].input)
+    imported = import_files([path], ImportOptions(preprocess=PRESETS["nanodet-plus-m-320"].input))
     assert imported.card.model == PRESETS["nanodet-plus-m-320"]
     assert (imported.left_over, imported.fresh, imported.parity) == ((), (), None)
     case = Case("nanodet_plus_m_320")
@@ -273,7 +273,7 @@ def test_checkpoints_that_do_not_fit(tmp_path: Path, golden: dict[str, torch.Ten
 def test_classes_must_be_named(tmp_path: Path) -> None:
     paths = _write(tmp_path, *nanodet_pair(small_nanodet(), half=True))
     with pytest.raises(ModelError, match="has 3 classes, and the file does not name them; pass their names in the"):
-        import_files(paths, preprocess=SIZE)
+        import_files(paths, ImportOptions(preprocess=SIZE))
 
 
 def test_unknown_kinds_and_missing_files(tmp_path: Path) -> None:

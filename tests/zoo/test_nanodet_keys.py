@@ -2,7 +2,7 @@
 
 import pytest
 
-from falconet.zoo.nanodet_keys import backbone_key, convert, convert_key
+from falconet.zoo.nanodet.keys import backbone_key, convert, convert_key
 from tests.golden.case import Case
 
 

@@ -10,7 +10,7 @@ from falconet.core.errors import ConfigError
 from falconet.models import PRESETS
 from falconet.train.run_config import RunConfig
 from falconet.zoo.class_lists import COCO_NAMES
-from falconet.zoo.nanodet_yaml import translate
+from falconet.zoo.nanodet.from_yaml import translate
 
 NORMALIZE = [[103.53, 116.28, 123.675], [57.375, 57.12, 58.395]]
 CHANNELS = {"0.5x": [48, 96, 192], "1.0x": [116, 232, 464], "1.5x": [176, 352, 704]}

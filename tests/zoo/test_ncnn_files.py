@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from falconet.core.errors import ModelError
-from falconet.zoo.ncnn_files import parse_graph, parse_weights, read_ncnn
+from falconet.zoo.formats.ncnn_files import parse_graph, parse_weights, read_ncnn
 from tests.zoo import files
 from tests.zoo.shared import GRAPH, WEIGHTS, need
 

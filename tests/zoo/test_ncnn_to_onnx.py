@@ -12,11 +12,11 @@ from onnx import TensorProto, helper
 from falconet.api.load import load
 from falconet.core.errors import ModelError
 from falconet.core.manifest import EVALUATION, Manifest, Preprocess
-from falconet.zoo import onnx_graph
 from falconet.zoo.class_lists import COCO_NAMES
-from falconet.zoo.ncnn_files import read_ncnn
-from falconet.zoo.ncnn_to_onnx import class_names, convert, find_head
-from falconet.zoo.onnx_graph import IR_VERSION, OPSET, GraphWriter, grid
+from falconet.zoo.formats.ncnn_files import read_ncnn
+from falconet.zoo.nanodet import onnx_graph
+from falconet.zoo.nanodet.ncnn_to_onnx import class_names, convert, find_head
+from falconet.zoo.nanodet.onnx_graph import IR_VERSION, OPSET, GraphWriter, grid
 from tests.zoo import files
 from tests.zoo.average_precision import average_precision
 from tests.zoo.shared import COCO_MINI, GRAPH, WEIGHTS, need

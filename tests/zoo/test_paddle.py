@@ -16,9 +16,10 @@ from falconet.models import PRESETS, build
 from falconet.models.backbones import CSPResNetConfig
 from falconet.models.ppyoloe import PLUS_INPUT, CSPPANConfig, PPYOLOEConfig, PPYOLOEHeadConfig
 from falconet.models.weights import load_weights
+from falconet.zoo.formats.paddle_files import NAMES, PIECES, read_paddle
+from falconet.zoo.imported import ImportOptions
 from falconet.zoo.importing import import_files
-from falconet.zoo.paddle_files import NAMES, PIECES, read_paddle
-from falconet.zoo.ppyoloe_keys import CONSTANT, convert
+from falconet.zoo.ppyoloe.keys import CONSTANT, convert
 from tests.golden import fill
 from tests.golden.case import Case
 
@@ -80,7 +81,9 @@ def test_read_without_paddle(state: dict[str, np.ndarray], tmp_path: Path, proto
 
 def test_a_tiny_model_is_told_from_its_shapes(state: dict[str, np.ndarray], tmp_path: Path) -> None:
     path = save(tmp_path / "m.pdparams", state)
-    imported = import_files([path], preprocess=Preprocess(height=96, width=64), classes=CLASSES, source="here")
+    imported = import_files(
+        [path], ImportOptions(preprocess=Preprocess(height=96, width=64), classes=CLASSES, source="here")
+    )
     config = imported.card.model
     assert isinstance(config, PPYOLOEConfig)
     assert config == TINY.model_copy(update={"input": replace(PLUS_INPUT, height=96, width=64)})
@@ -119,10 +122,10 @@ def test_the_published_sizes(tmp_path: Path, name: str, preset: str) -> None:
 def test_what_lies_beside_is_left_out(state: dict[str, np.ndarray], tmp_path: Path) -> None:
     path = save(tmp_path / "m.pdparams", state)
     (tmp_path / "m.pdopt").write_bytes(b"anything")
-    imported = import_files([tmp_path / "m.pdopt", path], classes=CLASSES)
+    imported = import_files([tmp_path / "m.pdopt", path], ImportOptions(classes=CLASSES))
     assert imported.notes[-1] == "m.pdopt was left out: the state of an optimiser"
     with pytest.raises(ModelError) as error:
-        import_files([tmp_path / "m.pdopt"], classes=CLASSES)
+        import_files([tmp_path / "m.pdopt"], ImportOptions(classes=CLASSES))
     assert str(error.value) == (
         f"{tmp_path}/m.pdopt: holds the state of an optimiser, not a model; expected m.pdparams"
     )
@@ -131,7 +134,7 @@ def test_what_lies_beside_is_left_out(state: dict[str, np.ndarray], tmp_path: Pa
 def _import(tmp_path: Path, state: dict[str, Any], classes: list[str] | None = CLASSES) -> str:
     path = save(tmp_path / "m.pdparams", state)
     with pytest.raises(ModelError) as error:
-        import_files([path], classes=classes)
+        import_files([path], ImportOptions(classes=classes))
     message = str(error.value)
     assert message.startswith(f"{path}: ")
     return message.removeprefix(f"{path}: ")
@@ -184,7 +187,7 @@ def test_networks_of_other_kinds_are_refused(state: dict[str, np.ndarray], tmp_p
 def test_weights_left_over_that_are_no_part_of_the_detector(state: dict[str, np.ndarray], tmp_path: Path) -> None:
     places = {"yolo_head.anchor_points": np.zeros((84, 2), np.float32)}
     path = save(tmp_path / "m.pdparams", {**state, **places, "aux_head.conv.weight": np.zeros((1, 1), np.float32)})
-    assert import_files([path], classes=CLASSES).left_over == ("aux_head.conv.weight",)
+    assert import_files([path], ImportOptions(classes=CLASSES)).left_over == ("aux_head.conv.weight",)
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:

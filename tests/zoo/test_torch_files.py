@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from falconet.core.errors import ModelError
-from falconet.zoo.pickles import arrays
-from falconet.zoo.torch_files import read_checkpoint
+from falconet.zoo.formats.pickles import arrays
+from falconet.zoo.formats.torch_files import read_checkpoint
 from tests.zoo import files
 from tests.zoo.shared import CHECKPOINT, need
 
@@ -220,5 +220,6 @@ def test_missing_data_and_big_endian(tmp_path: Path) -> None:
 
 
 def test_reading_needs_no_torch() -> None:
-    code = "import sys, falconet.zoo.torch_files, falconet.zoo.ncnn_to_onnx; sys.exit('torch' in sys.modules)"
+    modules = "falconet.zoo.formats.torch_files, falconet.zoo.nanodet.ncnn_to_onnx"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -12,9 +12,10 @@ from falconet.models import PRESETS, build
 from falconet.models.backbones import MobileNetV2Config
 from falconet.models.yolov3 import YOLOv3Config
 from falconet.zoo.class_lists import VOC_NAMES
+from falconet.zoo.imported import ImportOptions
 from falconet.zoo.importing import import_files
-from falconet.zoo.yolov3_checkpoint import import_yolov3
-from falconet.zoo.yolov3_keys import convert, head_key, our_rows
+from falconet.zoo.yolov3.from_checkpoint import import_yolov3
+from falconet.zoo.yolov3.keys import convert, head_key, our_rows
 from tests.golden.case import Case
 
 CASE = "yolov3_mobilenetv2_voc"
@@ -29,7 +30,7 @@ def state():
 def test_a_checkpoint_file(state, tmp_path):
     path = tmp_path / "ep100.pth"
     torch.save({f"module.{key}": torch.from_numpy(np.array(value)) for key, value in state.items()}, path)
-    imported = import_files([path], preprocess=Preprocess(height=256, width=320), licence="MIT")
+    imported = import_files([path], ImportOptions(preprocess=Preprocess(height=256, width=320), licence="MIT"))
     assert imported.card.classes == VOC_NAMES
     model = imported.card.model
     assert (model.input.height, model.input.width, model.input.resize) == (256, 320, "letterbox")
@@ -46,14 +47,14 @@ def test_a_checkpoint_file(state, tmp_path):
 def test_shapes_and_names_that_do_not_fit(state, tmp_path):
     path = tmp_path / "a.pth"
     with pytest.raises(ModelError, match="has 20 classes, but 2 names were given: a, b"):
-        import_yolov3(state, path, classes=["a", "b"])
+        import_yolov3(state, path, ImportOptions(classes=["a", "b"]))
     output = "last_layer0.6.weight"
     with pytest.raises(ModelError, match=re.escape("has shape [74, 1024, 1, 1]; expected 3 x (5 + classes) outputs")):
         import_yolov3(state | {output: state[output][:74]}, path)
     with pytest.raises(ModelError, match=r"has 17 classes; pass their names in the order of training \(--classes\)"):
         import_yolov3(state | {output: state[output][:66]}, path)
     with pytest.raises(ModelError, match="holds a YOLOv3, but the configuration is that of nanodet"):
-        import_yolov3(state, path, config=PRESETS["nanodet-m-320"])
+        import_yolov3(state, path, ImportOptions(config=PRESETS["nanodet-m-320"]))
     broken = {key: value for key, value in state.items() if key != "last_layer1.2.conv.weight"}
     with pytest.raises(ModelError, match=r"another network: neck.sets.1.2.conv.weight is missing"):
         import_yolov3(broken, path)

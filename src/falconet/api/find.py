@@ -51,35 +51,29 @@ def find_model(model: str | Path, *, weights: bool = False, others: Iterable[str
             run.resolve().name if run is not None and (path.is_dir() or path.suffix == ".safetensors") else named.name
         )
         return FoundModel(find_weights(path) if path.is_dir() else path, name or "model", run)
-    from falconet.zoo import imagenet, published
+    from falconet.zoo.published.table import PUBLISHED
 
     name = str(model)
-    if name not in (known := (*published.PUBLISHED, *imagenet.IMAGENET)):
+    if name not in PUBLISHED:
         raise ModelError(
             f"{name}: no such file; expected a run folder, a weights file, an exported .onnx file or the name of "
-            f"published weights{nearest(name, (*known, *others))}"
+            f"published weights{nearest(name, (*PUBLISHED, *others))}"
         )
     return FoundModel(_fetch(name, weights=weights), name)
 
 
 def _fetch(name: str, *, weights: bool) -> Path:
     """The file of published weights in the cache, fetched and converted if need be."""
-    from falconet.zoo import imagenet, published
+    from falconet.zoo.published import fetch
 
-    if name in published.PUBLISHED:
-        published.check_detects(name)
-        if not weights and len(published.PUBLISHED[name].files) == 2:
-            return published.fetch_onnx(name)
+    if not weights and not fetch.describe_whole(name).needs_torch:
+        return fetch.fetch_onnx(name)
     if find_spec("torch") is None:
         raise ConfigError(
             f"{name}: converting these published weights needs torch, which is not installed; "
             "install it with: pip install 'falconet[train]'"
         )
-    if name in imagenet.IMAGENET:
-        from falconet.zoo.pretrained import fetch_classifier
-
-        return fetch_classifier(name)
-    return published.fetch_weights(name)
+    return fetch.fetch_weights(name)
 
 
 def weights_to_start_from(weights: str | Path, model: "ModelConfig") -> Path:
@@ -91,8 +85,12 @@ def weights_to_start_from(weights: str | Path, model: "ModelConfig") -> Path:
     Raises:
         ModelError, ConfigError: as `find_model`; weights of another network.
     """
-    from falconet.zoo import pretrained
+    from falconet.zoo.classifiers import pretrained
+    from falconet.zoo.published import fetch
+    from falconet.zoo.published.table import is_published
 
     if pretrained.is_pretrained(Path(weights)) or pretrained.is_foreign(Path(weights)):
         return pretrained.weights_for(model, Path(weights))
+    if is_published(weights):  # also the backbone of a detector alone
+        return fetch.fetch_weights(str(weights), whole=False)
     return find_model(weights, weights=True).path

@@ -32,12 +32,15 @@ def _register(called: str | None = None) -> None:
         from falconet.cli import data
 
         app.add_typer(data.app, name="data", help="Check, draw, convert data sets; write a small drawn one.")
-    if not {"train", "models", "config"}.isdisjoint(wanted):
+    if not {"train", "config"}.isdisjoint(wanted):
         from falconet.cli import train
 
         app.command("train")(train.train)
-        app.command("models")(train.models)
         app.command("config")(train.config)
+    if "models" in wanted:
+        from falconet.cli import models
+
+        app.command("models")(models.models)
     if "eval" in wanted:
         from falconet.cli import evaluate
 

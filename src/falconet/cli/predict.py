@@ -107,7 +107,7 @@ def _open(model: str | None, *, engine: str, threads: int | None) -> "Engine":
     from falconet.api.find import find_model
 
     if model is None:
-        from falconet.zoo.published import DEFAULT
+        from falconet.zoo.published.table import DEFAULT
 
         model = DEFAULT
     return open_engine(find_model(model, weights=engine == "torch").path, engine=engine, threads=threads)

@@ -163,14 +163,9 @@ def _profile(one: "tuple[str, Network, Card]", engines: list[str], peaks: "list[
 
 def _published(name: str) -> dict[str, Any] | None:
     """The accuracy that the original states, as a fraction, with its source."""
-    from falconet.train.recipes import PUBLISHED_AP
-    from falconet.zoo.published_accuracy import IMAGENET_TOP1
+    from falconet.zoo.published.table import ACCURACY
 
-    if name in IMAGENET_TOP1:
-        return {"metric": "ImageNet top-1", "value": IMAGENET_TOP1[name].value, "source": IMAGENET_TOP1[name].source}
-    if name in PUBLISHED_AP:
-        return {"metric": "COCO AP", "value": PUBLISHED_AP[name], "source": "the original repository"}
-    return None
+    return ACCURACY[name]._asdict() if name in ACCURACY else None
 
 
 def _picture(profiles: "list[Profile]", folder: Path) -> Path | None:

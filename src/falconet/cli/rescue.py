@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from falconet.models import ModelConfig
-    from falconet.zoo.foreign_yaml import Translation
+    from falconet.zoo.formats.foreign_yaml import Translation
     from falconet.zoo.imported import Imported
 
 _BASE_HELP = "PaddleDetection's YAML: a file or folder where its _BASE_ files lie, if not where it says. Repeatable."
@@ -71,9 +71,11 @@ def import_weights(
     if out.suffix != ".safetensors":
         raise ConfigError(f"{out}: expected a name that ends in .safetensors (or .onnx, of an ncnn pair)")
     require(["torch", "onnx"], extra="train", purpose="importing weights")
+    from falconet.zoo.imported import ImportOptions
     from falconet.zoo.importing import import_files
 
-    imported = import_files(files, preprocess=preprocess, config=model, classes=chosen, source=source, licence=licence)
+    options = ImportOptions(preprocess=preprocess, config=model, classes=chosen, source=source, licence=licence)
+    imported = import_files(files, options)
     lines = imported.report()
     if pictures is not None:
         lines.append(f"batch norms   measured on {_measure(imported, pictures)} pictures")
@@ -109,7 +111,8 @@ def import_config(
 
 def _translate(path: Path, bases: list[Path]) -> "Translation":
     """A YAML of NanoDet, or of PP-YOLOE over its bases, as a run file."""
-    from falconet.zoo import nanodet_yaml, paddle_yaml
+    from falconet.zoo.nanodet import from_yaml as nanodet_yaml
+    from falconet.zoo.ppyoloe import from_yaml as paddle_yaml
 
     tree = read_yaml(path)
     if paddle_yaml.is_paddle(tree):
@@ -173,7 +176,7 @@ def _to_onnx(
             f"{out}: only an ncnn pair becomes .onnx directly; import to a .safetensors file, then 'falconet export' it"
         )
     require(["onnx"], extra="train", purpose="writing ONNX")
-    from falconet.zoo.ncnn_to_onnx import convert
+    from falconet.zoo.nanodet.ncnn_to_onnx import convert
 
     graph, weights = files[0].with_suffix(".param"), files[0].with_suffix(".bin")
     if len(files) == 2:

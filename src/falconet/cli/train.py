@@ -1,4 +1,4 @@
-"""`falconet train`, `falconet models`, `falconet config`: parse, call, print."""
+"""`falconet train` and `falconet config`: parse, call, print."""
 
 import logging
 import sys
@@ -42,40 +42,6 @@ def train(
         assert run is not None
         folder = training.fit(_with_weights(training.read_run(run, overrides or [])), callback=callback)
     print(folder)
-
-
-def models(
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-) -> None:
-    """List detectors and classifiers: input, parameters, multiplications, published accuracy."""
-    _require_training()
-    rows = _preset_rows()
-    if as_json:
-        import json
-
-        print(json.dumps(rows, indent=2))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("name", "task", "input", "params", "MACs", "published", box=None, pad_edge=False)
-    for row in rows:
-        stated = [(row["published_ap"], "COCO AP"), (row["published_top1"], "ImageNet top-1")]
-        published = "".join(f"{100 * value:.1f} {metric}" for value, metric in stated if value is not None)
-        table.add_row(
-            row["name"],
-            row["task"],
-            f"{row['width']} x {row['height']}",
-            f"{row['parameters'] / 1e6:.2f} M",
-            f"{row['macs'] / 1e9:.2f} G",
-            published,
-        )
-    console = Console()
-    (console if console.is_terminal else Console(width=120)).print(table)
-    print(
-        "Parameters and MACs (convolutions and linear layers) are those of detectors with 80 classes and classifiers "
-        "with 1000; accuracies are the originals'."
-    )
 
 
 def config(
@@ -181,33 +147,3 @@ def _require_training() -> None:
     from falconet.api.require import require
 
     require(["torch", "hotcoco"], extra="train", purpose="training")
-
-
-def _preset_rows() -> list[dict[str, Any]]:
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from falconet.models import CLASSIFIERS, PRESETS, build
-    from falconet.train.recipes import PUBLISHED_AP
-    from falconet.zoo.published_accuracy import IMAGENET_TOP1
-
-    rows: list[dict[str, Any]] = []
-    for name, model in (PRESETS | CLASSIFIERS).items():
-        detects = name in PRESETS
-        with torch.device("meta"), torch.no_grad():
-            network = build(model, 80 if detects else 1000).eval()
-            with FlopCounterMode(display=False) as counter:
-                network(torch.empty(1, 3, model.input.height, model.input.width))
-        rows.append(
-            {
-                "name": name,
-                "task": "detect" if detects else "classify",
-                "width": model.input.width,
-                "height": model.input.height,
-                "parameters": sum(parameter.numel() for parameter in network.parameters()),
-                "macs": counter.get_total_flops() // 2,
-                "published_ap": PUBLISHED_AP.get(name),
-                "published_top1": IMAGENET_TOP1[name].value if name in IMAGENET_TOP1 else None,
-            }
-        )
-    return rows

@@ -37,26 +37,6 @@ CLASSIFIER_RECIPE: dict[str, Any] = {
 }
 """The same for every classifier."""
 
-PUBLISHED_AP: dict[str, float] = {
-    "nanodet-plus-m-320": 0.270,
-    "nanodet-plus-m-416": 0.304,
-    "nanodet-plus-m-1.5x-320": 0.299,
-    "nanodet-plus-m-1.5x-416": 0.341,
-    "nanodet-m-320": 0.206,
-    "nanodet-m-416": 0.235,
-    "nanodet-m-1.5x": 0.268,
-    "ppyoloe-s": 0.430,
-    "ppyoloe-m": 0.490,
-    "ppyoloe-l": 0.514,
-    "ppyoloe-x": 0.523,
-    "ppyoloe-plus-s": 0.437,
-    "ppyoloe-plus-m": 0.498,
-    "ppyoloe-plus-l": 0.529,
-    "ppyoloe-plus-x": 0.547,
-}
-"""AP on COCO val2017 that the original repositories state for their own weights (the READMEs of RangiLyu/nanodet and
-of PaddleDetection's configs/ppyoloe)."""
-
 
 def preset_tree(preset: str) -> dict[str, Any]:
     """A complete run of a preset as plain values, without the paths of the data.

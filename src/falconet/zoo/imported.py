@@ -1,14 +1,56 @@
 """What an import hands back: a detector, its card, and an honest report."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from torch import Tensor
 
 from falconet.core.errors import ModelError
+from falconet.core.manifest import Preprocess, Selection
+from falconet.models import ModelConfig
 from falconet.models.detector import Detector
 from falconet.models.weights import Card, save_weights
 from falconet.zoo.parity import Parity
+
+ModelT = TypeVar("ModelT", bound=ModelConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportOptions:
+    """What foreign files may not say of themselves.
+
+    Attributes:
+        preprocess: input size and normalisation; of formats that state the one or know the other, the rest counts.
+        config: of the model where it is known (from the original's YAML), for checkpoints; None tells it from the file.
+        classes: names in the order of training; None is right for the 80 of COCO only, of YOLOv3 also the 20 of VOC.
+        source: where the weights come from; empty takes the file's name.
+        licence: of the weights.
+    """
+
+    preprocess: Preprocess | None = None
+    config: ModelConfig | None = None
+    classes: Sequence[str] | None = None
+    source: str = ""
+    licence: str = ""
+
+    def card(
+        self, model: ModelConfig, names: tuple[str, ...], file: str, *, selection: Selection | None = None
+    ) -> Card:
+        """What the weights file will say about itself."""
+        given = {} if selection is None else {"selection": selection}
+        return Card(model=model, classes=names, source=self.source or file, licence=self.licence, **given)
+
+    def resized(self, model: ModelT) -> ModelT:
+        """`model` with the input size that was asked for."""
+        if self.preprocess is None:
+            return model
+        size = replace(model.input, height=self.preprocess.height, width=self.preprocess.width)
+        return model.model_copy(update={"input": size})
+
+
+NO_OPTIONS = ImportOptions()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from falconet.models.backbones import CSPResNetConfig, Darknet53Config
 from falconet.models.classifier import Classifier, ClassifierConfig
 from falconet.models.classifiers import CLASSIFIERS
-from falconet.zoo.backbone_keys import convert
+from falconet.zoo.classifiers.keys import convert
 from tests.golden.case import Case
 
 EFFICIENTNET = {f"features.{stage + 1}": f"stages.{stage}" for stage in (1, 2, 4, 6)} | {"features.8": "last_conv"}

@@ -10,7 +10,7 @@ from falconet.models.backbones import (
     GhostNetConfig,
     MobileNetV2Config,
 )
-from falconet.zoo.backbone_keys import convert
+from falconet.zoo.classifiers.keys import convert
 from tests.golden.case import Case
 
 NANODET = {

@@ -12,14 +12,12 @@ from numpy.typing import NDArray
 
 from falconet.core.errors import ModelError
 from falconet.core.manifest import Preprocess
-from falconet.models import ModelConfig
 from falconet.models.backbones import Darknet53Config, MobileNetV2Config
-from falconet.models.weights import Card
 from falconet.models.yolov3 import YOLOv3Config
-from falconet.zoo.backbone_keys import check_fit
 from falconet.zoo.class_lists import CLASS_LISTS
-from falconet.zoo.imported import Imported
-from falconet.zoo.yolov3_keys import convert
+from falconet.zoo.classifiers.keys import check_fit
+from falconet.zoo.imported import NO_OPTIONS, Imported, ImportOptions
+from falconet.zoo.yolov3.keys import convert
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -35,22 +33,15 @@ def is_yolov3(state: Arrays) -> bool:
 def import_yolov3(
     state: Arrays,
     path: Path,
-    *,
-    preprocess: Preprocess | None = None,
-    config: ModelConfig | None = None,
-    classes: Sequence[str] | None = None,
-    source: str = "",
-    licence: str = "",
+    options: ImportOptions = NO_OPTIONS,
 ) -> Imported:
     """The detector of a state dict.
 
     Args:
         state: weights by the original's names.
         path: of the file, for messages.
-        preprocess: only its size counts (None: 416 x 416). Pixels are red, green, blue from 0 to 1.
-        config: of the model where it is known; None takes the anchors of COCO and the backbone that the names tell.
-        classes: names in the order of training; None is right for the 80 of COCO and the 20 of VOC.
-        source, licence: of the weights, for the card.
+        options: of the input only the size counts (None: 416 x 416); pixels are red, green, blue from 0 to 1. Without
+            a configuration the anchors of COCO are taken, and the backbone that the names tell.
 
     Raises:
         ModelError: of another architecture, or of another number of classes than names were given.
@@ -61,14 +52,14 @@ def import_yolov3(
         raise ModelError(
             f"{path}: {OUTPUT} has shape {list(output.shape)}; expected 3 x (5 + classes) outputs, one set per anchor"
         )
-    names = _names(per_anchor - 5, classes, str(path))
+    names = _names(per_anchor - 5, options.classes, str(path))
     notes: tuple[str, ...] = ()
+    config = options.config
     if config is None:
         config, notes = YOLOv3Config(backbone=_backbone(state)), ("the anchors of COCO were taken",)
     if not isinstance(config, YOLOv3Config):
         raise ModelError(f"{path}: holds a YOLOv3, but the configuration is that of {config.name}")
-    side = (416, 416) if preprocess is None else (preprocess.height, preprocess.width)
-    config = config.model_copy(update={"input": replace(config.input, height=side[0], width=side[1])})
+    config = (replace(options, preprocess=options.preprocess or Preprocess(height=416, width=416))).resized(config)
     with torch.random.fork_rng(devices=[]):
         detector = config.build(len(names)).eval()
     own = detector.state_dict()
@@ -83,7 +74,7 @@ def import_yolov3(
     )
     return Imported(
         detector,
-        Card(model=config, classes=names, source=source or path.name, licence=licence),
+        options.card(config, names, path.name),
         matched=len(converted.weights),
         left_over=tuple(name for name in converted.unused if not name.endswith("num_batches_tracked")),
         notes=notes,

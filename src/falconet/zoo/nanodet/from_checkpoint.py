@@ -1,8 +1,7 @@
 """NanoDet and NanoDet-Plus checkpoints (`.ckpt`, `.pth`) as detectors of ours. Nothing in them is ever run."""
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,11 @@ from falconet.models.backbones import ShuffleNetV2Config
 from falconet.models.backbones.shufflenet_v2 import STAGE_CHANNELS
 from falconet.models.nanodet import NanoDetConfig, NanoDetHeadConfig, PANConfig
 from falconet.models.nanodet_plus import GhostPANConfig, NanoDetPlusConfig, NanoDetPlusHeadConfig
-from falconet.models.weights import Card
-from falconet.zoo import nanodet_keys, nanodet_m_keys
-from falconet.zoo.imported import Imported
-from falconet.zoo.ncnn_to_onnx import class_names
-from falconet.zoo.pickles import arrays
-from falconet.zoo.torch_files import read_checkpoint
-from falconet.zoo.yolov3_checkpoint import import_yolov3, is_yolov3
+from falconet.zoo.formats.torch_files import Chosen
+from falconet.zoo.imported import NO_OPTIONS, Imported, ImportOptions
+from falconet.zoo.nanodet import keys as nanodet_keys
+from falconet.zoo.nanodet import m_keys as nanodet_m_keys
+from falconet.zoo.nanodet.ncnn_to_onnx import class_names
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -35,59 +32,29 @@ UNUSED = re.compile(r"head\.gfl_reg\.\d+\.(weight|bias)|head\.reg_convs\..*")
 """Weights that first-generation checkpoints carry although a shared head never uses them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """The weights to import from a checkpoint, under the original's names.
-
-    Attributes:
-        state: without prefixes.
-        note: which of several sets of weights it is; empty where there is one only.
-    """
-
-    state: dict[str, NDArray[Any]]
-    note: str
-
-
-def import_checkpoint(
+def import_nanodet(
+    chosen: Chosen,
     path: Path,
-    *,
-    preprocess: Preprocess | None = None,
-    config: ModelConfig | None = None,
-    classes: Sequence[str] | None = None,
-    source: str = "",
-    licence: str = "",
+    options: ImportOptions = NO_OPTIONS,
 ) -> Imported:
-    """The detector in a checkpoint of RangiLyu/nanodet, or of bubbliiiing/yolo3-pytorch.
+    """The detector in a checkpoint of RangiLyu/nanodet.
 
     Args:
-        path: `.ckpt` of Lightning or `.pth`, with or without a `state_dict` around the weights.
-        preprocess: input size and normalisation (a checkpoint does not say); None takes 416 x 416 and NanoDet's.
-            Of a YOLOv3 only the size counts.
-        config: of the model where it is known (from the original's YAML); None tells it from the shapes.
-        classes: names in the order of training; None is right for the 80 classes of COCO only.
-        source, licence: of the weights, for the card.
+        chosen: its weights by the original's names.
+        path: of the file.
+        options: a checkpoint does not say its input; None takes 416 x 416 and NanoDet's normalisation.
 
     Raises:
         ModelError: the file cannot be read, asks for more than tensors, or is of another architecture.
     """
-    chosen = choose_weights(read_checkpoint(path), str(path), limit=4 * path.stat().st_size + 4096)
-    if is_yolov3(chosen.state):
-        return import_yolov3(
-            chosen.state,
-            path,
-            preprocess=preprocess,
-            config=config,
-            classes=classes,
-            source=source,
-            licence=licence,
-        )
     architecture = _architecture(chosen.state, str(path))
     convert = nanodet_keys.convert if architecture == "nanodet-plus" else nanodet_m_keys.convert
     converted = convert(chosen.state)
     count, bins = _numbers(chosen.state, str(path))
-    names = class_names(count, classes, str(path))
+    names = class_names(count, options.classes, str(path))
+    config = options.config
     if config is None:
-        preprocess = preprocess or Preprocess(height=416, width=416)
+        preprocess = options.preprocess or Preprocess(height=416, width=416)
         config = _config(architecture, chosen.state, preprocess, bins=bins, where=str(path))
     with torch.random.fork_rng(devices=[]):
         detector = build(config, count).eval()
@@ -99,41 +66,13 @@ def import_checkpoint(
         notes.append(f"{len(unused)} of the tensors left over are not used by the original either")
     return Imported(
         detector,
-        Card(model=config, classes=names, source=source or path.name, licence=licence),
+        options.card(config, names, path.name),
         matched=len(state),
         extra={key: _tensor(value) for key, value in converted.auxiliary.items()},
         left_over=tuple(left_over),
         fresh=tuple(missing),
         notes=tuple(notes),
     )
-
-
-def choose_weights(tree: Any, name: str, *, limit: int) -> Chosen:
-    """The weights in what a checkpoint holds: the moving average where there is one, as the original detects with it.
-
-    Raises:
-        ModelError: there are no tensors where they should be.
-    """
-    if not isinstance(tree, dict):
-        raise ModelError(f"{name}: expected a mapping with a state_dict, but found a {type(tree).__name__}")
-    inner = next((tree[key] for key in ("state_dict", "model", "net") if isinstance(tree.get(key), dict)), tree)
-    state = {key.removeprefix("module."): value for key, value in arrays(inner, name, limit=limit).items()}
-    if not state:
-        raise ModelError(f"{name}: holds no tensors; its entries are {', '.join(str(k)[:30] for k in list(tree)[:8])}")
-    average = _below(state, "avg_model.")
-    model = _below(state, "model.") or {k: v for k, v in state.items() if not k.startswith("avg_model.")}
-    if average and all(key in average for key in model):
-        return Chosen(
-            average, "the moving average of the weights was taken (avg_model), as the original detects with it"
-        )
-    if average:
-        return Chosen(model, f"the moving average is incomplete ({len(average)} tensors) and was left out")
-    return Chosen(model, "")
-
-
-def _below(state: Arrays, prefix: str) -> dict[str, NDArray[Any]]:
-    found = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    return {key.removeprefix("module."): value for key, value in found.items()}
 
 
 def _architecture(state: Arrays, where: str) -> str:

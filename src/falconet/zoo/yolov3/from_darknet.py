@@ -14,16 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from falconet.core.errors import ModelError
-from falconet.core.manifest import Preprocess, Selection
+from falconet.core.manifest import Selection
 from falconet.models import PRESETS
 from falconet.models.detector import Detector
 from falconet.models.layers import ConvNormAct
-from falconet.models.weights import Card
 from falconet.models.yolov3 import YOLOv3Config, YOLOv3Head
 from falconet.zoo.class_lists import CLASS_LISTS
-from falconet.zoo.darknet_files import Cfg, DarknetWeights, Numbers, read_cfg, read_weights
-from falconet.zoo.imported import Imported
-from falconet.zoo.yolov3_keys import our_rows
+from falconet.zoo.formats.darknet_files import Cfg, DarknetWeights, Numbers, read_cfg, read_weights
+from falconet.zoo.imported import NO_OPTIONS, Imported, ImportOptions
+from falconet.zoo.yolov3.keys import our_rows
 
 NETWORKS = {"yolov3": "yolov3-darknet53", "yolov3-spp": "yolov3-spp", "yolov3-tiny": "yolov3-tiny"}
 """Darknet's names of the networks that are known, and those of our presets."""
@@ -63,34 +62,27 @@ class Layer:
 
 def import_darknet(
     path: Path,
+    options: ImportOptions = NO_OPTIONS,
     *,
     cfg: Path | None = None,
-    preprocess: Preprocess | None = None,
-    classes: Sequence[str] | None = None,
-    source: str = "",
-    licence: str = "",
 ) -> Imported:
     """The detector in a `.weights` file: YOLOv3, YOLOv3-SPP or YOLOv3-tiny; or its first layers (`.conv.N`).
 
     Args:
         path: of the weights.
+        options: of the input only the size counts (None: that of the cfg, or of the published network).
         cfg: the configuration they belong to; without it anchors and input are those of the published networks.
-        preprocess: only its size counts (None: that of the cfg, or of the published network).
-        classes: names in the order of training; None is right for the 80 of COCO and the 20 of VOC.
-        source, licence: of the weights, for the card.
 
     Raises:
         ModelError: unreadable, of another network, shorter or longer than the network needs.
     """
     weights = read_weights(path)
-    options = None if cfg is None else read_cfg(cfg)
-    names = _names(options, classes, str(cfg or path))
-    found = fitting(weights, options, names, whole=not is_first_layers(path))
+    read = None if cfg is None else read_cfg(cfg)
+    names = _names(read, options.classes, str(cfg or path))
+    found = fitting(weights, read, names, whole=not is_first_layers(path))
     config, names, count = found.config, found.names, found.layers
     notes = list(found.notes)
-    if preprocess is not None:
-        size = replace(config.input, height=preprocess.height, width=preprocess.width)
-        config = config.model_copy(update={"input": size})
+    config = options.resized(config)
     with torch.random.fork_rng(devices=[]):
         detector = config.build(len(names)).eval()
     layers = file_order(detector)
@@ -100,7 +92,7 @@ def import_darknet(
     notes.insert(0, f"darknet {version}, {weights.seen:,} pictures seen in training")
     return Imported(
         detector,
-        Card(model=config, classes=names, selection=SELECTION, source=source or path.name, licence=licence),
+        options.card(config, names, path.name, selection=SELECTION),
         matched=count,
         fresh=tuple(name for name in missing if not name.endswith("num_batches_tracked")),
         notes=tuple(notes),

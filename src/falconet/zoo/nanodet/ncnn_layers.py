@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from falconet.core.errors import ModelError
-from falconet.zoo.ncnn_files import Layer
-from falconet.zoo.onnx_graph import GraphWriter
+from falconet.zoo.formats.ncnn_files import Layer
+from falconet.zoo.nanodet.onnx_graph import GraphWriter
 
 REST = -233
 """ncnn's mark for "whatever is left"."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from falconet.core.errors import ModelError
-from falconet.zoo.pickles import arrays, read_pickle
+from falconet.zoo.formats.pickles import arrays, read_pickle
 
 NAMES = "StructuredToParameterName@@"
 PIECES = "UnpackBigParamInfor@@"

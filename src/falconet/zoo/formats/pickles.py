@@ -18,7 +18,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from falconet.core.errors import ModelError
-from falconet.zoo.pickled_values import (
+from falconet.zoo.formats.pickled_values import (
     BUILDERS,
     MENTIONED,
     LazyArray,

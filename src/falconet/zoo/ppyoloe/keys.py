@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Mapping
 
-from falconet.zoo.nanodet_keys import Converted, Value
+from falconet.zoo.nanodet.keys import Converted, Value
 
 CONSTANT = "yolo_head.proj_conv.weight"
 """0..reg_max: the original computes the mean of a distribution by a convolution with it."""

@@ -8,7 +8,7 @@ from falconet.models.backbones import ShuffleNetV2Config
 from falconet.models.backbones.shufflenet_v2 import STAGE_CHANNELS
 from falconet.models.nanodet import NanoDetConfig, NanoDetHeadConfig, PANConfig
 from falconet.models.nanodet_plus import GhostPANConfig, NanoDetPlusConfig, NanoDetPlusHeadConfig
-from falconet.zoo.ncnn_files import Layer
+from falconet.zoo.formats.ncnn_files import Layer
 
 BACKBONES = tuple(ShuffleNetV2Config.model_validate({"width": width}) for width in STAGE_CHANNELS)
 

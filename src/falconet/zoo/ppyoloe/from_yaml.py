@@ -12,7 +12,7 @@ from ruamel.yaml.comments import CommentedMap
 
 from falconet.core.config import plain, read_yaml
 from falconet.core.errors import ConfigError
-from falconet.zoo.foreign_yaml import Source, Translation, is_number
+from falconet.zoo.formats.foreign_yaml import Source, Translation, is_number
 
 BASE = "_BASE_"
 KIND = "a YAML file of PaddleDetection's PP-YOLOE, its _BASE_ files included"

@@ -9,44 +9,39 @@ from onnx import TensorProto, helper
 from falconet.core.errors import ModelError
 from falconet.core.manifest import Preprocess
 from falconet.core.types import Pixels
-from falconet.models.weights import Card
-from falconet.zoo.architectures import candidates
-from falconet.zoo.folded import fit_config
-from falconet.zoo.imported import Imported
-from falconet.zoo.ncnn_files import Layer, read_ncnn
-from falconet.zoo.ncnn_to_onnx import class_names, find_head
-from falconet.zoo.onnx_graph import IR_VERSION, OPSET, GraphWriter
+from falconet.zoo.formats.ncnn_files import Layer, read_ncnn
+from falconet.zoo.imported import NO_OPTIONS, Imported, ImportOptions
+from falconet.zoo.nanodet.architectures import candidates
+from falconet.zoo.nanodet.folded import fit_config
+from falconet.zoo.nanodet.ncnn_to_onnx import class_names, find_head
+from falconet.zoo.nanodet.onnx_graph import IR_VERSION, OPSET, GraphWriter
 from falconet.zoo.parity import Outputs, compare, standard_pictures
 
 
 def import_ncnn(
     graph: Path,
     weights: Path,
-    *,
-    preprocess: Preprocess | None = None,
-    classes: Sequence[str] | None = None,
-    source: str = "",
-    licence: str = "",
+    options: ImportOptions = NO_OPTIONS,
 ) -> Imported:
     """The detector in an ncnn pair; arguments as in `ncnn_to_onnx.convert`.
 
     Raises:
         ModelError: as there; also where the network cannot be rebuilt, or does not compute the same.
     """
-    preprocess = preprocess or Preprocess(height=416, width=416)
+    preprocess = options.preprocess or Preprocess(height=416, width=416)
     layers = read_ncnn(graph, weights)
     convolutions = [layer for layer in layers if "weight" in layer.weights]
     reference = NcnnReference(layers, preprocess, str(graph))
-    names = class_names(reference.num_classes, classes, str(graph))
-    options = candidates(reference.architecture, convolutions, preprocess, num_classes=len(names), bins=reference.bins)
-    detector, config = fit_config(convolutions, [(option, len(names)) for option in options], str(graph))
+    names = class_names(reference.num_classes, options.classes, str(graph))
+    tried = candidates(reference.architecture, convolutions, preprocess, num_classes=len(names), bins=reference.bins)
+    detector, config = fit_config(convolutions, [(one, len(names)) for one in tried], str(graph))
     parity = compare(detector, preprocess, reference, standard_pictures(preprocess.height, preprocess.width))
     if not parity.equal:
         raise ModelError(f"{graph}: was rebuilt, but does not compute the same ({parity}); it is another network")
     others = tuple(layer.name for layer in layers if layer.weights and "weight" not in layer.weights)
     return Imported(
         detector,
-        Card(model=config, classes=names, source=source or f"{graph.name} and {weights.name}", licence=licence),
+        options.card(config, names, f"{graph.name} and {weights.name}"),
         matched=len(convolutions),
         left_over=others,
         notes=("batch norms were folded in the file: fine-tuning measures them on its pictures first",),

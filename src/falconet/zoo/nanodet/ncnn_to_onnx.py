@@ -21,9 +21,9 @@ import falconet
 from falconet.core.errors import ModelError
 from falconet.core.manifest import Manifest, Preprocess
 from falconet.zoo.class_lists import COCO_NAMES
-from falconet.zoo.ncnn_files import Layer, read_ncnn
-from falconet.zoo.ncnn_layers import Blob, translate
-from falconet.zoo.onnx_graph import MAX_POINTS, GraphWriter, distribution_boxes, finish, grid, normalised_pixels
+from falconet.zoo.formats.ncnn_files import Layer, read_ncnn
+from falconet.zoo.nanodet.ncnn_layers import Blob, translate
+from falconet.zoo.nanodet.onnx_graph import MAX_POINTS, GraphWriter, distribution_boxes, finish, grid, normalised_pixels
 
 OFFSETS = {"nanodet-plus": 0.0, "nanodet": 0.5}
 """Where in its cell the place of a prediction lies, as a fraction of the cell, by architecture."""

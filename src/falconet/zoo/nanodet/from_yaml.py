@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from falconet.core.errors import ConfigError
-from falconet.zoo.foreign_yaml import Source, Translation, is_number
+from falconet.zoo.formats.foreign_yaml import Source, Translation, is_number
 
 ACTIVATIONS = {
     "ReLU": "relu",

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from falconet.zoo.nanodet_keys import Converted, Value, backbone_key
+from falconet.zoo.nanodet.keys import Converted, Value, backbone_key
 
 _PAIR = {
     "depthwise": "depthwise.conv",

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from falconet.zoo import backbone_keys
-from falconet.zoo.backbone_keys import Converted
+from falconet.zoo.classifiers import keys as backbone_keys
+from falconet.zoo.classifiers.keys import Converted
 
 _LAYERS = {"conv": "conv", "bn": "norm"}
 

@@ -9,7 +9,7 @@ from onnx import numpy_helper
 
 from falconet.core.errors import ModelError
 from falconet.core.types import Floats
-from falconet.zoo.ncnn_files import Layer
+from falconet.zoo.formats.ncnn_files import Layer
 
 
 def read_convolutions(path: Path) -> list[Layer]:

@@ -16,11 +16,11 @@ from falconet.core.config import Config
 from falconet.core.errors import ConfigError, ModelError
 from falconet.models import CLASSIFIERS, Classifier, ClassifierConfig, ModelConfig
 from falconet.models.weights import CARD_KEY, Card, save_weights
-from falconet.zoo import imagenet
-from falconet.zoo.backbone_keys import check_fit, convert
-from falconet.zoo.checkpoint_to_detector import choose_weights
-from falconet.zoo.published import Progress, cache_folder
-from falconet.zoo.torch_files import read_checkpoint
+from falconet.zoo.classifiers.keys import check_fit, convert
+from falconet.zoo.formats.torch_files import choose_weights, read_checkpoint
+from falconet.zoo.published.fetch import fetch_weights, imagenet_for, imagenet_names
+from falconet.zoo.published.files import Progress, cache_folder
+from falconet.zoo.published.table import IMAGENET, PUBLISHED, Published
 
 FREE = ("out_stages", "with_last_conv", "activation", "drop_connect", "norm_eps")
 """Options of a backbone that do not change the shapes of its weights."""
@@ -43,7 +43,9 @@ def is_foreign(weights: Path) -> bool:
 
 def is_pretrained(weights: Path) -> bool:
     """Whether `weights` means ImageNet weights by name, and no file or folder of that name is there."""
-    return str(weights) in (imagenet.ANY, *imagenet.IMAGENET) and not weights.exists()
+    name = str(weights)
+    known = name == IMAGENET or (name in PUBLISHED and PUBLISHED[name].task == "classify")
+    return known and not weights.exists()
 
 
 def weights_for(model: ModelConfig, weights: Path, *, progress: Progress | None = None) -> Path:
@@ -51,7 +53,7 @@ def weights_for(model: ModelConfig, weights: Path, *, progress: Progress | None 
 
     Args:
         model: a classifier, or a detector whose backbone the weights are for.
-        weights: "imagenet", a name in `falconet.zoo.imagenet.IMAGENET`, or a foreign file.
+        weights: "imagenet", the name of a published classifier, or a foreign file.
 
     Raises:
         ConfigError: nothing is published for this backbone, or the package that brings it is not installed.
@@ -60,35 +62,26 @@ def weights_for(model: ModelConfig, weights: Path, *, progress: Progress | None 
     if not is_pretrained(weights):
         return convert_file(weights, model)
     name = str(weights)
-    if name == imagenet.ANY:
+    if name == IMAGENET:
         classifier = classifier_of(model)
-        found = None if classifier is None else imagenet.default_for(classifier)
+        found = None if classifier is None else imagenet_for(classifier)
         if found is None:
             what = classifier or f"the backbone {_short(_backbone(model))}"
             raise ConfigError(
                 f"train.weights=imagenet: no ImageNet weights of {what} are known; they are for: "
-                f"{', '.join(dict.fromkeys(one.classifier for one in imagenet.IMAGENET.values()))}"
+                f"{', '.join(dict.fromkeys(one.model for one in PUBLISHED.values() if one.task == 'classify'))}"
             )
         name = found
-    return fetch_classifier(name, progress=progress)
+    return fetch_weights(name, progress=progress)
 
 
-def fetch_classifier(name: str, *, progress: Progress | None = None) -> Path:
-    """The published ImageNet classifier as a weights file of ours. Errors as `weights_for`."""
-    target = cache_folder() / f"{name}-{falconet.__version__}.safetensors"
-    if target.is_file():
-        return target
-    entry = imagenet.IMAGENET[name]
-    config = CLASSIFIERS[entry.classifier]
-    backbone = config.backbone.model_copy(update=dict(entry.options))
-    path = imagenet.fetch(name, progress=progress)
-    network, classes = read_classifier(path, config.model_copy(update={"backbone": backbone}))
-    card = Card(
-        model=config.model_copy(update={"backbone": backbone}),
-        classes=classes,
-        source=entry.source,
-        licence=entry.licence,
-    )
+def save_published(path: Path, published: Published, target: Path) -> Path:
+    """A published classifier's file as the weights file `target` of ours; returns that. Errors as `read_classifier`."""
+    config = CLASSIFIERS[published.model]
+    backbone = config.backbone.model_copy(update=dict(published.options))
+    config = config.model_copy(update={"backbone": backbone})
+    network, classes = read_classifier(path, config)
+    card = Card(model=config, classes=classes, source=published.source, licence=published.licence)
     return _save(target, network, card)
 
 
@@ -141,7 +134,7 @@ def read_classifier(path: Path, config: ClassifierConfig) -> tuple[Classifier, t
     network.load_state_dict(
         {key: _tensor(value).to(own[key].dtype) for key, value in converted.weights.items()}, strict=False
     )
-    return network.eval(), imagenet.names() if count == 1000 else tuple(f"class {c}" for c in range(count))
+    return network.eval(), imagenet_names() if count == 1000 else tuple(f"class {c}" for c in range(count))
 
 
 def classifier_of(model: ModelConfig) -> str | None:

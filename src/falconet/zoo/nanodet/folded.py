@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from falconet.core.errors import ModelError
 from falconet.models import ModelConfig, build
 from falconet.models.detector import Detector
-from falconet.zoo.ncnn_files import Layer
+from falconet.zoo.formats.ncnn_files import Layer
 
 
 @dataclass(frozen=True, slots=True)

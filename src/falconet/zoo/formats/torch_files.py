@@ -8,14 +8,17 @@ import io
 import re
 import struct
 import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from falconet.core.errors import ModelError
-from falconet.zoo.pickled_values import Name, Storage
-from falconet.zoo.pickles import read_pickle
+from numpy.typing import NDArray
 
-_ZIP_ERRORS = (zipfile.BadZipFile, struct.error, OSError, ValueError, EOFError, NotImplementedError, RuntimeError)
+from falconet.core.errors import ModelError
+from falconet.zoo.formats.pickled_values import Name, Storage
+from falconet.zoo.formats.pickles import arrays, read_pickle
+
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _CODES = {
     "Float": "<f4",
@@ -143,3 +146,44 @@ def _read_legacy(data: bytes, name: str) -> Any:
     if stream.read(1):
         raise ModelError(f"{name}: has bytes left over after the last tensor")
     return tree
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The weights to import from a checkpoint, under the original's names.
+
+    Attributes:
+        state: without prefixes.
+        note: which of several sets of weights it is; empty where there is one only.
+    """
+
+    state: dict[str, NDArray[Any]]
+    note: str
+
+
+def choose_weights(tree: Any, name: str, *, limit: int) -> Chosen:
+    """The weights in what a checkpoint holds: the moving average where there is one, as the original detects with it.
+
+    Raises:
+        ModelError: there are no tensors where they should be.
+    """
+    if not isinstance(tree, dict):
+        raise ModelError(f"{name}: expected a mapping with a state_dict, but found a {type(tree).__name__}")
+    inner = next((tree[key] for key in ("state_dict", "model", "net") if isinstance(tree.get(key), dict)), tree)
+    state = {key.removeprefix("module."): value for key, value in arrays(inner, name, limit=limit).items()}
+    if not state:
+        raise ModelError(f"{name}: holds no tensors; its entries are {', '.join(str(k)[:30] for k in list(tree)[:8])}")
+    average = _below(state, "avg_model.")
+    model = _below(state, "model.") or {k: v for k, v in state.items() if not k.startswith("avg_model.")}
+    if average and all(key in average for key in model):
+        return Chosen(
+            average, "the moving average of the weights was taken (avg_model), as the original detects with it"
+        )
+    if average:
+        return Chosen(model, f"the moving average is incomplete ({len(average)} tensors) and was left out")
+    return Chosen(model, "")
+
+
+def _below(state: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    found = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    return {key.removeprefix("module."): value for key, value in found.items()}

@@ -1,7 +1,7 @@
 """Names of weights: those of torchvision, timm and the original repositories to our classifiers'. Needs no torch.
 
 A foreign name is `module.leaf`. The leaf is the same everywhere but in PaddlePaddle; for the module every family
-has rules (`falconet.zoo.backbone_rules`).
+has rules (`falconet.zoo.classifiers.rules`).
 """
 
 import re
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from falconet.core.errors import ModelError
-from falconet.zoo.backbone_rules import FAMILIES, ModelNames
-from falconet.zoo.nanodet_keys import backbone_key as shufflenet_v2_key
+from falconet.zoo.classifiers.rules import FAMILIES, ModelNames
+from falconet.zoo.nanodet.keys import backbone_key as shufflenet_v2_key
 
 Value = TypeVar("Value")
 

@@ -1,7 +1,6 @@
 """NanoDet's own ONNX export as a detector of ours. Needs torch; the file itself is run as the reference."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +11,11 @@ from onnxruntime.capi import onnxruntime_pybind11_state as errors
 from falconet.core.errors import ModelError
 from falconet.core.manifest import Preprocess
 from falconet.core.types import Floats, Pixels
-from falconet.models.weights import Card
-from falconet.zoo.architectures import candidates
-from falconet.zoo.folded import fit_config
-from falconet.zoo.imported import Imported
-from falconet.zoo.ncnn_to_onnx import class_names
-from falconet.zoo.onnx_files import read_convolutions
+from falconet.zoo.formats.onnx_files import read_convolutions
+from falconet.zoo.imported import NO_OPTIONS, Imported, ImportOptions
+from falconet.zoo.nanodet.architectures import candidates
+from falconet.zoo.nanodet.folded import fit_config
+from falconet.zoo.nanodet.ncnn_to_onnx import class_names
 from falconet.zoo.parity import Outputs, compare, standard_pictures
 
 BINS = 8
@@ -35,39 +33,33 @@ _LOAD_ERRORS = (
 
 def import_onnx(
     path: Path,
-    *,
-    preprocess: Preprocess | None = None,
-    classes: Sequence[str] | None = None,
-    source: str = "",
-    licence: str = "",
+    options: ImportOptions = NO_OPTIONS,
 ) -> Imported:
     """The detector in an ONNX file written by NanoDet's `export_onnx.py`.
 
     Args:
         path: one input [1, 3, H, W]; one output of all levels, or `cls_pred_stride_8` ... for each level.
-        preprocess: normalisation, and the input size where the file leaves it open.
-        classes: names in the order of training; None is right for the 80 classes of COCO only.
-        source, licence: of the weights, for the card.
+        options: the input size counts where the file leaves it open.
 
     Raises:
         ModelError: no such model, or rebuilt it does not compute the same.
     """
     convolutions = read_convolutions(path)
-    reference = OnnxReference(path, preprocess or Preprocess(height=416, width=416))
-    names = class_names(reference.num_classes, classes, str(path))
-    options = [
+    reference = OnnxReference(path, options.preprocess or Preprocess(height=416, width=416))
+    names = class_names(reference.num_classes, options.classes, str(path))
+    tried = [
         (option, len(names))
         for architecture in ("nanodet-plus", "nanodet")
         for option in candidates(architecture, convolutions, reference.preprocess, num_classes=len(names), bins=BINS)
     ]
-    detector, config = fit_config(convolutions, options, str(path))
+    detector, config = fit_config(convolutions, tried, str(path))
     size = reference.preprocess
     parity = compare(detector, size, reference, standard_pictures(size.height, size.width))
     if not parity.equal:
         raise ModelError(f"{path}: was rebuilt, but does not compute the same ({parity}); it is another network")
     return Imported(
         detector,
-        Card(model=config, classes=names, source=source or path.name, licence=licence),
+        options.card(config, names, path.name),
         matched=len(convolutions),
         notes=("batch norms were folded in the file: fine-tuning measures them on its pictures first",),
         parity=parity,

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,15 @@ import torch
 from numpy.typing import NDArray
 
 from falconet.core.errors import ModelError
-from falconet.core.manifest import Preprocess, Selection
-from falconet.models import ModelConfig, build
+from falconet.core.manifest import Selection
+from falconet.models import build
 from falconet.models.backbones import CSPResNetConfig
 from falconet.models.backbones.cspresnet import DESIGNS
 from falconet.models.ppyoloe import INPUT, PLUS_INPUT, CSPPANConfig, PPYOLOEConfig, PPYOLOEHeadConfig
-from falconet.models.weights import Card
-from falconet.zoo.imported import Imported
-from falconet.zoo.ncnn_to_onnx import class_names
-from falconet.zoo.paddle_files import read_paddle
-from falconet.zoo.ppyoloe_keys import CONSTANT, CONSTANTS, convert, count_levels
+from falconet.zoo.formats.paddle_files import read_paddle
+from falconet.zoo.imported import NO_OPTIONS, Imported, ImportOptions
+from falconet.zoo.nanodet.ncnn_to_onnx import class_names
+from falconet.zoo.ppyoloe.keys import CONSTANT, CONSTANTS, convert, count_levels
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -37,22 +35,14 @@ PLUS_SELECTION = Selection(iou_threshold=0.7, max_detections=300)
 
 def import_paddle(
     path: Path,
-    *,
-    preprocess: Preprocess | None = None,
-    config: ModelConfig | None = None,
-    classes: Sequence[str] | None = None,
-    source: str = "",
-    licence: str = "",
+    options: ImportOptions = NO_OPTIONS,
 ) -> Imported:
     """The detector in a checkpoint of PaddleDetection's PP-YOLOE or PP-YOLOE+.
 
     Args:
         path: `.pdparams`, with the names of a whole model.
-        preprocess: only its size counts (None: 640 x 640). Normalisation follows from `config`, or from the kind of
-            model: a learnt alpha in the backbone makes it PP-YOLOE+.
-        config: of the model where it is known (from the original's YAML); None tells it from the shapes.
-        classes: names in the order of training; None is right for the 80 classes of COCO only.
-        source, licence: of the weights, for the card.
+        options: of the input only the size counts (None: 640 x 640). Normalisation follows from the configuration, or
+            from the kind of model: a learnt alpha in the backbone makes it PP-YOLOE+.
 
     Raises:
         ModelError: the file cannot be read, asks for more than arrays, is of another architecture, or incomplete.
@@ -60,16 +50,14 @@ def import_paddle(
     state = read_paddle(path)
     _check_parts(state, str(path))
     count, bins = _outputs(state, str(path))
-    names = class_names(count, classes, str(path))
-    notes = []
+    names = class_names(count, options.classes, str(path))
+    notes, config = [], options.config
     if config is None:
         config = _config(state, bins=bins, where=str(path))
         notes.append("activations are not told by weights: SiLU was taken, as in all published ones but tiny-relu")
     if not isinstance(config, PPYOLOEConfig):
         raise ModelError(f"{path}: holds a PP-YOLOE, but the configuration is that of {config.name}")
-    if preprocess is not None:
-        size = replace(config.input, height=preprocess.height, width=preprocess.width)
-        config = config.model_copy(update={"input": size})
+    config = options.resized(config)
     with torch.random.fork_rng(devices=[]):
         detector = build(config, count).eval()
     converted = convert(state)
@@ -77,15 +65,10 @@ def import_paddle(
     _check(state, converted.detector, own, str(path))
     weights = {name: torch.from_numpy(np.array(value, np.float32)) for name, value in converted.detector.items()}
     detector.load_state_dict(weights, strict=False)
+    selection = PLUS_SELECTION if config.input.mean == PLUS_INPUT.mean else SELECTION
     return Imported(
         detector,
-        Card(
-            model=config,
-            classes=names,
-            selection=PLUS_SELECTION if config.input.mean == PLUS_INPUT.mean else SELECTION,
-            source=source or path.name,
-            licence=licence,
-        ),
+        options.card(config, names, path.name, selection=selection),
         matched=len(weights),
         left_over=tuple(key for key in converted.unused if key not in CONSTANTS),
         notes=tuple(notes),

@@ -1,0 +1,1 @@
+"""PP-YOLOE: checkpoints and YAML files of PaddleDetection."""

@@ -1,0 +1,67 @@
+"""`falconet models`: everything there is, without torch, with figures that are counted anew here."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+from torch.utils.flop_counter import FlopCounterMode
+from typer.testing import CliRunner
+
+from falconet.cli.models import models
+from falconet.models import CLASSIFIERS, PRESETS, build
+from falconet.zoo.published import fetch
+from falconet.zoo.published import presets as counted
+from falconet.zoo.published.table import PUBLISHED
+
+app = typer.Typer()
+app.command()(models)
+
+
+def output(*arguments: str) -> str:
+    result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_every_preset_and_all_published_weights_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "cache_folder", lambda: tmp_path)
+    (tmp_path / f"nanodet-plus-m-416-coco-{fetch.falconet.__version__}.onnx").touch()
+    rows = json.loads(output("--json"))
+    assert [row["name"] for row in rows if row["task"] == "detect"] == list(PRESETS)
+    assert [row["name"] for row in rows if row["task"] == "classify"] == list(CLASSIFIERS)
+    assert rows[0]["published_ap"] == 0.27
+    assert next(row for row in rows if row["name"] == "lcnet-1.0")["published_top1"] == 0.713
+    weights = {one["name"]: one for row in rows for one in row["weights"]}
+    assert set(weights) == set(PUBLISHED)
+    assert weights["nanodet-plus-m-416-coco"]["cached"]
+    assert not weights["ppyoloe-s-coco"]["cached"]
+    table = output()
+    assert all(name in table for name in (*PRESETS, *CLASSIFIERS, *PUBLISHED))
+    assert table.count("in the cache") == 1
+
+
+def test_needs_no_torch() -> None:
+    code = "import sys; sys.modules['torch'] = None; from falconet.cli import main; sys.argv = ['f', 'models']; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "nanodet-plus-m-416" in done.stdout
+
+
+@pytest.mark.parametrize("task", ["detect", "classify"])
+def test_the_costs_are_those_of_the_networks(task: str) -> None:
+    """Parameters of all; multiply-adds, whose counting takes longer, of every fifth."""
+    known = PRESETS if task == "detect" else CLASSIFIERS
+    assert [name for name, one in counted.PRESETS.items() if one.task == task] == list(known)
+    for index, (name, model) in enumerate(known.items()):
+        preset = counted.PRESETS[name]
+        with torch.device("meta"), torch.no_grad():
+            network = build(model, 80 if task == "detect" else 1000).eval()
+        assert (preset.height, preset.width) == (model.input.height, model.input.width), name
+        assert preset.parameters == sum(parameter.numel() for parameter in network.parameters()), name
+        if index % 5 == 0:
+            with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+                network(torch.empty(1, 3, preset.height, preset.width))
+            assert preset.macs == counter.get_total_flops() // 2, name
