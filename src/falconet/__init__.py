@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "load": "falconet.api.load",
     "Predictor": "falconet.runtime.predictor",
-    "Classification": "falconet.core.classes",
+    "Classification": "falconet.core.types",
     "Detections": "falconet.core.types",
     "Record": "falconet.core.types",
     "Sample": "falconet.core.types",

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 import falconet
 from falconet.cli import _register, app
-from falconet.core.classes import Classification
 from falconet.core.errors import ConfigError, DataError
 from falconet.core.images import read_image
+from falconet.core.types import Classification
 from falconet.export.torch_engine import TorchEngine
 from falconet.runtime.onnx_engine import OnnxEngine
 from falconet.runtime.predictor import Predictor

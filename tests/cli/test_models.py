@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from falconet.cli.models import models
 from falconet.models import CLASSIFIERS, PRESETS, build
 from falconet.zoo.published import fetch
-from falconet.zoo.published import presets as counted
+from falconet.zoo.published.presets import read_presets
 from falconet.zoo.published.table import PUBLISHED
 
 app = typer.Typer()
@@ -54,9 +54,9 @@ def test_needs_no_torch() -> None:
 def test_the_costs_are_those_of_the_networks(task: str) -> None:
     """Parameters of all; multiply-adds, whose counting takes longer, of every fifth."""
     known = PRESETS if task == "detect" else CLASSIFIERS
-    assert [name for name, one in counted.PRESETS.items() if one.task == task] == list(known)
+    assert [name for name, one in read_presets().items() if one.task == task] == list(known)
     for index, (name, model) in enumerate(known.items()):
-        preset = counted.PRESETS[name]
+        preset = read_presets()[name]
         with torch.device("meta"), torch.no_grad():
             network = build(model, 80 if task == "detect" else 1000).eval()
         assert (preset.height, preset.width) == (model.input.height, model.input.width), name

@@ -13,7 +13,7 @@ from falconet.core.types import Detections
 from falconet.runtime.pipeline import Milliseconds, Result
 from falconet.runtime.predictor import Predictor
 from falconet.runtime.stream import Broken, Camera, Frame, PictureFile, VideoFile
-from falconet.runtime.writers import JsonWriter, open_writers
+from falconet.runtime.writers import JsonWriter, completed, open_writers
 from tests.runtime.test_predictor import Recorder
 from tests.runtime.tiny_model import NAMES, picture, save
 
@@ -96,13 +96,13 @@ def test_json(tmp_path, items):
 
 def test_json_of_a_video_and_of_nothing_into_a_stream():
     stream = io.StringIO()
-    with JsonWriter(stream, PREDICTOR) as writer:
+    with completed(JsonWriter(stream, PREDICTOR)) as writer:
         writer.add(result(VideoFile(Path("clip.mp4"), "clip"), detections(), index=7))
     assert json.loads(stream.getvalue())["pictures"] == [
         {"file": "clip.mp4", "frame": 7, "width": 128, "height": 128, "detections": []}
     ]
     stream = io.StringIO()
-    with JsonWriter(stream, PREDICTOR):
+    with completed(JsonWriter(stream, PREDICTOR)):
         pass
     assert json.loads(stream.getvalue())["pictures"] == []
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from falconet.core.errors import ConfigError, ModelError
 from falconet.core.run_files import find_run, find_weights
-from falconet.core.suggest import nearest
+from falconet.core.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from falconet.models import ModelConfig
@@ -57,7 +57,7 @@ def find_model(model: str | Path, *, weights: bool = False, others: Iterable[str
     if name not in PUBLISHED:
         raise ModelError(
             f"{name}: no such file; expected a run folder, a weights file, an exported .onnx file or the name of "
-            f"published weights{nearest(name, (*PUBLISHED, *others))}"
+            f"published weights; {did_you_mean(name, (*PUBLISHED, *others))}".removesuffix("; ")
         )
     return FoundModel(_fetch(name, weights=weights), name)
 

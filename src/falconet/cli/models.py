@@ -1,4 +1,4 @@
-"""`falconet models`: which networks there are, what they cost, and which trained weights are published. Needs no torch."""
+"""`falconet models`: which networks there are, what they cost, which weights are published. Needs no torch."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,11 +33,11 @@ def models(
 def preset_rows() -> list[dict[str, Any]]:
     """One row per preset and classifier, with the published weights there are of it."""
     from falconet.zoo.published.fetch import cached
-    from falconet.zoo.published.presets import PRESETS
+    from falconet.zoo.published.presets import read_presets
     from falconet.zoo.published.table import ACCURACY, PUBLISHED
 
     rows = []
-    for name, preset in PRESETS.items():
+    for name, preset in read_presets().items():
         accuracy = ACCURACY.get(name)
         weights = [
             {"name": known, "task": one.task, "licence": one.licence, "source": one.source}
@@ -72,7 +72,7 @@ def _presets(rows: list[dict[str, Any]]) -> "Table":
 def _weights(rows: list[dict[str, Any]]) -> "Table":
     from rich.table import Table
 
-    table = Table("published weights", "of", "MB", "accuracy", "licence", "", box=None, pad_edge=False)
+    table = Table("published weights", "of", "MB", "stated for the model", "licence", "", box=None, pad_edge=False)
     for row in rows:
         for one in row["weights"]:
             backbone = one["task"] == "backbone"

@@ -164,9 +164,9 @@ def _writers(
 
             writers += stack.enter_context(open_writers(kinds, folder, predictor, sources))
         if to_stdout:
-            from falconet.runtime.writers import JsonWriter
+            from falconet.runtime.writers import JsonWriter, completed
 
-            writers.append(stack.enter_context(JsonWriter(sys.stdout, predictor)))
+            writers.append(stack.enter_context(completed(JsonWriter(sys.stdout, predictor))))
         yield writers
 
 

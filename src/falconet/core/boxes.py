@@ -28,22 +28,6 @@ def clip(boxes: Floats, *, height: int, width: int) -> Floats:
     return np.asarray(np.clip(boxes, 0, limit), np.float32)
 
 
-def xywh_to_xyxy(boxes: Floats) -> Floats:
-    """[N, 4] left, top, width, height to corners."""
-    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
-
-
-def xyxy_to_xywh(boxes: Floats) -> Floats:
-    """[N, 4] corners to left, top, width, height."""
-    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
-
-
-def cxcywh_to_xyxy(boxes: Floats) -> Floats:
-    """[N, 4] centre x, centre y, width, height to corners."""
-    half = boxes[:, 2:] / 2
-    return np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1)
-
-
 def xyxy_to_cxcywh(boxes: Floats) -> Floats:
     """[N, 4] corners to centre x, centre y, width, height."""
     return np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], axis=1)

@@ -4,7 +4,6 @@ A wrong key or value stops the program before the first picture is read; all mis
 each with file, line, path and the nearest right name.
 """
 
-import difflib
 import io
 import types
 import typing
@@ -20,6 +19,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from falconet.core.errors import ConfigError
 from falconet.core.strict import Config as Config
+from falconet.core.suggest import did_you_mean
 from falconet.core.values import Value
 
 Settings = Config | Value
@@ -177,8 +177,7 @@ def _describe(kind: type[Config], tree: Any, detail: Any, name: str, overrides: 
         origin = name if line is None else f"{name}:{line}"
     if detail["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         known = _fields_at(kind, tree, location[:-1])
-        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'?" if near else f"expected one of: {', '.join(known)}"
+        hint = did_you_mean(str(location[-1]), known, cutoff=0.5) or f"expected one of: {', '.join(known)}"
         return f"{origin}: {path}: unknown key; {hint}"
     if detail["type"] == "missing":
         return f"{origin}: {path}: is missing"
@@ -192,8 +191,7 @@ def _describe(kind: type[Config], tree: Any, detail: Any, name: str, overrides: 
     hint = ""
     if detail["type"] == "literal_error" and isinstance(detail["input"], str):
         choices = [choice.strip(" '") for choice in str(detail["ctx"]["expected"]).replace(" or ", ", ").split(",")]
-        near = difflib.get_close_matches(detail["input"], choices, n=1, cutoff=0.4)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
+        hint = f"; {did_you_mean(detail['input'], choices)}".removesuffix("; ")
     return f"{origin}: {path or 'top level'}: {message}, but got {value}{hint}"
 
 
@@ -238,8 +236,7 @@ def _wrong_choice(kind: type[Config], tree: Any, location: Sequence[int | str], 
     tag = detail["ctx"].get("tag")
     if tag is None:
         return f"name is missing; {expected}"
-    near = difflib.get_close_matches(tag, names, n=1, cutoff=0.4)
-    return f"there is no '{tag}'; " + (f"did you mean '{near[0]}'? " if near else "") + expected
+    return " ".join(filter(None, (f"there is no '{tag}';", did_you_mean(tag, names), expected)))
 
 
 def _fields_at(kind: Any, tree: Any, location: Sequence[int | str]) -> list[str]:

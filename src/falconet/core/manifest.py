@@ -9,6 +9,9 @@ from falconet.core.values import Value, setting
 
 MANIFEST_KEY = "falconet"
 
+IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+"""Red, green, blue, 0..255."""
+
 ResizeRule = Literal["stretch", "letterbox"]
 
 
@@ -24,11 +27,9 @@ class Preprocess(Value):
     resize: ResizeRule = "stretch"
     pad_value: int = setting(114, ge=0, le=255, description="fill of the letterbox, 0..255")
     channels: Literal["bgr", "rgb"] = setting("bgr", description="order in which the network sees channels")
-    mean: tuple[float, float, float] = setting(
-        (103.53, 116.28, 123.675), description="0..255, in the order of `channels`"
-    )
+    mean: tuple[float, float, float] = setting(IMAGENET_MEAN[::-1], description="0..255, in the order of `channels`")
     std: tuple[float, float, float] = setting(
-        (57.375, 57.12, 58.395), description="0..255, in the order of `channels`; above 0"
+        IMAGENET_STD[::-1], description="0..255, in the order of `channels`; above 0"
     )
 
     def __post_init__(self) -> None:

@@ -1,10 +1,15 @@
-"""The nearest right name for a wrong one."""
+"""Names in messages: the nearest right one for a wrong one, and the first of many."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
-def nearest(word: str, choices: Iterable[str]) -> str:
-    """ "; did you mean 'x'?" with the choice most like `word`, or "" where none is like it."""
-    near = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.4)
-    return f"; did you mean '{near[0]}'?" if near else ""
+def did_you_mean(word: str, choices: Iterable[str], *, cutoff: float = 0.4) -> str:
+    """ "did you mean 'x'?" with the choice most like `word`, or "" where none is like it."""
+    near = difflib.get_close_matches(word, list(choices), n=1, cutoff=cutoff)
+    return f"did you mean '{near[0]}'?" if near else ""
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """The first names, and how many more there are: "a, b and 3 more"."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -33,11 +33,6 @@ def open_splits(
     return {name: open_dataset(annotations, images, split=name) for name in names}
 
 
-def check(dataset: DataSet, *, decode: bool = True, progress: Progress | None = None) -> list[Problem]:
-    """All problems of one data set; see `check_splits`."""
-    return check_splits({"all": dataset}, decode=decode, progress=progress)
-
-
 def check_splits(
     splits: Mapping[str, DataSet], *, decode: bool = True, progress: Progress | None = None
 ) -> list[Problem]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 from xml.sax.saxutils import escape
 
+from falconet.core.coco_json import coco_annotation, coco_categories, coco_result
 from falconet.core.config import write_yaml
 from falconet.core.errors import DataError
 from falconet.core.files import replace_file
@@ -153,20 +154,10 @@ def _write_coco(dataset: DataSet, split: str, files: list[str], root: Path) -> N
         images.append({"id": image_id, "file_name": name, **size})
         areas = record.areas.tolist() if record.areas is not None else [None] * len(record.boxes)
         boxes, labels, crowd = record.boxes.tolist(), record.labels.tolist(), record.crowd.tolist()
-        for (x1, y1, x2, y2), label, area, is_crowd in zip(boxes, labels, areas, crowd, strict=True):
-            width, height = x2 - x1, y2 - y1
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": label + 1,
-                    "bbox": [_number(value) for value in (x1, y1, width, height)],
-                    "area": _number(width * height if area is None else area),
-                    "iscrowd": int(is_crowd),
-                }
-            )
-    categories = [{"id": index, "name": name} for index, name in enumerate(dataset.names, start=1)]
-    tree = {"images": images, "annotations": annotations, "categories": categories}
+        for box, label, area, is_crowd in zip(boxes, labels, areas, crowd, strict=True):
+            result = coco_result(image_id, label, box, digits=6)
+            annotations.append(coco_annotation(len(annotations) + 1, result, area=area, crowd=is_crowd))
+    tree = {"images": images, "annotations": annotations, "categories": coco_categories(dataset.names)}
     replace_file(root / f"{split}.json", json.dumps(tree, ensure_ascii=False))
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from falconet.core.coco_json import coco_annotation, coco_categories, coco_result
 from falconet.core.errors import DataError
 from falconet.core.files import replace_file
 from falconet.core.images import write_image
@@ -82,27 +83,10 @@ def _write_split(folder: Path, split: str, count: int, seed: int, size: tuple[in
         name = f"{index:06d}.jpg"
         write_image(folder / split / name, sample.image, jpeg_quality=_JPEG_QUALITY)
         images.append({"id": index + 1, "file_name": name, "height": size[0], "width": size[1]})
-        annotations.extend(_annotations(sample.boxes, sample.labels, index + 1, len(annotations) + 1))
-    categories = [{"id": index + 1, "name": name} for index, name in enumerate(NAMES)]
+        for box, label in zip(sample.boxes.tolist(), sample.labels.tolist(), strict=True):
+            annotations.append(coco_annotation(len(annotations) + 1, coco_result(index + 1, label, box)))
     info = {"description": f"drawn by falconet, seed {seed}, split {split}"}
-    return {"info": info, "images": images, "annotations": annotations, "categories": categories}
-
-
-def _annotations(boxes: Floats, labels: Ints, image_id: int, first_id: int) -> list[dict[str, Any]]:
-    entries = []
-    for offset, ((x1, y1, x2, y2), label) in enumerate(zip(boxes.tolist(), labels.tolist(), strict=True)):
-        width, height = x2 - x1, y2 - y1
-        entries.append(
-            {
-                "id": first_id + offset,
-                "image_id": image_id,
-                "category_id": label + 1,
-                "bbox": [x1, y1, width, height],
-                "area": width * height,
-                "iscrowd": 0,
-            }
-        )
-    return entries
+    return {"info": info, "images": images, "annotations": annotations, "categories": coco_categories(NAMES)}
 
 
 def _noise(rng: Generator, height: int, width: int, cell: int) -> Pixels:

@@ -1,7 +1,7 @@
 """Charts as SVG text. Colours come from the page's style sheet (`.s0` ... `.s7`, `.axis`, `.grid`)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import NamedTuple
 
@@ -52,25 +52,49 @@ def line_chart(
         return across, min(max(down, _TOP), _TOP + plot_height)
 
     parts = [f'<svg viewBox="0 0 {width} {height}" role="img" class="chart"><title>{escape(y_label)}</title>']
-    for value in ticks(y_low, y_high):
-        _, down = place(x_low, value)
-        parts.append(f'<line class="grid" x1="{_LEFT}" y1="{down:.1f}" x2="{width - _RIGHT}" y2="{down:.1f}"/>')
-        parts.append(f'<text class="tick" x="{_LEFT - 6}" y="{down + 4:.1f}" text-anchor="end">{value:g}</text>')
-    for value in ticks(x_low, x_high):
-        across, _ = place(value, y_low)
-        parts.append(
-            f'<text class="tick" x="{across:.1f}" y="{_TOP + plot_height + 15}" text-anchor="middle">{value:g}</text>'
-        )
-    parts.append(
-        f'<line class="axis" x1="{_LEFT}" y1="{_TOP + plot_height}" x2="{width - _RIGHT}" y2="{_TOP + plot_height}"/>'
-        f'<text class="label" x="{_LEFT + plot_width / 2}" y="{height - 4}" text-anchor="middle">'
-        f"{escape(x_label)}</text>"
-        f'<text class="label" transform="translate(11 {_TOP + plot_height / 2}) rotate(-90)" text-anchor="middle">'
-        f"{escape(y_label)}</text>"
-    )
+    parts += axes(place, (x_low, x_high), (y_low, y_high), (width, height), (_LEFT, _RIGHT, _TOP, _BOTTOM))
+    parts.append(axis_labels(x_label, y_label, (width, height), (_LEFT, _RIGHT, _TOP, _BOTTOM)))
     parts += [_line(one, [place(x, y) for x, y in points], kind) for (one, points), kind in _with_class(drawn)]
     parts.append("</svg>")
     return "".join(parts) + _legend(drawn)
+
+
+def axes(
+    place: Callable[[float, float], tuple[float, float]],
+    x_range: tuple[float, float],
+    y_range: tuple[float, float],
+    size: tuple[int, int],
+    margins: tuple[int, int, int, int],
+) -> list[str]:
+    """SVG of a grid, ticks and the lower axis; classes "grid", "tick" and "axis".
+
+    Args:
+        place: from values to pixels.
+        size: width, height, pixels.
+        margins: left, right, top, bottom, pixels.
+    """
+    (width, height), (left, right, _, bottom) = size, margins
+    parts = []
+    for value in ticks(*y_range):
+        _, down = place(x_range[0], value)
+        parts.append(f'<line class="grid" x1="{left}" y1="{down:.1f}" x2="{width - right}" y2="{down:.1f}"/>')
+        parts.append(f'<text class="tick" x="{left - 6}" y="{down + 4:.1f}" text-anchor="end">{value:g}</text>')
+    floor = height - bottom
+    for value in ticks(*x_range):
+        across, _ = place(value, y_range[0])
+        parts.append(f'<text class="tick" x="{across:.1f}" y="{floor + 15}" text-anchor="middle">{value:g}</text>')
+    return [*parts, f'<line class="axis" x1="{left}" y1="{floor}" x2="{width - right}" y2="{floor}"/>']
+
+
+def axis_labels(x_label: str, y_label: str, size: tuple[int, int], margins: tuple[int, int, int, int]) -> str:
+    """SVG of what the axes show; class "label"; arguments as of `axes`."""
+    (width, height), (left, right, top, bottom) = size, margins
+    return (
+        f'<text class="label" x="{(left + width - right) / 2}" y="{height - 4}" text-anchor="middle">'
+        f"{escape(x_label)}</text>"
+        f'<text class="label" transform="translate(11 {(top + height - bottom) / 2}) rotate(-90)" '
+        f'text-anchor="middle">{escape(y_label)}</text>'
+    )
 
 
 def ticks(low: float, high: float, *, most: int = 6) -> list[float]:

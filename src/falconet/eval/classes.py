@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from falconet.core.errors import DataError
+from falconet.core.suggest import listed
 from falconet.core.types import Detections, Ints
 
 
@@ -43,9 +44,9 @@ def match(data_names: Sequence[str], model_names: Sequence[str], *, data: str, m
     unknown = [name for name in data_names if name not in model_names]
     if unknown:
         raise DataError(
-            f"{data}: its classes do not fit the model: {_list(unknown)} not known to {model}\n"
-            f"  data set: {_list(data_names)}\n"
-            f"  model:    {_list(model_names)}\n"
+            f"{data}: its classes do not fit the model: {listed(unknown, 100)} not known to {model}\n"
+            f"  data set: {listed(data_names, 100)}\n"
+            f"  model:    {listed(model_names, 100)}\n"
             "expected every class of the data set among those of the model, spelled the same: "
             "rename the classes of the data set, or evaluate a model trained on it"
         )
@@ -61,8 +62,3 @@ def _note(data_names: Sequence[str], model_names: Sequence[str]) -> str:
     if list(data_names) != list(model_names):
         return "the classes of data set and model come in different orders; they are matched by name"
     return ""
-
-
-def _list(names: Sequence[str], most: int = 100) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

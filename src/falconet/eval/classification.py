@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from falconet.core.classes import Classification
 from falconet.core.errors import DataError
-from falconet.core.types import Detections, Floats, Ints, Record
+from falconet.core.types import Classification, Detections, Floats, Ints, Record
 from falconet.eval.accuracy import Accuracy, measure_accuracy
 from falconet.eval.curves import PictureResult
 from falconet.eval.picture import PictureView

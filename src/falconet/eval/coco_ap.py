@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from falconet.core.types import Detections, Record
 
-KEYS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 UNDEFINED = -1.0
 """COCO's value for a figure that no ground truth decides, for example APl without a large object."""
 
@@ -27,7 +26,7 @@ class Metrics:
     """The result of an evaluation. Figures are fractions 0..1, or -1 where there is no truth to decide them.
 
     Attributes:
-        values: the twelve COCO figures by the names in `KEYS`.
+        values: the twelve COCO figures by name, AP first.
         per_class: AP by class name.
         per_class_ap50: AP at IoU 0.5 by class name.
         truths: ground-truth boxes by class name, crowds apart.

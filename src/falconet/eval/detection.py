@@ -6,6 +6,7 @@ from typing import Any
 
 from hotcoco import COCOeval
 
+from falconet.core.coco_json import coco_annotation, coco_categories, coco_result
 from falconet.core.types import Detections, Record
 from falconet.eval import coco_ap, curves
 from falconet.eval.classes import ClassMatch
@@ -108,23 +109,10 @@ class DetectionResults:
         annotations: list[dict[str, Any]] = []
         for record, found in zip(self.records, self.answers, strict=True):
             rows = zip(found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True)
-            for (x1, y1, x2, y2), score, label in rows:
-                box = [round(value, 2) for value in (x1, y1, x2 - x1, y2 - y1)]
-                annotations.append(
-                    {
-                        "id": len(annotations) + 1,
-                        "image_id": record.image_id,
-                        "category_id": label + 1,
-                        "bbox": box,
-                        "area": round(box[2] * box[3], 2),
-                        "iscrowd": 0,
-                        "score": round(score, 5),
-                    }
-                )
-        return {
-            "images": [
-                {"id": r.image_id, "file_name": r.path.name, "width": r.width, "height": r.height} for r in self.records
-            ],
-            "categories": [{"id": index, "name": name} for index, name in enumerate(self.names, start=1)],
-            "annotations": annotations,
-        }
+            for box, score, label in rows:
+                result = coco_result(record.image_id, label, box, score=score)
+                annotations.append(coco_annotation(len(annotations) + 1, result))
+        images = [
+            {"id": r.image_id, "file_name": r.path.name, "width": r.width, "height": r.height} for r in self.records
+        ]
+        return {"images": images, "categories": coco_categories(self.names), "annotations": annotations}

@@ -1,10 +1,10 @@
 """Networks, nothing else: backbones, necks, heads. Needs torch (`pip install 'falconet[train]'`)."""
 
-from typing import Annotated
+from typing import Annotated, Union
 
 from pydantic import Field
 
-from falconet.core.manifest import Preprocess
+from falconet.core.manifest import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from falconet.models.backbones import (
     DarknetTinyConfig,
     MobileNetV2Config,
@@ -19,11 +19,6 @@ from falconet.models.nanodet_plus import GhostPANConfig, NanoDetPlusConfig, Nano
 from falconet.models.ppyoloe import PPYOLOEConfig, ppyoloe
 from falconet.models.yolov3 import TINY_ANCHORS, YOLOv3Config, YOLOv3HeadConfig, YOLOv3NeckConfig
 
-ModelConfig = Annotated[
-    NanoDetPlusConfig | NanoDetConfig | PPYOLOEConfig | YOLOv3Config | ClassifierConfig, Field(discriminator="name")
-]
-"""What `model:` in a run file may hold, told apart by `name`."""
-
 MODELS: dict[str, type[NanoDetPlusConfig] | type[NanoDetConfig] | type[YOLOv3Config] | type[PPYOLOEConfig]] = {
     "nanodet-plus": NanoDetPlusConfig,
     "nanodet": NanoDetConfig,
@@ -31,6 +26,9 @@ MODELS: dict[str, type[NanoDetPlusConfig] | type[NanoDetConfig] | type[YOLOv3Con
     "ppyoloe": PPYOLOEConfig,
 }
 """Configurations of detectors by name, in the order of the documentation."""
+
+ModelConfig = Annotated[Union[*MODELS.values(), ClassifierConfig], Field(discriminator="name")]
+"""What `model:` in a run file may hold, told apart by `name`."""
 
 _WIDE = {
     "backbone": ShuffleNetV2Config(width=1.5),
@@ -40,9 +38,7 @@ _WIDE = {
 _PADDED_320 = Preprocess(resize="letterbox", pad_value=0)
 _PADDED_416 = Preprocess(height=416, width=416, resize="letterbox", pad_value=0)
 
-_IMAGENET_RGB = Preprocess(
-    resize="letterbox", channels="rgb", mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)
-)
+_IMAGENET_RGB = Preprocess(resize="letterbox", channels="rgb", mean=IMAGENET_MEAN, std=IMAGENET_STD)
 _LITE = {
     "input": _IMAGENET_RGB,
     "neck": YOLOv3NeckConfig(channels=64, depthwise=True),

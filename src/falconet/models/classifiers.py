@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from falconet.core.manifest import Preprocess
+from falconet.core.manifest import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from falconet.models.backbones import (
     BackboneConfig,
     CSPResNetConfig,
@@ -21,8 +21,6 @@ from falconet.models.backbones.efficientnet import LITE_SCALES, SCALES
 from falconet.models.classifier import ClassifierConfig, ClassifierHeadConfig
 from falconet.models.layers import Activation
 
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_STD = (58.395, 57.12, 57.375)
 HALF = (127.5, 127.5, 127.5)
 """Mean and scale of networks that see pixels from -1 to 1."""
 

@@ -1,28 +1,9 @@
 """Detector: backbone -> neck -> head. A network is only a network; what trains or exports it wraps it."""
 
-from typing import Protocol
-
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from falconet.models.types import Decoded, Features, Raw, Trace
-
-
-class Backbone(Protocol):
-    """What a detector needs of a backbone: an `nn.Module` that states what it returns."""
-
-    channels: tuple[int, ...]
-    strides: tuple[int, ...]
-
-    def __call__(self, images: Float[Tensor, "B 3 H W"]) -> Features: ...
-
-
-class Head(Protocol):
-    """What a detector needs of a head: predictions from features, boxes from predictions."""
-
-    def __call__(self, features: Features, size: tuple[int, int]) -> Raw: ...
-
-    def decode(self, raw: Raw) -> Decoded: ...
+from falconet.models.types import Decoded, Raw, Trace
 
 
 class Detector(nn.Module):

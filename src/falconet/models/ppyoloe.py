@@ -29,7 +29,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from falconet.core.config import Config
-from falconet.core.manifest import Preprocess
+from falconet.core.manifest import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from falconet.models.backbones import BackboneConfig, CSPResNetConfig
 from falconet.models.backbones.blocks import EffectiveSqueezeExcite, RepVGGBlock
 from falconet.models.backbones.cspresnet import CSPStage
@@ -42,7 +42,7 @@ from falconet.models.types import Decoded, Features, Raw
 POOLING_WINDOW = 5
 POOLINGS = 3
 
-INPUT = Preprocess(height=640, width=640, channels="rgb", mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
+INPUT = Preprocess(height=640, width=640, channels="rgb", mean=IMAGENET_MEAN, std=IMAGENET_STD)
 """Of PP-YOLOE: red-green-blue, ImageNet mean and standard deviation, stretched."""
 
 PLUS_INPUT = Preprocess(height=640, width=640, channels="rgb", mean=(0, 0, 0), std=(255, 255, 255))

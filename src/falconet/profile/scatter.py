@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-from falconet.eval.charts import ticks
+from falconet.eval.charts import axes, axis_labels
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 20, 34, 48
 _INK, _GRID, _DOT = "#333", "#ddd", "#1666b0"
@@ -37,24 +37,16 @@ def scatter(
     def place(x: float, y: float) -> tuple[float, float]:
         return _LEFT + x / x_high * across, _TOP + (1 - (y - low) / (high - low)) * down
 
+    size, margins = (width, height), (_LEFT, _RIGHT, _TOP, _BOTTOM)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
         f'font-size="12" fill="{_INK}"><title>{escape(title)}</title>'
+        f"<style>.grid {{ stroke: {_GRID} }} .axis {{ stroke: {_INK} }}</style>"
         f'<rect width="{width}" height="{height}" fill="#fff"/>'
-        f'<text x="{_LEFT}" y="20" font-size="14">{escape(title)}</text>'
+        f'<text x="{_LEFT}" y="20" font-size="14">{escape(title)}</text>',
+        *axes(place, (0, x_high), (low, high), size, margins),
+        axis_labels(x_label, y_label, size, margins),
     ]
-    for value in ticks(low, high):
-        _, y = place(0, value)
-        parts.append(f'<line x1="{_LEFT}" y1="{y:.1f}" x2="{width - _RIGHT}" y2="{y:.1f}" stroke="{_GRID}"/>')
-        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>')
-    for value in ticks(0, x_high):
-        x, _ = place(value, low)
-        parts.append(f'<text x="{x:.1f}" y="{_TOP + down + 17}" text-anchor="middle">{value:g}</text>')
-    parts.append(
-        f'<line x1="{_LEFT}" y1="{_TOP + down}" x2="{width - _RIGHT}" y2="{_TOP + down}" stroke="{_INK}"/>'
-        f'<text x="{_LEFT + across / 2}" y="{height - 10}" text-anchor="middle">{escape(x_label)}</text>'
-        f'<text transform="translate(14 {_TOP + down / 2}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>'
-    )
     for point in points:
         x, y = place(point.x, point.y)
         end = x > _LEFT + 0.75 * across

@@ -11,11 +11,10 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from falconet.core.classes import Classification
 from falconet.core.errors import ConfigError
 from falconet.core.manifest import Manifest, Selection
 from falconet.core.select import select
-from falconet.core.types import Detections, Floats, Ints, Pixels, Placement
+from falconet.core.types import Classification, Detections, Floats, Ints, Pixels, Placement
 
 Shape = tuple[int | str, ...]
 """Sizes of an output; a letter stands for any size."""

@@ -12,12 +12,12 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Protocol, Self
+from typing import IO, Any, Protocol, TypeVar
 
 import cv2
 
-from falconet.core.boxes import xyxy_to_cxcywh, xyxy_to_xywh
+from falconet.core.boxes import xyxy_to_cxcywh
+from falconet.core.coco_json import coco_annotation, coco_categories, coco_result
 from falconet.core.errors import ConfigError, DataError
 from falconet.core.files import replace_file
 from falconet.core.images import read_image, write_image
@@ -28,19 +28,30 @@ from falconet.runtime.predictor import Predictor
 from falconet.runtime.stream import Broken, Frame, MediaSource, PictureFile, VideoFile
 from falconet.runtime.tasks import TASKS, Task
 
+WriterT = TypeVar("WriterT", bound="Writer")
+
 
 class Writer(Protocol):
-    """Takes results one by one. As a context: leaving completes its files, an exception discards them."""
+    """Takes results one by one."""
 
     def add(self, item: Result | Broken) -> None:
         """Write one result. Raises DataError where that fails (no permission, full disk)."""
         ...
 
-    def __enter__(self) -> Self: ...
+    def close(self, *, keep: bool) -> None:
+        """Complete the files, or discard them."""
+        ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+
+@contextmanager
+def completed(writer: WriterT) -> Iterator[WriterT]:
+    """The writer in a context: leaving completes its files, an exception discards them."""
+    try:
+        yield writer
+    except BaseException:
+        writer.close(keep=False)
+        raise
+    writer.close(keep=True)
 
 
 class JsonWriter:
@@ -78,16 +89,11 @@ class JsonWriter:
         self._write(self._separator + json.dumps(entry, ensure_ascii=False))
         self._separator = ",\n"
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
+    def close(self, *, keep: bool) -> None:
+        if keep:
             self._write("\n]}\n")
         if self._part:
-            self._part.close(keep=kind is None)
+            self._part.close(keep=keep)
 
 
 class CsvWriter:
@@ -107,13 +113,8 @@ class CsvWriter:
             for row in self._task.rows(item.answer):
                 self._rows.writerow((str(item.frame.source), frame, *row))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._part.close(keep=kind is None)
+    def close(self, *, keep: bool) -> None:
+        self._part.close(keep=keep)
 
 
 class CocoWriter:
@@ -126,14 +127,13 @@ class CocoWriter:
     """
 
     def __init__(self, path: Path, manifest: Manifest, sources: Sequence[MediaSource]) -> None:
-        self._names = manifest.classes
         self._numbered = _all_numbered(sources)
         self._path = path
         self._images = _JsonList(_Part(path.with_suffix(".images.json")))
         self._annotations = _JsonList(_Part(path))
         self._results = _JsonList(_Part(path.with_stem(f"{path.stem}_results")))
         self._count = 0
-        categories = [{"id": index + 1, "name": name} for index, name in enumerate(self._names)]
+        categories = coco_categories(manifest.classes)
         head = {"info": {"description": f"detections of {manifest.model}"}, "categories": categories}
         self._annotations.part.write(json.dumps(head, ensure_ascii=False)[:-1] + ', "annotations": ')
         self._annotations.begin()
@@ -150,24 +150,12 @@ class CocoWriter:
         name = str(frame.source) if frame.index is None else f"{frame.source}#{frame.index}"
         self._images.add({"id": image_id, "file_name": name, "width": width, "height": height})
         found = item.answer
-        for box, score, label in zip(xyxy_to_xywh(found.boxes), found.scores, found.labels, strict=True):
-            result = {
-                "image_id": image_id,
-                "category_id": int(label) + 1,
-                "bbox": [round(float(value), 3) for value in box],
-                "score": round(float(score), 6),
-            }
+        for box, score, label in zip(found.boxes.tolist(), found.scores, found.labels, strict=True):
+            result = coco_result(image_id, label, box, score=score)
             self._results.add(result)
-            extra = {"id": self._results.count, "area": round(float(box[2] * box[3]), 3), "iscrowd": 0}
-            self._annotations.add(result | extra)
+            self._annotations.add(coco_annotation(self._results.count, result))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        keep = kind is None
+    def close(self, *, keep: bool) -> None:
         if keep:
             for part in (self._images, self._annotations, self._results):
                 part.end()
@@ -198,12 +186,7 @@ class YoloWriter:
         lines = [f"{label} " + " ".join(f"{value:.6f}" for value in box) + "\n" for label, box in rows]
         replace_file(self._folder / f"{_frame_name(item.frame)}.txt", "".join(lines))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self, *, keep: bool) -> None:
         """Every file is complete already."""
 
 
@@ -223,19 +206,11 @@ class AnnotatedWriter:
             write_image(self._folder / f"{frame.source.name}.jpg", drawn, jpeg_quality=90)
             return
         if self._video is None or self._video.source is not frame.source:
-            self._close(keep=True)
+            self.close(keep=True)
             self._video = _Video(self._folder / f"{frame.source.name}.mp4", frame)
         self._video.add(self._task.draw(frame.image, item.answer))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._close(keep=kind is None)
-
-    def _close(self, *, keep: bool) -> None:
+    def close(self, *, keep: bool) -> None:
         video, self._video = self._video, None
         if video is not None:
             video.close(keep=keep)
@@ -270,7 +245,7 @@ def open_writers(
         "yolo": lambda: YoloWriter(folder / YOLO_LABELS),
     }
     with ExitStack() as stack:
-        yield [stack.enter_context(makers[kind]()) for kind in dict.fromkeys(kinds)]
+        yield [stack.enter_context(completed(makers[kind]())) for kind in dict.fromkeys(kinds)]
 
 
 def _check_targets(folder: Path, sources: Sequence[MediaSource]) -> None:

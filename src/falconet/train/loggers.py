@@ -33,16 +33,8 @@ class Callback(Protocol):
         """The run is over, whether it ended well or not."""
 
 
-class NullCallback:
+class NullCallback(Callback):
     """A callback that does nothing."""
-
-    def start(self, progress: Progress, *, steps: int) -> None: ...
-
-    def step(self, progress: Progress, *, step: int, loss: float) -> None: ...
-
-    def epoch(self, metrics: dict[str, Any], progress: Progress) -> None: ...
-
-    def stop(self) -> None: ...
 
 
 @contextmanager

@@ -7,7 +7,7 @@ the time used over the time given. Nothing is measured beforehand and nothing is
 import math
 import time
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from falconet.train.optim import Schedule
 
@@ -39,39 +39,6 @@ class Progress(NamedTuple):
         return self.fraction < share if self.epochs is None else self.epoch < round(share * self.epochs)
 
 
-class Pace(Protocol):
-    """What decides over the course of a run."""
-
-    def start(self, *, used: float) -> None:
-        """The first step is about to come; an interrupted run used so many seconds before."""
-
-    def at(self, epoch: int, step: int) -> Progress:
-        """How far the run is before `step`, which belongs to `epoch` (both from 0, steps over all epochs)."""
-        ...
-
-    def rate(self, progress: Progress, step: int) -> float:
-        """The learning rate of `step`."""
-        ...
-
-    def total_steps(self, progress: Progress, step: int) -> int:
-        """Steps of the whole run, as far as one can tell."""
-        ...
-
-    def validates(self, progress: Progress, *, last: bool) -> bool:
-        """Whether the epoch that ends now is followed by a validation."""
-        ...
-
-    def validated(self, seconds: float) -> None:
-        """A validation took so long."""
-
-    def trained(self, images: int, seconds: float) -> None:
-        """So many images were trained on in so many seconds."""
-
-    def used(self) -> float:
-        """Seconds since the first step, over all resumptions."""
-        ...
-
-
 class ByEpochs:
     """A run of so many epochs.
 
@@ -89,33 +56,33 @@ class ByEpochs:
         self._began = clock()
 
     def start(self, *, used: float) -> None:
-        """See `Pace`."""
+        """The first step is about to come; an interrupted run used so many seconds before."""
         self._began = self._clock() - used
 
     def at(self, epoch: int, step: int) -> Progress:
-        """See `Pace`."""
+        """How far the run is before `step`, which belongs to `epoch` (both from 0, steps over all epochs)."""
         return Progress(epoch, self.epochs, min(1.0, step / self.schedule.total_steps))
 
     def rate(self, progress: Progress, step: int) -> float:  # noqa: ARG002
-        """See `Pace`."""
+        """The learning rate of `step`."""
         return self.schedule.rate(step)
 
     def total_steps(self, progress: Progress, step: int) -> int:  # noqa: ARG002
-        """See `Pace`."""
+        """Steps of the whole run, as far as one can tell."""
         return self.schedule.total_steps
 
     def validates(self, progress: Progress, *, last: bool) -> bool:
-        """See `Pace`."""
+        """Whether the epoch that ends now is followed by a validation."""
         return last or (progress.epoch + 1) % self._every == 0
 
     def validated(self, seconds: float) -> None:
-        """See `Pace`."""
+        """A validation took so long."""
 
     def trained(self, images: int, seconds: float) -> None:
-        """See `Pace`."""
+        """So many images were trained on in so many seconds."""
 
     def used(self) -> float:
-        """See `Pace`."""
+        """Seconds since the first step, over all resumptions."""
         return self._clock() - self._began
 
 
@@ -154,11 +121,11 @@ class ByMinutes:
         self._per_image = 0.0
 
     def start(self, *, used: float) -> None:
-        """See `Pace`."""
+        """As of `ByEpochs`."""
         self._began = self._clock() - used
 
     def at(self, epoch: int, step: int) -> Progress:  # noqa: ARG002
-        """See `Pace`."""
+        """As of `ByEpochs`."""
         given = max(1e-3, self.seconds - self._reserve())
         return Progress(epoch, None, self._agree(min(1.0, self.used() / given)))
 
@@ -171,11 +138,11 @@ class ByMinutes:
         return self.peak * min(1.0, climbed) * (self.floor + (1 - self.floor) * cosine)
 
     def total_steps(self, progress: Progress, step: int) -> int:
-        """See `Pace`."""
+        """As of `ByEpochs`."""
         return max(step + 1, round((step + 1) / max(progress.fraction, 1e-3)))
 
     def validates(self, progress: Progress, *, last: bool) -> bool:
-        """See `Pace`."""
+        """As of `ByEpochs`."""
         if last:
             return True
         if self._every is not None:
@@ -184,16 +151,16 @@ class ByMinutes:
         return self._agree(float(expected <= MOST_VALIDATION * self.used())) > 0
 
     def validated(self, seconds: float) -> None:
-        """See `Pace`."""
+        """As of `ByEpochs`."""
         self._validation = seconds
         self._validating += seconds
 
     def trained(self, images: int, seconds: float) -> None:
-        """See `Pace`."""
+        """As of `ByEpochs`."""
         self._per_image = seconds / max(1, images)
 
     def used(self) -> float:
-        """See `Pace`."""
+        """As of `ByEpochs`."""
         return self._clock() - self._began
 
     def _expected_validation(self) -> float:
@@ -203,3 +170,7 @@ class ByMinutes:
 
     def _reserve(self) -> float:
         return min(self.seconds / 2, SPARE_SECONDS + 1.05 * self._expected_validation())
+
+
+Pace = ByEpochs | ByMinutes
+"""What decides over the course of a run."""

@@ -1,6 +1,5 @@
 """Complete runs by preset name, and run files from text: what `falconet train` and `falconet config` start from."""
 
-import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from falconet.core.config import apply_overrides, plain, read_yaml, validate, write_yaml
 from falconet.core.errors import ConfigError
+from falconet.core.suggest import did_you_mean
 from falconet.models import CLASSIFIERS, PRESETS
 from falconet.train.criteria import CRITERIA
 from falconet.train.run_config import RunConfig
@@ -46,8 +46,7 @@ def preset_tree(preset: str) -> dict[str, Any]:
     """
     known = PRESETS | CLASSIFIERS
     if preset not in known:
-        near = difflib.get_close_matches(preset, known, n=1, cutoff=0.4)
-        hint = f"did you mean '{near[0]}'?" if near else ""
+        hint = did_you_mean(preset, known)
         raise ConfigError(
             f"'{preset}' is neither a file nor a preset; {hint or 'expected one of: ' + ', '.join(known)} "
             "('falconet models' lists the presets)"

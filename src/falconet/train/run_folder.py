@@ -10,7 +10,6 @@ train.log         what was said
 """
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,45 +20,21 @@ from torch import Tensor
 from falconet.core.config import read_yaml, validate, write_yaml
 from falconet.core.errors import ConfigError, ModelError
 from falconet.core.files import replace_file
+from falconet.core.run_files import BEST, LAST, METRICS, RUN_FILE
 from falconet.train.run_config import RunConfig
 
 STATE_FORMAT = 2
 STATE_KEY = "falconet-state"
 
 
-@dataclass(frozen=True, slots=True)
 class RunFolder:
-    """Paths inside a run's folder."""
+    """Paths inside a run's folder `path`."""
 
-    path: Path
-
-    @property
-    def run_file(self) -> Path:
-        return self.path / "run.yaml"
-
-    @property
-    def best(self) -> Path:
-        return self.path / "best.safetensors"
-
-    @property
-    def last(self) -> Path:
-        return self.path / "last.safetensors"
-
-    @property
-    def state(self) -> Path:
-        return self.path / "state.ckpt"
-
-    @property
-    def metrics(self) -> Path:
-        return self.path / "metrics.jsonl"
-
-    @property
-    def tensorboard(self) -> Path:
-        return self.path / "tensorboard"
-
-    @property
-    def log(self) -> Path:
-        return self.path / "train.log"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.run_file, self.metrics = path / RUN_FILE, path / METRICS
+        self.best, self.last, self.state = path / BEST, path / LAST, path / "state.ckpt"
+        self.tensorboard, self.log = path / "tensorboard", path / "train.log"
 
     def refuse_if_used(self) -> None:
         """Raise ConfigError where another run has left weights or a checkpoint."""

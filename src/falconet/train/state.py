@@ -8,6 +8,7 @@ import torch
 from falconet.core.errors import ConfigError
 from falconet.train.optim import WeightAverage, build_optimizer, restore_optimizer
 from falconet.train.prepare import Prepared
+from falconet.train.progress import ByMinutes
 from falconet.train.run_folder import RunFolder
 
 _NETWORK = 2
@@ -50,7 +51,7 @@ class TrainState:
             {
                 "epoch": self.epoch,
                 "step": self.step,
-                "given": getattr(prepared.pace, "seconds", None),
+                "given": prepared.pace.seconds if isinstance(prepared.pace, ByMinutes) else None,
                 "used": prepared.pace.used(),
                 "best": self.best,
                 "stopped": self.stopped,

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from falconet.core.errors import ModelError
 from falconet.core.manifest import Preprocess, Selection
+from falconet.core.suggest import listed
 from falconet.models import ModelConfig
 from falconet.models.detector import Detector
 from falconet.models.weights import Card, save_weights
@@ -91,7 +92,7 @@ class Imported:
         auxiliary = f", and {len(self.extra)} of the auxiliary branch" if self.extra else ""
         lines = [
             f"architecture  {self.card.model.name}, input {size.height} x {size.width}",
-            f"classes       {len(self.card.classes)}: {_some(self.card.classes, 6)}",
+            f"classes       {len(self.card.classes)}: {listed(self.card.classes, 6)}",
             f"matched       {self.matched}{auxiliary}",
             f"left over     {_counted(self.left_over)}",
         ]
@@ -103,8 +104,4 @@ class Imported:
 
 
 def _counted(names: tuple[str, ...]) -> str:
-    return f"{len(names)}: {_some(names, 4)}" if names else "nothing"
-
-
-def _some(names: tuple[str, ...], most: int) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return f"{len(names)}: {listed(names, 4)}" if names else "nothing"

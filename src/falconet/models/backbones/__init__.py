@@ -1,6 +1,6 @@
 """Backbones: images to features. Each states `channels` and `strides` of what it returns."""
 
-from typing import Annotated
+from typing import Annotated, Union
 
 from pydantic import Field
 
@@ -32,21 +32,7 @@ BACKBONES: dict[str, type[Config]] = {
 }
 """Backbone configurations by name, in the order of the documentation."""
 
-BackboneConfig = Annotated[
-    ShuffleNetV2Config
-    | GhostNetConfig
-    | MobileNetV2Config
-    | MobileNetV3Config
-    | MobileNetV4Config
-    | MnasNetConfig
-    | EfficientNetConfig
-    | EfficientNetLiteConfig
-    | LCNetConfig
-    | CSPResNetConfig
-    | Darknet53Config
-    | DarknetTinyConfig,
-    Field(discriminator="name"),
-]
+BackboneConfig = Annotated[Union[*BACKBONES.values()], Field(discriminator="name")]
 """What `backbone:` in a run file may hold, told apart by `name`."""
 
 __all__ = [

@@ -1,7 +1,7 @@
 """Blocks that several backbones are made of, each with the paper that introduced it."""
 
-from collections.abc import Iterable, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +32,16 @@ def check_stages(stages: Sequence[int], total: int, *, with_last_conv: bool = Fa
         raise ValueError(f"there is no stage {unknown[0]}: the stages are {', '.join(map(str, range(total)))}")
     if with_last_conv and stages[-1] != total - 1:
         raise ValueError(f"with_last_conv needs the last stage, {total - 1}, among out_stages")
+
+
+def stages_exist(total: int) -> Callable[[Any], Any]:
+    """A check of a backbone's configuration: its `out_stages` are there, among `total`."""
+
+    def check(config: Any) -> Any:
+        check_stages(config.out_stages, total, with_last_conv=getattr(config, "with_last_conv", False))
+        return config
+
+    return check
 
 
 def last_stages(strides: Sequence[int], wanted: Iterable[int] = (8, 16, 32)) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from falconet.core.config import Config
-from falconet.models.backbones.blocks import StagedBackbone, check_stages
+from falconet.models.backbones.blocks import StagedBackbone, stages_exist
 from falconet.models.layers import Activation, ConvNormAct
 
 STEM_CHANNELS = 32
@@ -32,10 +32,7 @@ class Darknet53Config(Config):
     )
     activation: Activation = "leaky-relu"
 
-    @model_validator(mode="after")
-    def _stages_exist(self) -> "Darknet53Config":
-        check_stages(self.out_stages, len(STRIDES))
-        return self
+    _stages_exist = model_validator(mode="after")(stages_exist(len(STRIDES)))
 
     def build(self) -> StagedBackbone:
         """The backbone, with fresh weights."""
@@ -88,10 +85,7 @@ class DarknetTinyConfig(Config):
     )
     activation: Activation = "leaky-relu"
 
-    @model_validator(mode="after")
-    def _stages_exist(self) -> "DarknetTinyConfig":
-        check_stages(self.out_stages, len(STRIDES))
-        return self
+    _stages_exist = model_validator(mode="after")(stages_exist(len(STRIDES)))
 
     def build(self) -> StagedBackbone:
         """The backbone, with fresh weights."""

@@ -19,8 +19,8 @@ from falconet.models.backbones.blocks import (
     InvertedResidual,
     SqueezeExcite,
     StagedBackbone,
-    check_stages,
     make_divisible,
+    stages_exist,
 )
 from falconet.models.layers import Activation, ConvNormAct
 
@@ -92,10 +92,7 @@ class EfficientNetConfig(Config):
     )
     with_last_conv: bool = Field(default=False, description="a 1x1 convolution to 4 times the channels after stage 6")
 
-    @model_validator(mode="after")
-    def _stages_exist(self) -> "EfficientNetConfig":
-        check_stages(self.out_stages, len(ROWS), with_last_conv=self.with_last_conv)
-        return self
+    _stages_exist = model_validator(mode="after")(stages_exist(len(ROWS)))
 
     def build(self) -> StagedBackbone:
         """The backbone, with fresh weights."""
@@ -127,10 +124,7 @@ class EfficientNetLiteConfig(Config):
     with_last_conv: bool = Field(default=False, description="a 1x1 convolution to 1280 channels after stage 6")
     norm_eps: float = Field(default=LITE_NORM_EPS, gt=0, le=0.1, description="of the norms; timm's weights need 1e-5")
 
-    @model_validator(mode="after")
-    def _stages_exist(self) -> "EfficientNetLiteConfig":
-        check_stages(self.out_stages, len(ROWS), with_last_conv=self.with_last_conv)
-        return self
+    _stages_exist = model_validator(mode="after")(stages_exist(len(ROWS)))
 
     def build(self) -> StagedBackbone:
         """The backbone, with fresh weights."""

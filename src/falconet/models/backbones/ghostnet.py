@@ -19,8 +19,8 @@ from falconet.models.backbones.blocks import (
     GhostModule,
     SqueezeExcite,
     StagedBackbone,
-    check_stages,
     make_divisible,
+    stages_exist,
 )
 from falconet.models.layers import Activation, ConvNormAct
 
@@ -75,20 +75,11 @@ class GhostNetConfig(Config):
     ratio: int = Field(default=2, ge=2, le=8, description="channels per channel that is not made cheaply")
     cheap_kernel_size: Literal[1, 3, 5, 7] = Field(default=3, description="of the cheap convolutions")
 
-    @model_validator(mode="after")
-    def _stages_exist(self) -> "GhostNetConfig":
-        check_stages(self.out_stages, len(STRIDES))
-        return self
+    _stages_exist = model_validator(mode="after")(stages_exist(len(STRIDES)))
 
     def build(self) -> StagedBackbone:
         """The backbone, with fresh weights."""
-        return ghostnet(
-            width=self.width,
-            out_stages=self.out_stages,
-            activation=self.activation,
-            ratio=self.ratio,
-            cheap_kernel_size=self.cheap_kernel_size,
-        )
+        return ghostnet(**self.settings())
 
 
 class GhostBottleneck(nn.Module):

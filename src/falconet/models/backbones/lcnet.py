@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from falconet.core.config import Config
-from falconet.models.backbones.blocks import SqueezeExcite, StagedBackbone, check_stages, make_divisible
+from falconet.models.backbones.blocks import SqueezeExcite, StagedBackbone, make_divisible, stages_exist
 from falconet.models.layers import Activation, ConvNormAct, SeparableConv
 
 STEM_CHANNELS = 16
@@ -47,10 +47,7 @@ class LCNetConfig(Config):
     )
     activation: Activation = "hard-swish"
 
-    @model_validator(mode="after")
-    def _stages_exist(self) -> "LCNetConfig":
-        check_stages(self.out_stages, len(STRIDES))
-        return self
+    _stages_exist = model_validator(mode="after")(stages_exist(len(STRIDES)))
 
     def build(self) -> StagedBackbone:
         """The backbone, with fresh weights."""

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from falconet.core.config import Config
-from falconet.models.backbones.blocks import InvertedResidual, StagedBackbone, check_stages, make_divisible
+from falconet.models.backbones.blocks import InvertedResidual, StagedBackbone, make_divisible, stages_exist
 from falconet.models.layers import Activation, ConvNormAct
 
 
@@ -51,19 +51,11 @@ class MnasNetConfig(Config):
     activation: Activation = "relu"
     with_last_conv: bool = Field(default=False, description="a 1x1 convolution to 1280 channels after stage 6")
 
-    @model_validator(mode="after")
-    def _stages_exist(self) -> "MnasNetConfig":
-        check_stages(self.out_stages, len(ROWS), with_last_conv=self.with_last_conv)
-        return self
+    _stages_exist = model_validator(mode="after")(stages_exist(len(ROWS)))
 
     def build(self) -> StagedBackbone:
         """The backbone, with fresh weights."""
-        return mnasnet(
-            width=self.width,
-            out_stages=self.out_stages,
-            activation=self.activation,
-            with_last_conv=self.with_last_conv,
-        )
+        return mnasnet(**self.settings())
 
 
 def mnasnet(

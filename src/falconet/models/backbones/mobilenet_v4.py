@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from falconet.core.config import Config
-from falconet.models.backbones.blocks import StagedBackbone, check_stages, make_divisible
+from falconet.models.backbones.blocks import StagedBackbone, make_divisible, stages_exist
 from falconet.models.layers import Activation, ConvNormAct
 
 STEM_CHANNELS = 32
@@ -73,19 +73,11 @@ class MobileNetV4Config(Config):
     activation: Activation = "relu"
     with_last_conv: bool = Field(default=False, description="a 1x1 convolution to 960 channels after stage 3")
 
-    @model_validator(mode="after")
-    def _stages_exist(self) -> "MobileNetV4Config":
-        check_stages(self.out_stages, len(STRIDES), with_last_conv=self.with_last_conv)
-        return self
+    _stages_exist = model_validator(mode="after")(stages_exist(len(STRIDES)))
 
     def build(self) -> StagedBackbone:
         """The backbone, with fresh weights."""
-        return mobilenet_v4(
-            width=self.width,
-            out_stages=self.out_stages,
-            activation=self.activation,
-            with_last_conv=self.with_last_conv,
-        )
+        return mobilenet_v4(**self.settings())
 
 
 class UniversalInvertedBottleneck(nn.Module):

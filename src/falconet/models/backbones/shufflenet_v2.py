@@ -61,12 +61,7 @@ class ShuffleNetV2Config(Config):
 
     def build(self) -> "ShuffleNetV2":
         """The backbone, with fresh weights."""
-        return ShuffleNetV2(
-            width=self.width,
-            out_stages=self.out_stages,
-            activation=self.activation,
-            with_last_conv=self.with_last_conv,
-        )
+        return ShuffleNetV2(**self.settings())
 
 
 class Interleave(nn.Module):

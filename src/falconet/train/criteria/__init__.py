@@ -5,7 +5,7 @@ course of a run it decides by itself from the `Progress`.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Union
 
 from pydantic import Field
 from torch import nn
@@ -32,14 +32,8 @@ CRITERIA: Mapping[str, CriterionRow] = {
 }
 """By the name of the model."""
 
-CriterionConfig = Annotated[
-    nanodet_plus.NanoDetPlusCriterionConfig
-    | nanodet.NanoDetCriterionConfig
-    | yolov3.YOLOv3CriterionConfig
-    | ppyoloe.PPYOLOECriterionConfig
-    | classifier.ClassifierCriterionConfig,
-    Field(discriminator="name"),
-]
+CriterionConfig = Annotated[Union[*(row.config for row in CRITERIA.values())], Field(discriminator="name")]
+"""What `criterion:` in a run file may hold."""
 
 
 def build_criterion(settings: Any, model: ModelConfig, network: Network, *, num_classes: int) -> nn.Module:

@@ -12,7 +12,6 @@ import io
 import pickletools
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -243,16 +242,3 @@ def arrays(values: Any, name: str, *, limit: int) -> dict[str, NDArray[Any]]:
             raise ModelError(f"{name}: its tensors are larger than the file could hold ({total} bytes at {key[:80]!a})")
         result[key] = array
     return result
-
-
-def read_array_pickle(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of a plain pickle of {name: numpy array} (Paddle's `.pdparams`).
-
-    Raises:
-        ModelError: unreadable, damaged, or it asks for anything but arrays and containers.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error}") from error
-    return arrays(read_pickle(io.BytesIO(data), str(path)), str(path), limit=4 * len(data) + 4096)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from falconet.core.errors import ConfigError
+from falconet.core.manifest import IMAGENET_MEAN, IMAGENET_STD
 from falconet.zoo.formats.foreign_yaml import Source, Translation, is_number
 
 ACTIVATIONS = {
@@ -168,7 +169,7 @@ def _backbone(source: Source) -> dict[str, Any]:
 def _input(source: Source) -> dict[str, Any]:
     width, height = source.numbers("data.train.input_size", 2, ())
     keep = bool(source.get("data.train.keep_ratio", False))
-    normalize = source.get("data.train.pipeline.normalize", [[103.53, 116.28, 123.675], [57.375, 57.12, 58.395]])
+    normalize = source.get("data.train.pipeline.normalize", [list(IMAGENET_MEAN[::-1]), list(IMAGENET_STD[::-1])])
     for key, wanted in (("input_size", [width, height]), ("keep_ratio", keep), ("pipeline.normalize", normalize)):
         source.expect(f"data.val.{key}", wanted, "training and validation have the same here")
     fits = isinstance(normalize, Sequence) and len(normalize) == 2

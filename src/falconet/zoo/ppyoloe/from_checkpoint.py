@@ -1,7 +1,7 @@
 """PP-YOLOE checkpoints of PaddleDetection (`.pdparams`) as detectors of ours. Nothing in them is ever run."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from falconet.core.errors import ModelError
 from falconet.core.manifest import Selection
+from falconet.core.suggest import listed
 from falconet.models import build
 from falconet.models.backbones import CSPResNetConfig
 from falconet.models.backbones.cspresnet import DESIGNS
@@ -86,7 +87,8 @@ def _check_parts(state: Arrays, where: str) -> None:
     if missing:
         parts = sorted({".".join(key.split(".")[:2]) for key in state})
         raise ModelError(
-            f"{where}: is no complete PP-YOLOE: {', '.join(missing)} missing; its weights belong to {_some(parts)}"
+            f"{where}: is no complete PP-YOLOE: {', '.join(missing)} missing; its weights belong to "
+            f"{listed(parts, SHOWN)}"
         )
     constant = state.get(CONSTANT)
     if constant is not None and not np.array_equal(constant.ravel(), np.arange(constant.size)):
@@ -166,25 +168,21 @@ def _check(state: Arrays, weights: Arrays, own: Mapping[str, tuple[int, ...]], w
     theirs = convert({key: key for key in state}).detector
     missing = [f"{name} {list(own[name])}" for name in own if name not in weights and not name.endswith("_tracked")]
     if missing:
-        raise ModelError(f"{where}: {len(missing)} weights are missing; by our names: {_some(missing)}")
+        raise ModelError(f"{where}: {len(missing)} weights are missing; by our names: {listed(missing, SHOWN)}")
     surplus = [f"{theirs[name]} {list(value.shape)}" for name, value in weights.items() if name not in own]
     placed = {*theirs.values(), *CONSTANTS}
     surplus += [f"{key} {list(state[key].shape)}" for key in state if key.startswith(PARTS) and key not in placed]
     if surplus:
-        raise ModelError(f"{where}: {len(surplus)} weights have no place in the model: {_some(surplus)}")
+        raise ModelError(f"{where}: {len(surplus)} weights have no place in the model: {listed(surplus, SHOWN)}")
     others = [
         f"{theirs[name]} is {list(value.shape)}, expected {list(own[name])}"
         for name, value in weights.items()
         if value.shape != own[name]
     ]
     if others:
-        raise ModelError(f"{where}: {len(others)} weights have another shape than the model's: {_some(others)}")
+        raise ModelError(f"{where}: {len(others)} weights have another shape than the model's: {listed(others, SHOWN)}")
     for name, value in weights.items():
         if not np.isfinite(value).all():
             raise ModelError(
                 f"{where}: {theirs[name]} holds numbers that are not finite; the training of this model diverged"
             )
-
-
-def _some(items: Sequence[str]) -> str:
-    return ", ".join(items[:SHOWN]) + (f" and {len(items) - SHOWN} more" if len(items) > SHOWN else "")

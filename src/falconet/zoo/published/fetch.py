@@ -6,7 +6,7 @@ from pathlib import Path
 import falconet
 from falconet.core.errors import ConfigError, ModelError
 from falconet.core.files import replace_file
-from falconet.core.suggest import nearest
+from falconet.core.suggest import did_you_mean
 from falconet.zoo.published.files import Progress, cache_folder, fetch_files
 from falconet.zoo.published.table import DEFAULT, PUBLISHED, Published
 
@@ -18,8 +18,8 @@ def describe(name: str) -> Published:
         ConfigError: there are none; the nearest name is suggested.
     """
     if name not in PUBLISHED:
-        hint = nearest(name, PUBLISHED) or f"; expected one of: {', '.join(PUBLISHED)}"
-        raise ConfigError(f"'{name}' is not the name of published weights{hint}")
+        hint = did_you_mean(name, PUBLISHED) or f"expected one of: {', '.join(PUBLISHED)}"
+        raise ConfigError(f"'{name}' is not the name of published weights; {hint}")
     return PUBLISHED[name]
 
 
