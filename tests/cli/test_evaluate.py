@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from falconet.api import require
 from falconet.cli import evaluate as command
 from falconet.core.errors import ConfigError, DataError, ModelError
-from falconet.eval.coco_ap import KEYS
+from tests.eval.test_coco_ap import KEYS
 from tests.runtime import tiny_model
 from tests.runtime.tiny_model import picture, save
 

@@ -1,18 +1,14 @@
 """Box functions by hand, by property, and with nothing."""
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from falconet.core.boxes import (
     area,
     clip,
-    cxcywh_to_xyxy,
     pairwise_iou,
-    xywh_to_xyxy,
     xyxy_to_cxcywh,
-    xyxy_to_xywh,
 )
 from falconet.core.types import Floats
 
@@ -83,17 +79,5 @@ def test_clip_is_inside_and_clipping_again_changes_nothing(boxes: Floats, height
 
 
 def test_conversions_by_hand() -> None:
-    corners = _boxes((10, 20, 40, 30))
-    assert xyxy_to_xywh(corners).tolist() == [[10, 20, 30, 10]]
-    assert xyxy_to_cxcywh(corners).tolist() == [[25, 25, 30, 10]]
-    assert xywh_to_xyxy(_boxes((10, 20, 30, 10))).tolist() == corners.tolist()
-    assert cxcywh_to_xyxy(_boxes((25, 25, 30, 10))).tolist() == corners.tolist()
-
-
-@pytest.mark.parametrize(
-    ("there", "back"), [(xyxy_to_xywh, xywh_to_xyxy), (xyxy_to_cxcywh, cxcywh_to_xyxy)], ids=["xywh", "cxcywh"]
-)
-@given(boxes=some_boxes)
-def test_conversions_there_and_back(there, back, boxes: Floats) -> None:  # type: ignore[no-untyped-def]
-    np.testing.assert_allclose(back(there(boxes)), boxes, atol=1e-3)
-    assert there(NONE).shape == back(NONE).shape == (0, 4)
+    assert xyxy_to_cxcywh(_boxes((10, 20, 40, 30))).tolist() == [[25, 25, 30, 10]]
+    assert xyxy_to_cxcywh(NONE).shape == (0, 4)

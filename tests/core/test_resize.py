@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from falconet.core.resize import ResizeRule, fit
+from falconet.core.manifest import ResizeRule
+from falconet.core.resize import resize_to
 
 sides = st.integers(1, 300)
 inputs = st.integers(8, 256)
@@ -14,7 +15,7 @@ rules = st.sampled_from(["stretch", "letterbox"])
 
 def test_stretch_by_hand() -> None:
     image = np.zeros((10, 20, 3), np.uint8)
-    fitted, placement = fit(image, height=40, width=40)
+    fitted, placement = resize_to(image, (40, 40))
     assert fitted.shape == (40, 40, 3)
     assert placement.scale == (2.0, 4.0)
     assert placement.offset == (0.0, 0.0)
@@ -23,7 +24,7 @@ def test_stretch_by_hand() -> None:
 
 def test_letterbox_by_hand() -> None:
     image = np.full((10, 20, 3), 200, np.uint8)
-    fitted, placement = fit(image, height=40, width=40, rule="letterbox", pad_value=7)
+    fitted, placement = resize_to(image, (40, 40), rule="letterbox", pad_value=7)
     assert placement.scale == (2.0, 2.0)
     assert placement.offset == (0.0, 10.0)
     assert (fitted[:10] == 7).all()
@@ -34,7 +35,7 @@ def test_letterbox_by_hand() -> None:
 def test_same_size_keeps_the_pixels() -> None:
     image = np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8)
     for rule in ("stretch", "letterbox"):
-        fitted, placement = fit(image, height=32, width=48, rule=rule)
+        fitted, placement = resize_to(image, (32, 48), rule=rule)
         np.testing.assert_array_equal(fitted, image)
         assert placement.scale == (1.0, 1.0)
 
@@ -44,7 +45,7 @@ def test_placement_of_the_whole_picture(
     height: int, width: int, input_height: int, input_width: int, rule: ResizeRule
 ) -> None:
     image = np.full((height, width, 3), 255, np.uint8)
-    fitted, placement = fit(image, height=input_height, width=input_width, rule=rule, pad_value=0)
+    fitted, placement = resize_to(image, (input_height, input_width), rule=rule, pad_value=0)
     assert fitted.shape == (input_height, input_width, 3)
     assert fitted.flags.c_contiguous
     whole = np.array([[0, 0, width, height]], np.float32)
@@ -69,7 +70,7 @@ def test_letterbox_keeps_the_aspect_ratio(height: int, width: int, input_height:
 def test_a_reduced_picture_has_the_placement_of_the_original(height: int, width: int, rule: ResizeRule) -> None:
     full = np.zeros((height, width, 3), np.uint8)
     reduced = np.zeros((-(-height // 2), -(-width // 2), 3), np.uint8)
-    _, expected = fit(full, height=64, width=96, rule=rule)
-    fitted, placement = fit(reduced, height=64, width=96, rule=rule, original=(height, width))
+    _, expected = resize_to(full, (64, 96), rule=rule)
+    fitted, placement = resize_to(reduced, (64, 96), rule=rule, original=(height, width))
     assert placement == expected
     assert fitted.shape == (64, 96, 3)

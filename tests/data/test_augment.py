@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from falconet.core.config import validate
 from falconet.core.errors import ConfigError
 from falconet.core.manifest import Preprocess
-from falconet.core.resize import fit
+from falconet.core.resize import resize_to
 from falconet.core.types import Sample
 from falconet.data.augment import (
     Augment,
@@ -36,7 +36,7 @@ def smooth(height: int, width: int) -> np.ndarray:
 def test_nothing_drawn_is_the_plain_fit(size: tuple[int, int]) -> None:
     image = smooth(*size)
     varied = augment(Sample(image, np.zeros((0, 4)), np.zeros(0)), OFF, INPUT, np.random.default_rng(0))
-    plain, _ = fit(image, height=96, width=128)
+    plain, _ = resize_to(image, (96, 128))
     inner = (slice(3, -3), slice(3, -3))
     assert np.abs(varied.image[inner].astype(int) - plain[inner].astype(int)).max() <= 2
 

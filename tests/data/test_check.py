@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from falconet.core.errors import DataError
-from falconet.data.check import check, check_splits, class_counts, open_splits, summary
+from falconet.data.check import check_splits, class_counts, open_splits, summary
 from falconet.data.dataset import KINDS, DataSet, Problem
 from falconet.data.records import open_dataset
 from tests.core.pictures import encode
@@ -16,6 +16,10 @@ from tests.data.build import coco_tree, voc_text, write_coco, write_voc, write_y
 def _clean(folder: Path, name: str = "train") -> DataSet:
     tree = coco_tree({f"{name}_a.jpg": [(0, 1, 1, 20, 20)], f"{name}_b.png": [(1, 2, 2, 30, 30)], f"{name}_c.png": []})
     return open_dataset(write_coco(folder / f"{name}.json", tree, folder=name))
+
+
+def check(dataset, **options):
+    return check_splits({"all": dataset}, **options)
 
 
 def test_nothing_wrong(tmp_path: Path) -> None:

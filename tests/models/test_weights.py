@@ -10,11 +10,11 @@ import safetensors.torch
 import torch
 
 from falconet.core.errors import ModelError
+from falconet.core.run_files import find_weights
 from falconet.models import PRESETS, build
 from falconet.models.reparam import fuse
 from falconet.models.weights import (
     Card,
-    find_weights,
     load_extra,
     load_weights,
     read_card,
@@ -73,7 +73,7 @@ def test_a_full_disk_leaves_the_previous_file(path, detector, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(ModelError, match=r"cannot be written \(No space left on device\); a file .* is unchanged"):
+    with pytest.raises(ModelError, match=r"cannot be written: No space left on device; a file .* is unchanged"):
         save_weights(path, detector, CARD)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]

@@ -3,6 +3,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from falconet.core import cpus
 from falconet.core.errors import ModelError
 from falconet.runtime import engines
 from falconet.runtime.onnx_engine import OnnxEngine
@@ -63,12 +64,12 @@ def test_threads_reach_the_session(model):
 
 
 def test_default_threads_follow_the_cpus_of_the_process(monkeypatch):
-    monkeypatch.setattr(engines.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(cpus.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     assert engines.default_threads() == 2
-    monkeypatch.setattr(engines.os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    monkeypatch.setattr(cpus.os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
     assert engines.default_threads() == engines.MOST_THREADS
-    monkeypatch.delattr(engines.os, "sched_getaffinity")
-    monkeypatch.setattr(engines.os, "cpu_count", lambda: None)
+    monkeypatch.delattr(cpus.os, "sched_getaffinity")
+    monkeypatch.setattr(cpus.os, "cpu_count", lambda: None)
     assert engines.default_threads() == 1
 
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from falconet.core.manifest import Preprocess
-from falconet.core.resize import resize
+from falconet.core.resize import resize_to
 from falconet.core.types import Floats, Ints, Pixels
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -81,7 +80,7 @@ def grid(images: Sequence[Pixels], columns: int, *, cell: tuple[int, int] = (240
     for index, image in enumerate(images):
         top = gap + index // columns * (height + gap)
         left = gap + index % columns * (width + gap)
-        fitted, _ = resize(image, Preprocess(height=height, width=width, resize="letterbox", pad_value=235))
+        fitted, _ = resize_to(image, (height, width), "letterbox", 235)
         sheet[top : top + height, left : left + width] = fitted
     return sheet
 

@@ -7,8 +7,11 @@ from pathlib import Path
 from falconet.core.errors import DataError
 
 
-def replace_file(path: Path, data: bytes | str) -> None:
+def replace_file(path: Path, data: bytes | str, *, sync: bool = False) -> None:
     """Write `data` (text as UTF-8) beside `path` and move it into place; folders are created.
+
+    Args:
+        sync: wait until the disk has it, so that a power failure leaves one of both contents.
 
     Raises:
         DataError: the file cannot be written (no permission, full disk); what was there before survives.
@@ -21,11 +24,16 @@ def replace_file(path: Path, data: bytes | str) -> None:
         part = Path(name)
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
+            if sync:
+                stream.flush()
+                os.fsync(handle)
         mask = os.umask(0)
         os.umask(mask)
         part.chmod(0o666 & ~mask)
         part.replace(path)
-    except OSError as error:
+    except BaseException as error:  # Ctrl-C, too, leaves nothing beside
         if part is not None:
             part.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error

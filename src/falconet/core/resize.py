@@ -3,28 +3,42 @@
 import cv2
 import numpy as np
 
-from falconet.core.manifest import Preprocess
+from falconet.core.manifest import Preprocess, ResizeRule
 from falconet.core.types import Pixels, Placement
 
 
 def resize(
     image: Pixels, preprocess: Preprocess, *, original: tuple[int, int] | None = None
 ) -> tuple[Pixels, Placement]:
-    """`image` at the size of the network input, with bilinear interpolation.
+    """`image` at the size and by the rule of a network input; see `resize_to`."""
+    size = preprocess.height, preprocess.width
+    return resize_to(image, size, preprocess.resize, preprocess.pad_value, original=original)
+
+
+def resize_to(
+    image: Pixels,
+    size: tuple[int, int],
+    rule: ResizeRule = "stretch",
+    pad_value: int = 114,
+    *,
+    original: tuple[int, int] | None = None,
+) -> tuple[Pixels, Placement]:
+    """`image` at a size, with bilinear interpolation.
 
     Args:
         image: uint8 [H, W, 3].
-        preprocess: size and rule: "stretch" changes the aspect ratio to fill the input; "letterbox" keeps it, centres
-            the image and fills the rest with `pad_value`.
+        size: (height, width), pixels.
+        rule: "stretch" changes the aspect ratio to fill the size; "letterbox" keeps it, centres the image and fills
+            the rest with `pad_value`.
         original: (height, width) of the picture as stored, when `image` was decoded at a reduced scale; boxes
             are mapped back to those pixels.
 
     Returns:
         uint8 [height, width, 3] and the placement that maps boxes between original and input pixels.
     """
-    height, width = preprocess.height, preprocess.width
+    height, width = size
     stored_height, stored_width = original or image.shape[:2]
-    if preprocess.resize == "stretch":
+    if rule == "stretch":
         inner_height, inner_width = height, width
     else:
         ratio = min(height / stored_height, width / stored_width)
@@ -35,7 +49,7 @@ def resize(
         resized = np.asarray(cv2.resize(image, (inner_width, inner_height), interpolation=cv2.INTER_LINEAR), np.uint8)
     top, left = (height - inner_height) // 2, (width - inner_width) // 2
     if (inner_height, inner_width) != (height, width):
-        canvas = np.full((height, width, 3), preprocess.pad_value, np.uint8)
+        canvas = np.full((height, width, 3), pad_value, np.uint8)
         canvas[top : top + inner_height, left : left + inner_width] = resized
         resized = canvas
     placement = Placement(

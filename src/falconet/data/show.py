@@ -7,8 +7,7 @@ import numpy as np
 from falconet.core.draw import draw_boxes, grid
 from falconet.core.errors import DataError
 from falconet.core.images import read_image, write_image
-from falconet.core.manifest import Preprocess
-from falconet.core.resize import resize
+from falconet.core.resize import resize_to
 from falconet.core.types import Floats, Pixels, Record
 from falconet.data.check import open_splits
 from falconet.data.dataset import DataSet, Problem
@@ -49,7 +48,7 @@ def show(
         written.append(out / f"{name}_{record.path.stem}.jpg")
         write_image(written[-1], _draw(image, dataset, record, record.boxes))
         # Drawn again at the size of the sheet, where the labels would be too small to read.
-        small, placement = resize(image, Preprocess(height=CELL[0], width=CELL[1], resize="letterbox", pad_value=235))
+        small, placement = resize_to(image, CELL, "letterbox", 235)
         cells.append(_draw(small, dataset, record, placement.to_input(record.boxes)))
     if not cells:
         raise DataError(f"{annotations}: no picture can be decoded; 'falconet data check' says why")

@@ -4,7 +4,6 @@ A file holds the network's tensors under their own names, tensors that only trai
 auxiliary branch) under `EXTRA`, and a `Card` as JSON in the metadata.
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ from torch import Tensor
 
 import falconet
 from falconet.core.config import Config
-from falconet.core.errors import ModelError
+from falconet.core.errors import DataError, ModelError
+from falconet.core.files import replace_file
 from falconet.core.manifest import Selection
 from falconet.models import ModelConfig, Network, build
 
@@ -64,18 +64,10 @@ def save_weights(path: Path, network: Network, card: Card, *, extra: Mapping[str
         {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
         metadata={CARD_KEY: card.model_dump_json()},
     )
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise ModelError(
-            f"{path}: cannot be written ({error.strerror or error}); a file that was there before is unchanged"
-        ) from error
+        replace_file(path, data, sync=True)
+    except DataError as error:
+        raise ModelError(f"{error}; a file that was there before is unchanged") from error
 
 
 def load_weights(path: Path) -> tuple[Network, Card]:

@@ -77,7 +77,12 @@ class MobileNetV4Config(Config):
 
     def build(self) -> StagedBackbone:
         """The backbone, with fresh weights."""
-        return mobilenet_v4(**self.settings())
+        return mobilenet_v4(
+            width=self.width,
+            out_stages=self.out_stages,
+            activation=self.activation,
+            with_last_conv=self.with_last_conv,
+        )
 
 
 class UniversalInvertedBottleneck(nn.Module):
