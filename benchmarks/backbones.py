@@ -117,7 +117,7 @@ def exported_rows(names: list[str], *, rounds: int, threads: int) -> list[dict[s
 
     from falconet.export.onnx import export_onnx
     from falconet.models import CLASSIFIERS
-    from falconet.models.weights import Card, save_weights
+    from falconet.models.weights import ModelCard, save_weights
     from falconet.runtime.onnx_engine import OnnxEngine
 
     torch.set_num_threads(threads)
@@ -127,7 +127,7 @@ def exported_rows(names: list[str], *, rounds: int, threads: int) -> list[dict[s
         config = CLASSIFIERS[name]
         with tempfile.TemporaryDirectory() as folder:
             weights = Path(folder) / "w.safetensors"
-            save_weights(weights, network, Card(model=config, classes=tuple(f"class {i}" for i in range(1000))))
+            save_weights(weights, network, ModelCard(model=config, classes=tuple(f"class {i}" for i in range(1000))))
             engine = OnnxEngine(export_onnx(weights, Path(folder) / "m.onnx", batch=1), threads=threads)
         picture = np.random.default_rng(0).integers(
             0, 256, (1, config.input.height, config.input.width, 3), dtype=np.uint8

@@ -29,13 +29,13 @@ def untrained(preset: str, folder: Path, *, classes: int = 80) -> Path:
     import torch
 
     from falconet.models import PRESETS, build
-    from falconet.models.weights import Card, save_weights
+    from falconet.models.weights import ModelCard, save_weights
 
     torch.manual_seed(0)
     config, names = PRESETS[preset], tuple(f"class {index}" for index in range(classes))
     weights = folder / "model.safetensors"
     save_weights(
-        weights, build(config, classes).eval(), Card(model=config, classes=names, falconet_version=__version__)
+        weights, build(config, classes).eval(), ModelCard(model=config, classes=names, falconet_version=__version__)
     )
     return weights
 

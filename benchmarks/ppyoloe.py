@@ -66,7 +66,7 @@ class Trainer:
         if not self.fast:
             images = images.contiguous()
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            passed = self.detector.trace(images)
+            passed = self.detector.forward_outputs(images)
             if self.fast:
                 found: dict[str, torch.Tensor] = self.criterion(
                     passed, batch.targets, Progress(epoch, EPOCHS, epoch / EPOCHS)
@@ -141,7 +141,7 @@ def training(steps: int) -> list[dict[str, object]]:
 def assigner_seconds(trainer: Trainer, batch: Batch, assigner: str) -> float:
     """Median seconds of the assignment alone, on what the network says about the batch."""
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        raw = trainer.detector.trace(trainer.normalize(batch.pixels)).raw
+        raw = trainer.detector.forward_outputs(trainer.normalize(batch.pixels)).raw
     seconds = []
     for _ in range(9):
         start = time.perf_counter()

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from falconet.models.distances import boxes_at, expected_distances
-from falconet.models.types import Raw
+from falconet.models.types import HeadOutputs
 from falconet.train.batch import Targets
 from falconet.train.losses import generalized_iou_loss, iou
 
@@ -17,7 +17,7 @@ CANDIDATES, NEAREST, ANCHOR_SCALE = 13, 9, 5
 REG_MAX = 16
 
 
-def plain_terms(raw: Raw, targets: Targets, *, static: bool) -> dict[str, Tensor]:
+def plain_terms(raw: HeadOutputs, targets: Targets, *, static: bool) -> dict[str, Tensor]:
     """The weighted terms of the loss; `static` assigns by ATSS."""
     boxes = boxes_at(raw.priors, expected_distances(raw.box_code))
     probabilities = raw.logits.sigmoid()
@@ -51,7 +51,7 @@ def plain_terms(raw: Raw, targets: Targets, *, static: bool) -> dict[str, Tensor
 
 
 def _task_aligned(
-    raw: Raw, probabilities: Tensor, boxes: Tensor, truths: Tensor, labels: Tensor
+    raw: HeadOutputs, probabilities: Tensor, boxes: Tensor, truths: Tensor, labels: Tensor
 ) -> tuple[Tensor, Tensor]:
     if not len(truths):
         return torch.zeros_like(probabilities), torch.zeros_like(boxes)
@@ -66,7 +66,7 @@ def _task_aligned(
     return _targets(taken, (alignment * scale).amax(0), truths, labels, probabilities.shape[1])
 
 
-def _atss(raw: Raw, boxes: Tensor, truths: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+def _atss(raw: HeadOutputs, boxes: Tensor, truths: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
     if not len(truths):
         return boxes.new_zeros(len(boxes), num_classes), torch.zeros_like(boxes)
     points, strides = raw.priors.points, raw.priors.strides

@@ -71,7 +71,7 @@ class Trainer:
         if not self.fast:
             images = images.contiguous()
         with torch.autocast("cpu", torch.bfloat16, enabled=self.fast):
-            trace = self.networks["detector"].trace(images)
+            trace = self.networks["detector"].forward_outputs(images)
             terms = self.networks["criterion"](trace, batch.targets, Progress(self.epoch, EPOCHS, self.epoch / EPOCHS))
         loss = torch.stack(list(terms.values())).sum()
         self.optimizer.zero_grad()

@@ -23,7 +23,7 @@ from falconet.models.weights import load_weights
 from falconet.runtime.onnx_engine import open_session
 from falconet.train.assign.anchor_iou import AnchorGrid, every_good_anchor
 from falconet.train.batch import Targets
-from falconet.train.criteria.yolov3 import LEAST_LIKENESS, modern_terms
+from falconet.train.criteria.yolov3 import LEAST_SHAPE_IOU, modern_terms
 
 CLASSES = 80
 BATCH, BOXES = 16, 100
@@ -82,7 +82,7 @@ def criterion(preset: str, *, rounds: int) -> list[dict[str, object]]:
     assert isinstance(detector, Detector)
     targets = random_targets()
     with torch.no_grad():
-        found = detector.trace(torch.randn(BATCH, 3, 320, 320))
+        found = detector.forward_outputs(torch.randn(BATCH, 3, 320, 320))
     head = detector.head
     grid = AnchorGrid.of([(f.shape[2], f.shape[3]) for f in found.neck], head.strides, head.anchors)
     raw = found.raw
@@ -90,7 +90,7 @@ def criterion(preset: str, *, rounds: int) -> list[dict[str, object]]:
         part.requires_grad_()
 
     def match(part: Targets) -> object:
-        return every_good_anchor(part, grid, least_likeness=LEAST_LIKENESS, center_reach=head.center_reach)
+        return every_good_anchor(part, grid, least_shape_iou=LEAST_SHAPE_IOU, center_reach=head.center_reach)
 
     def one_by_one() -> object:
         return [match(Targets(*(part[image : image + 1] for part in targets))) for image in range(BATCH)]

@@ -49,8 +49,8 @@ def test_export_writes_a_receipt(trained: Path):
     assert receipt["images"] == 9
     assert found["best class"]["value"] == 1
     assert found["probability"]["value"] < found["probability"]["most"] == 1e-3
-    assert receipt["torch"]["figures"] == receipt["exported"]["figures"]
-    assert set(receipt["torch"]["figures"]) == {"top1"}
+    assert receipt["torch"]["metrics"] == receipt["exported"]["metrics"]
+    assert set(receipt["torch"]["metrics"]) == {"top1"}
     assert receipt["problems"] == []
     text = (trained / "exported/colours.receipt.txt").read_text()
     assert "best class           the same in 9 of 9" in text

@@ -135,7 +135,7 @@ def test_files_of_out(folder):
 def test_report_shows_the_receipt_beside_the_model(folder, caplog):
     from falconet.export.receipt import Finding, Receipt, Side, write_receipt
 
-    one = {"version": "1", "figures": {"AP": 0.5}, "milliseconds": 1.5, "threads": 1}
+    one = {"version": "1", "metrics": {"AP": 0.5}, "milliseconds": 1.5, "threads": 1}
     receipt = Receipt(
         task="detect",
         model="m.onnx",

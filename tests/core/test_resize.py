@@ -58,7 +58,7 @@ def test_placement_of_the_whole_picture(
 
 @given(height=st.integers(20, 300), width=st.integers(20, 300), input_height=inputs, input_width=inputs)
 def test_letterbox_keeps_the_aspect_ratio(height: int, width: int, input_height: int, input_width: int) -> None:
-    _, placement = fit(np.zeros((height, width, 3), np.uint8), height=input_height, width=input_width, rule="letterbox")
+    _, placement = resize_to(np.zeros((height, width, 3), np.uint8), (input_height, input_width), "letterbox")
     inner_width, inner_height = placement.scale[0] * width, placement.scale[1] * height
     assert inner_width == pytest.approx(input_width) or inner_height == pytest.approx(input_height)
     ratio = min(input_height / height, input_width / width)

@@ -12,7 +12,7 @@ from falconet.core.errors import ConfigError, DataError
 from falconet.core.manifest import Preprocess
 from falconet.core.types import Record
 from falconet.data import anchors as module
-from falconet.data.anchors import Fit, find_anchors, measure, shape_iou, sides_in_input
+from falconet.data.anchors import Fit, find_anchors, measure, shape_iou, widths_heights_in_input
 from falconet.data.run_anchors import read_run_anchors
 
 RUN = """\
@@ -37,12 +37,14 @@ def record(boxes, crowd=None, width=200, height=100):
 def test_sides_as_the_network_sees_them():
     boxes = record([[0, 0, 20, 10], [10, 10, 110, 60], [0, 0, 50, 50]], crowd=[False, False, True])
     # Letterbox: 64 / 200 for both sides; stretch: 64 / 200 and 32 / 100.
-    box = sides_in_input([boxes], Preprocess(height=64, width=64, resize="letterbox"))
+    box = widths_heights_in_input([boxes], Preprocess(height=64, width=64, resize="letterbox"))
     np.testing.assert_allclose(box, [[6.4, 3.2], [32, 16]])
-    tall = sides_in_input([boxes, replace(boxes, width=100)], Preprocess(height=64, width=64, resize="stretch"))
+    tall = widths_heights_in_input(
+        [boxes, replace(boxes, width=100)], Preprocess(height=64, width=64, resize="stretch")
+    )
     np.testing.assert_allclose(tall, [[6.4, 6.4], [32, 32], [12.8, 6.4], [64, 32]])
-    assert sides_in_input([], Preprocess()).shape == (0, 2)
-    assert sides_in_input([record(np.zeros((0, 4)))], Preprocess()).shape == (0, 2)
+    assert widths_heights_in_input([], Preprocess()).shape == (0, 2)
+    assert widths_heights_in_input([record(np.zeros((0, 4)))], Preprocess()).shape == (0, 2)
 
 
 def test_shape_iou_and_fit_by_hand():

@@ -8,7 +8,7 @@ import pytest
 
 from falconet.core.errors import DataError
 from falconet.core.types import Record
-from falconet.data.records import DataSet, open_dataset, splits_of, usable
+from falconet.data.records import DataSet, drop_invalid, open_dataset, splits_of
 from tests.core.pictures import encode, exif, jpeg_with_exif, smooth
 from tests.data.build import Box, coco_tree, picture, voc_text, write_coco, write_voc, write_yolo
 
@@ -98,7 +98,7 @@ def test_messages_for_what_is_no_data_set(tmp_path: Path) -> None:
 
 def test_good_boxes_pass_untouched(tmp_path: Path) -> None:
     dataset = _one(tmp_path, (0, 0, 0, 60, 40), (1, 2.5, 3, 4, 5))
-    kept, problems = usable(dataset)
+    kept, problems = drop_invalid(dataset)
     assert problems == []
     np.testing.assert_array_equal(kept.records[0].boxes, dataset.records[0].boxes)
     assert kept.names == dataset.names
@@ -145,14 +145,14 @@ def test_good_boxes_pass_untouched(tmp_path: Path) -> None:
     ],
 )
 def test_boxes_left_out(tmp_path: Path, box: Box, kind: str, what: str) -> None:
-    kept, problems = usable(_one(tmp_path, (1, 1, 1, 5, 5), box))
+    kept, problems = drop_invalid(_one(tmp_path, (1, 1, 1, 5, 5), box))
     assert [tuple(problem) for problem in problems] == [("a.txt:2", what, kind)]
     np.testing.assert_array_equal(kept.records[0].boxes, [[1, 1, 5, 5]])
     assert kept.records[0].labels.tolist() == [1]
 
 
 def test_boxes_partly_outside_are_cut(tmp_path: Path) -> None:
-    kept, problems = usable(_one(tmp_path, (0, -10, 5, 30, 90)))
+    kept, problems = drop_invalid(_one(tmp_path, (0, -10, 5, 30, 90)))
     np.testing.assert_array_equal(kept.records[0].boxes, [[0, 5, 30, 40]])
     (problem,) = problems
     assert problem.what == (
@@ -161,20 +161,20 @@ def test_boxes_partly_outside_are_cut(tmp_path: Path) -> None:
 
 
 def test_rounding_is_cut_without_mention(tmp_path: Path) -> None:
-    kept, problems = usable(_one(tmp_path, (0, -0.4, 0, 60.4, 40.01)))
+    kept, problems = drop_invalid(_one(tmp_path, (0, -0.4, 0, 60.4, 40.01)))
     assert problems == []
     np.testing.assert_array_equal(kept.records[0].boxes, [[0, 0, 60, 40]])
 
 
 def test_a_picture_that_loses_its_boxes_stays(tmp_path: Path) -> None:
-    kept, problems = usable(_one(tmp_path, (0, 1, 1, 1, 1)))
+    kept, problems = drop_invalid(_one(tmp_path, (0, 1, 1, 1, 1)))
     assert len(problems) == 1
     assert kept.records[0].boxes.shape == (0, 4)
 
 
 @pytest.mark.parametrize("annotated", [None, (40, 60), (400, 600), (60, 40)])
 def test_sizes_are_those_of_the_file(tmp_path: Path, annotated: tuple[int, int] | None) -> None:
-    kept, problems = usable(_one(tmp_path, (0, 1, 1, 50, 30), size=annotated))
+    kept, problems = drop_invalid(_one(tmp_path, (0, 1, 1, 50, 30), size=annotated))
     assert (kept.records[0].height, kept.records[0].width) == (40, 60)
     np.testing.assert_array_equal(kept.records[0].boxes, [[1, 1, 50, 30]])
     texts = [problem.what for problem in problems]
@@ -195,7 +195,7 @@ def test_sizes_are_those_of_the_file(tmp_path: Path, annotated: tuple[int, int] 
 def test_the_size_is_that_of_the_picture_as_displayed(tmp_path: Path) -> None:
     dataset = _one(tmp_path, size=(60, 40))
     (tmp_path / "a.png").write_bytes(jpeg_with_exif(encode(smooth(40, 60), ".jpg"), exif(6)))
-    kept, problems = usable(dataset)
+    kept, problems = drop_invalid(dataset)
     assert problems == []
     assert (kept.records[0].height, kept.records[0].width) == (60, 40)
 
@@ -206,7 +206,7 @@ def test_files_left_out(tmp_path: Path) -> None:
     (folder / "a.jpg").unlink()
     (folder / "b.jpg").write_bytes((folder / "b.jpg").read_bytes()[:-20])
     (folder / "c.jpg").write_text("no picture")
-    kept, problems = usable(open_dataset(path))
+    kept, problems = drop_invalid(open_dataset(path))
     assert [record.path.name for record in kept.records] == ["d.jpg"]
     assert [(problem.kind, problem.where) for problem in problems] == [
         ("missing-file", f"{path} (image 1)"),
@@ -220,7 +220,7 @@ def test_files_left_out(tmp_path: Path) -> None:
 def test_what_the_reader_left_out_is_told_too(tmp_path: Path) -> None:
     tree = coco_tree({"a.png": [(0, 1, 1, 5, 5)]})
     tree["annotations"][0]["image_id"] = 99
-    kept, problems = usable(open_dataset(write_coco(tmp_path / "x.json", tree)))
+    kept, problems = drop_invalid(open_dataset(write_coco(tmp_path / "x.json", tree)))
     assert [problem.kind for problem in problems] == ["unknown-image"]
     assert kept.problems == ()
 
@@ -232,16 +232,16 @@ def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"x\.json: no usable picture; the first problem: .*a\.png: no such picture file"
     ):
-        usable(dataset)
+        drop_invalid(dataset)
     path.write_text(json.dumps(coco_tree({})))
     with pytest.raises(DataError, match=r"x\.json: no usable picture\. 'falconet data check' lists all problems$"):
-        usable(open_dataset(path))
+        drop_invalid(open_dataset(path))
 
 
 def test_usable_is_usable(tmp_path: Path) -> None:
     dataset = _one(tmp_path, (0, -10, 5, 30, 90), (0, 1, 1, 1, 1), (1, 2, 2, 9, 9))
-    once, _ = usable(dataset)
-    twice, problems = usable(once)
+    once, _ = drop_invalid(dataset)
+    twice, problems = drop_invalid(once)
     assert problems == []
     np.testing.assert_array_equal(twice.records[0].boxes, once.records[0].boxes)
     assert twice.records[0].box_keys == (1, 3)

@@ -15,7 +15,7 @@ from falconet.core.types import Detections, Record
 from falconet.eval import charts, curves
 from falconet.eval.coco_ap import run, summarize
 from falconet.eval.latency import Latency
-from falconet.eval.picture import PictureView
+from falconet.eval.picture import ImageView
 from falconet.eval.report import Report, percent, read_history, render, write_report
 
 NAMES = ("<b>ant</b>", 'bee "&"')
@@ -80,8 +80,8 @@ RECEIPT = {
     ],
     "problems": [],
     "sha256": "abc123",
-    "torch": {"name": "torch", "figures": {"AP": 0.5}, "milliseconds": 9.0},
-    "exported": {"name": "onnxruntime", "figures": {"AP": 0.501}, "milliseconds": 3.25},
+    "torch": {"name": "torch", "metrics": {"AP": 0.5}, "milliseconds": 9.0},
+    "exported": {"name": "onnxruntime", "metrics": {"AP": 0.501}, "milliseconds": 3.25},
 }
 
 
@@ -93,7 +93,7 @@ def report(tmp_path):
     worst, best = curves.worst_and_best(results, count=4)
 
     def views(some):
-        return [PictureView(records[r.index], found[r.index].above(0.25), r) for r in some]
+        return [ImageView(records[r.index], found[r.index].above(0.25), r) for r in some]
 
     return Report(
         title="run <script>alert(1)</script>",

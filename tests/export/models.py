@@ -7,7 +7,7 @@ from torch import nn
 
 from falconet.core.manifest import Preprocess, Selection
 from falconet.models import PRESETS, build
-from falconet.models.weights import Card, save_weights
+from falconet.models.weights import ModelCard, save_weights
 
 CLASSES = ("circle", "square", "triangle")
 
@@ -27,7 +27,7 @@ def write_weights(path: Path, *, classes=CLASSES, seed=0, **preprocess) -> Path:
                 nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
                 if name.startswith("head.outputs"):
                     module.bias.data[: len(classes)] = -2.0
-    card = Card(
+    card = ModelCard(
         model=config,
         classes=classes,
         selection=Selection(score_threshold=0.4),

@@ -67,7 +67,7 @@ def test_model_and_receipt():
     ]
     receipt = json.loads(Path("made/small.receipt.json").read_text(encoding="utf-8"))
     assert (receipt["model"], receipt["images"], receipt["problems"]) == ("small.onnx", 4, [])
-    assert set(receipt["torch"]["figures"]) == {"AP", "AP50"}
+    assert set(receipt["torch"]["metrics"]) == {"AP", "AP50"}
     assert "verdict              the same within tolerance" in out
     assert f"model                {Path('made/small.onnx')}" in out
 
@@ -76,7 +76,7 @@ def test_model_and_receipt():
 def test_any_pictures_will_do_and_json_is_the_receipt():
     out = run("small.safetensors", "--out", "made", "--images", "in", "--name", "other", "--pictures", "2", "--json")
     receipt = json.loads(out)
-    assert (receipt["model"], receipt["images"], receipt["torch"]["figures"]) == ("other.onnx", 2, {})
+    assert (receipt["model"], receipt["images"], receipt["torch"]["metrics"]) == ("other.onnx", 2, {})
     assert Path("made/other.onnx").is_file()
 
 

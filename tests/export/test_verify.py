@@ -41,8 +41,8 @@ def test_receipt_of_a_good_export(receipt, exported):
     assert 0 <= found(receipt, "box difference").value < 1e-2
     assert "of 2 images before selection" in found(receipt, "box difference").text
     assert 0 <= found(receipt, "score difference").value < 1e-5
-    assert receipt.torch.figures["AP"] == pytest.approx(receipt.exported.figures["AP"], abs=1e-3)
-    assert receipt.torch.figures["AP50"] > 0
+    assert receipt.torch.metrics["AP"] == pytest.approx(receipt.exported.metrics["AP"], abs=1e-3)
+    assert receipt.torch.metrics["AP50"] > 0
     assert receipt.size == exported.stat().st_size
     assert len(receipt.sha256) == 64
     assert receipt.torch.threads == receipt.exported.threads == 1
@@ -81,7 +81,7 @@ def test_a_small_change_of_the_file_is_a_drift(weights, exported, records, tmp_p
 
 def test_without_truth_there_is_no_ap(weights, exported, records):
     receipt = verify(weights, exported, records[:1], threads=1)
-    assert receipt.torch.figures == receipt.exported.figures == {}
+    assert receipt.torch.metrics == receipt.exported.metrics == {}
     assert "AP  " not in receipt.text()
 
 
@@ -101,7 +101,7 @@ BOX = Detections([[0, 0, 100, 100]] * 100, np.linspace(1, 0.5, 100), [0] * 100)
 
 
 @pytest.mark.parametrize(
-    ("changes", "figures", "expected"),
+    ("changes", "metrics", "expected"),
     [
         ({}, (0.5, 0.5), []),
         ({"_box": 0.2}, (0.5, 0.5), ["boxes differ by 0.2 px, allowed are 0.1"]),
@@ -114,10 +114,10 @@ BOX = Detections([[0, 0, 100, 100]] * 100, np.linspace(1, 0.5, 100), [0] * 100)
         ({"_found": ([], []), "_matched": 0}, None, []),
     ],
 )
-def test_each_tolerance(changes, figures, expected):
+def test_each_tolerance(changes, metrics, expected):
     values = {"_box": 0.05, "_score": 1e-4, "_matched": 99, "_found": ([BOX], [BOX])}
     comparison = CompareBoxes(tiny_model.manifest(), **values | changes)
-    sides = ({}, {}) if figures is None else tuple({"AP": value} for value in figures)
+    sides = ({}, {}) if metrics is None else tuple({"AP": value} for value in metrics)
     assert [one.problem for one in comparison.findings(sides) if one.problem] == expected
 
 

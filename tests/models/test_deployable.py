@@ -9,7 +9,7 @@ from torch import nn
 
 from falconet.core.manifest import Preprocess
 from falconet.models import PRESETS, build
-from falconet.models.deployable import Center, Deployable, Normalize, fold_input
+from falconet.models.deployable import Deployable, Normalize, SubtractMean, fold_input
 from falconet.models.reparam import fuse
 from tests.models.test_reparam import trained
 
@@ -67,7 +67,7 @@ def test_folding_the_input_changes_nothing(detector, channels, make):
     preprocess = replace(RGB, channels=channels)
     deployable = Deployable(make(detector), preprocess).eval()
     folded = fold_input(deployable)
-    assert isinstance(folded.normalize, Center)
+    assert isinstance(folded.normalize, SubtractMean)
     assert isinstance(deployable.normalize, Normalize)
     with torch.no_grad():
         # Along the border zero padding meets the mean: a mean folded into the bias would show there.

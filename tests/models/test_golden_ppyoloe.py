@@ -64,7 +64,7 @@ def check_outputs(case, detector, name, layout):
     """Every stored output of the input `name`."""
     images = torch.from_numpy(case.input(name)).contiguous(memory_format=layout)
     with torch.no_grad():
-        trace = detector.to(memory_format=layout).trace(images)
+        trace = detector.to(memory_format=layout).forward_outputs(images)
         decoded = detector.decode(trace.raw)
     raw = trace.raw
     sizes = [level.shape[2] * level.shape[3] for level in trace.neck]
@@ -98,7 +98,7 @@ def test_fused(loaded):
     case.check("deploy/backbone.stages.0.blocks.0.conv2.conv.bias", block.bias)
     images = torch.from_numpy(case.input("rand"))
     with torch.no_grad():
-        before, trace = detector.trace(images), fused.trace(images)
+        before, trace = detector.forward_outputs(images), fused.forward_outputs(images)
         decoded = fused.decode(trace.raw)
     for level, original in enumerate(LEVELS):
         case.check(f"rand/deploy_neck.{original}", trace.neck[level])

@@ -57,7 +57,7 @@ def test_outputs(loaded, name):
     images = torch.from_numpy(case.input(name)).contiguous(memory_format=torch.channels_last)
     height, width = images.shape[-2:]
     with torch.no_grad():
-        trace = detector.trace(images)
+        trace = detector.forward_outputs(images)
         boxes, scores = detector.decode(trace.raw)
     sizes = [tuple(features.shape[-2:]) for features in trace.neck]
     for level, features in enumerate(trace.backbone):

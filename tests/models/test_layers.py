@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from falconet.models.layers import ACTIVATIONS, ConvNormAct, SeparableConv
-from falconet.models.types import Priors, Raw
+from falconet.models.types import HeadOutputs, Priors
 
 
 def test_leaky_slope_is_a_tenth():
@@ -50,6 +50,6 @@ def test_shapes_in_signatures_are_checked():
     pytest.importorskip("beartype")
     priors = Priors(torch.zeros(5, 2), torch.zeros(5, 1))
     with pytest.raises(TypeError, match="Type-check error"):
-        Raw(torch.zeros(1, 5, 3), torch.zeros(1, 4, 8), None, priors)
+        HeadOutputs(torch.zeros(1, 5, 3), torch.zeros(1, 4, 8), None, priors)
     with pytest.raises(TypeError, match="Type-check error"):
         ConvNormAct(3, 8)(torch.zeros(3, 16, 16))

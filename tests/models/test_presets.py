@@ -47,7 +47,7 @@ def test_runs_and_decodes_at_other_sizes(name, size):
     config = PRESETS[name]
     detector = build(config, 3).to(memory_format=torch.channels_last)
     images = torch.randn(2, 3, *size).contiguous(memory_format=torch.channels_last)
-    trace = detector.trace(images)
+    trace = detector.forward_outputs(images)
     cells = sum(-(-size[0] // s) * -(-size[1] // s) for s in detector.neck.strides)
     cells *= getattr(detector.head, "num_anchors", 1)
     raw = trace.raw

@@ -6,7 +6,7 @@ from torch import nn
 
 from falconet.models import PRESETS, build
 from falconet.models.backbones import ShuffleNetV2
-from falconet.models.backbones.shufflenet_v2 import Bottleneck, DownUnit, Exchange, Interleave, ShuffleStage, Unit
+from falconet.models.backbones.shufflenet_v2 import Bottleneck, ChannelShuffle, DownUnit, Interleave, ShuffleStage, Unit
 from falconet.models.classifier import Classifier
 from falconet.models.layers import ACTIVATIONS, ConvNormAct, SeparableConv
 from falconet.models.nanodet_plus import GhostBlock, GhostModule, GhostPAN
@@ -57,7 +57,7 @@ BLOCKS = {
     "csp pan": (lambda: CSPPAN((16, 16, 16), 8, strides=(8, 16, 32), blocks=2, alpha=True), (PYRAMID,)),
     "task-aligned head": (lambda: PPYOLOEHead((16, 16, 16), 3, strides=(8, 16, 32)), (PYRAMID, (96, 112))),
     "interleave": (lambda: nn.ModuleDict({"block": Interleave()})["block"], (image(8), image(8))),
-    "exchange": (Exchange, (image(8), image(8))),
+    "exchange": (ChannelShuffle, (image(8), image(8))),
     "bottleneck": (lambda: Bottleneck(8, 10, stride=2, activation="relu"), (image(8),)),
     "down unit": (lambda: DownUnit(8, 10, activation="relu"), (image(8),)),
     "unit": (lambda: Unit(8, activation="relu"), (image(8), image(8))),
@@ -87,9 +87,9 @@ def test_blocks(name, layout):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_channels_are_exchanged_alike_with_and_without_gradients(layout, dtype):
     halves = [torch.randn(2, 8, 6, 5).to(dtype).contiguous(memory_format=layout) for _ in range(2)]
-    learning = Exchange()(*halves)
+    learning = ChannelShuffle()(*halves)
     with torch.no_grad():
-        running = Exchange()(*halves)
+        running = ChannelShuffle()(*halves)
     for one, other in zip(learning, running, strict=True):
         assert torch.equal(one, other)
     channels = [8 * (index % 2) + index // 2 for index in range(16)]

@@ -8,7 +8,7 @@ import falconet
 from falconet.core.errors import ConfigError
 from falconet.runtime.pipeline import Result, predict_frames, prefetch
 from falconet.runtime.predictor import Predictor
-from falconet.runtime.stream import Broken, PictureFile, find_sources
+from falconet.runtime.stream import Broken, ImageFile, find_sources
 from tests.runtime.test_predictor import Recorder
 from tests.runtime.test_stream import write_video
 from tests.runtime.tiny_model import picture, save
@@ -108,7 +108,7 @@ def test_batch_below_one(folder):
 
 def test_memory_does_not_grow_with_the_number_of_pictures(model, tmp_path):
     path = save(tmp_path / "a.png", picture((0, 0, "red"), scale=4))
-    sources = [PictureFile(path, str(number)) for number in range(600)]
+    sources = [ImageFile(path, str(number)) for number in range(600)]
     predictor = falconet.load(model)
     held = []
     tracemalloc.start()

@@ -10,7 +10,7 @@ from falconet.runtime.stream import (
     Broken,
     Camera,
     Frame,
-    PictureFile,
+    ImageFile,
     VideoFile,
     count_frames,
     find_sources,
@@ -45,7 +45,7 @@ def test_a_folder_by_name_without_hidden_and_other_files(tmp_path):
     touch(*(tmp_path / n for n in ("b.JPG", "a.png", ".hidden.jpg", "notes.txt", "c.mp4", "deep/d.jpg", ".x/e.jpg")))
     found = find_sources([tmp_path])
     assert names(found) == ["a", "b", "c"]
-    assert [type(source) for source in found] == [PictureFile, PictureFile, VideoFile]
+    assert [type(source) for source in found] == [ImageFile, ImageFile, VideoFile]
     assert names(find_sources([str(tmp_path)], recursive=True)) == ["a", "b", "c", "deep/d"]
 
 
@@ -74,7 +74,7 @@ def test_cameras(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert find_sources(["0", "00", "1"]) == [Camera(0, "camera_0"), Camera(1, "camera_1")]
     touch(tmp_path / "0")
-    assert find_sources(["0"]) == [PictureFile(Path("0"), "0")]
+    assert find_sources(["0"]) == [ImageFile(Path("0"), "0")]
 
 
 def test_a_camera_that_is_not_there(capfd):

@@ -12,7 +12,7 @@ from falconet.core.errors import ConfigError, DataError
 from falconet.core.types import Detections
 from falconet.runtime.pipeline import Milliseconds, Result
 from falconet.runtime.predictor import Predictor
-from falconet.runtime.stream import Broken, Camera, Frame, PictureFile, VideoFile
+from falconet.runtime.stream import Broken, Camera, Frame, ImageFile, VideoFile
 from falconet.runtime.writers import JsonWriter, completed, open_writers
 from tests.runtime.test_predictor import Recorder
 from tests.runtime.tiny_model import NAMES, picture, save
@@ -45,9 +45,9 @@ def write(folder: Path, items, kinds=ALL) -> None:
 
 @pytest.fixture
 def items(tmp_path):
-    source = PictureFile(save(tmp_path / "in" / "ä.png", picture()), "ä")
-    empty = PictureFile(save(tmp_path / "in" / "deep" / "b.png", picture()), "deep/b")
-    gone = PictureFile(tmp_path / "in" / "c.png", "c")
+    source = ImageFile(save(tmp_path / "in" / "ä.png", picture()), "ä")
+    empty = ImageFile(save(tmp_path / "in" / "deep" / "b.png", picture()), "deep/b")
+    gone = ImageFile(tmp_path / "in" / "c.png", "c")
     return [
         result(source, detections(RED, BLUE)),
         Broken(gone, DataError("c.png: is empty")),
@@ -147,11 +147,11 @@ def test_coco_is_read_by_cocos_own_tools(tmp_path, items, capsys):
 
 
 def test_coco_takes_numbers_in_names_as_ids(tmp_path):
-    numbered = [result(PictureFile(Path(f"{n}.jpg"), n), detections(RED)) for n in ("000000000139", "deep/42")]
+    numbered = [result(ImageFile(Path(f"{n}.jpg"), n), detections(RED)) for n in ("000000000139", "deep/42")]
     write(tmp_path, numbered, ["coco"])
     results = json.loads((tmp_path / "detections_coco_results.json").read_text())
     assert [entry["image_id"] for entry in results] == [139, 42]
-    doubled = [result(PictureFile(Path(f"{n}.jpg"), n), detections(RED)) for n in ("007", "x/7")]
+    doubled = [result(ImageFile(Path(f"{n}.jpg"), n), detections(RED)) for n in ("007", "x/7")]
     write(tmp_path, doubled, ["coco"])
     results = json.loads((tmp_path / "detections_coco_results.json").read_text())
     assert [entry["image_id"] for entry in results] == [1, 2]
@@ -179,7 +179,7 @@ def test_yolo(tmp_path, items):
 
 def test_annotated_picture_at_full_size(tmp_path):
     path = save(tmp_path / "in" / "a.jpg", picture(scale=4))
-    reduced = Frame(PictureFile(path, "a"), None, picture(scale=1), (256, 256))
+    reduced = Frame(ImageFile(path, "a"), None, picture(scale=1), (256, 256))
     found = detections((2, 0.9, (20, 40, 200, 220)))
     write(tmp_path, [Result(reduced, found, Milliseconds(0, 0, 0))], ["images"])
     drawn = cv2.imread(str(tmp_path / "annotated" / "a.jpg"))
@@ -205,7 +205,7 @@ def read_video(path: Path) -> tuple[int, float, tuple[int, int]]:
 
 def test_annotated_videos_one_after_the_other(tmp_path):
     save(tmp_path / "in" / "p.png", picture())
-    between = result(PictureFile(tmp_path / "in" / "p.png", "p"), detections(RED))
+    between = result(ImageFile(tmp_path / "in" / "p.png", "p"), detections(RED))
     write(tmp_path, [*frames("one", 4), between, *frames("two", 3, side=96)], ["images"])
     assert files_in(tmp_path / "annotated") == ["one.mp4", "p.jpg", "two.mp4"]
     assert read_video(tmp_path / "annotated" / "one.mp4") == (4, 10.0, (64, 64))
@@ -268,7 +268,7 @@ def test_a_full_disk(tmp_path, monkeypatch):
 def test_sources_are_never_overwritten(tmp_path):
     path = save(tmp_path / "annotated" / "a.jpg", picture())
     with pytest.raises(DataError) as caught:
-        write(tmp_path, [result(PictureFile(path, "a"), detections())], ["images"])
+        write(tmp_path, [result(ImageFile(path, "a"), detections())], ["images"])
     assert str(caught.value) == (
         f"{path}: lies in {tmp_path / 'annotated'}, where annotated pictures are written, and could be "
         "overwritten; choose another --out folder"

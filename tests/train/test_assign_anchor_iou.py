@@ -76,27 +76,27 @@ def test_a_best_anchor_in_no_mask_learns_nothing():
 def test_every_good_anchor_and_every_cell_within_reach():
     # Anchors like enough to 9 x 12: both of the fine level. The centre (20.4, 12) lies at 2.55, 1.5 cells.
     targets = truths([[20.4, 12, 9, 12]], [])
-    found = every_good_anchor(targets, GRID, least_likeness=0.4, center_reach=1.0)
+    found = every_good_anchor(targets, GRID, least_shape_iou=0.4, center_reach=1.0)
     assert pairs_of(found) == [(place(0, 1, 2, a), 0, 0) for a in (0, 1)]
     # With a reach of 2, cells whose border is within 0.4: none here, for 0.55 and 0.5 are in the middle.
-    wide = every_good_anchor(targets, GRID, least_likeness=0.4, center_reach=2.0)
+    wide = every_good_anchor(targets, GRID, least_shape_iou=0.4, center_reach=2.0)
     assert pairs_of(wide) == pairs_of(found)
     # At 2.7, 1.1 cells the right and the upper neighbour reach it too, and the one diagonal to it.
     targets = truths([[21.6, 8.8, 9, 12]], [])
-    wide = every_good_anchor(targets, GRID, least_likeness=0.4, center_reach=2.0)
+    wide = every_good_anchor(targets, GRID, least_shape_iou=0.4, center_reach=2.0)
     cells = [(0, 2), (0, 3), (1, 2), (1, 3)]
     assert pairs_of(wide) == sorted((place(0, y, x, a), 0, 0) for y, x in cells for a in (0, 1))
 
 
 def test_neighbours_outside_of_the_picture_do_not_exist():
     targets = truths([[0.4, 31.8, 8, 8]], [])
-    found = every_good_anchor(targets, GRID, least_likeness=0.9, center_reach=2.0)
+    found = every_good_anchor(targets, GRID, least_shape_iou=0.9, center_reach=2.0)
     assert pairs_of(found) == [(place(0, 3, 0, 0), 0, 0)]
 
 
 def test_a_truth_unlike_all_anchors_takes_the_best():
     targets = truths([[24.5, 20.5, 47, 2]], [])
-    found = every_good_anchor(targets, GRID, least_likeness=0.25, center_reach=1.0)
+    found = every_good_anchor(targets, GRID, least_shape_iou=0.25, center_reach=1.0)
     assert len(found.rows) == 1
     # 2 x 8 pixels in common with 8 x 8: 16 / 142; with 40 x 20 it is 80 / 814.
     assert found.rows.item() == place(0, 2, 3, 0)
@@ -104,7 +104,7 @@ def test_a_truth_unlike_all_anchors_takes_the_best():
 
 def test_a_contested_prediction_goes_to_the_truth_its_anchor_is_like_the_first_of_equals():
     same_cell = truths([[20, 12, 8, 11], [21, 13, 8, 9], [20, 13, 8, 9]], [])
-    found = every_good_anchor(same_cell, GRID, least_likeness=0.6, center_reach=1.0)
+    found = every_good_anchor(same_cell, GRID, least_shape_iou=0.6, center_reach=1.0)
     assert pairs_of(found) == [(place(0, 1, 2, 0), 0, 1), (place(0, 1, 2, 1), 0, 0)]
 
 
@@ -122,7 +122,7 @@ def test_first_or_last_of_several_truths():
 @pytest.mark.parametrize("targets", [EMPTY, pad_targets([], [])], ids=["no boxes", "no images"])
 def test_nothing_to_match(targets):
     assert len(best_anchor(targets, GRID, anchors=FLAT, masks=MASKS).rows) == 0
-    assert len(every_good_anchor(targets, GRID, least_likeness=0.25, center_reach=2.0).rows) == 0
+    assert len(every_good_anchor(targets, GRID, least_shape_iou=0.25, center_reach=2.0).rows) == 0
 
 
 @settings(max_examples=40, deadline=None)
@@ -132,7 +132,7 @@ def test_nothing_to_match(targets):
 )
 def test_equals_a_plain_loop(boxes, center_reach):
     targets = truths(boxes, [])
-    found = every_good_anchor(targets, GRID, least_likeness=0.3, center_reach=center_reach)
+    found = every_good_anchor(targets, GRID, least_shape_iou=0.3, center_reach=center_reach)
     reach = USED_REACH * (center_reach - 1) / 2
     wanted: dict[int, tuple[float, int]] = {}
     likeness = shape_iou(targets.boxes[..., 2:] - targets.boxes[..., :2], FLAT)[0]

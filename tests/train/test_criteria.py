@@ -8,7 +8,7 @@ import torch
 from falconet.models import MODELS, PRESETS
 from falconet.models.distances import boxes_at, expected_distances
 from falconet.models.priors import make_priors
-from falconet.models.types import Priors, Raw
+from falconet.models.types import HeadOutputs, Priors
 from falconet.train import losses
 from falconet.train.batch import Targets, pad_targets
 from falconet.train.criteria import CRITERIA
@@ -54,7 +54,7 @@ def test_terms_by_hand():
     code = torch.full((1, 1, 4, 8), 0.0)
     code[..., 1] = 50.0
     priors = Priors(torch.tensor([[8.0, 8]]), torch.tensor([[8.0]]))
-    raw = Raw(torch.tensor([[[0.0, 0.0]]]), code.flatten(2), None, priors)
+    raw = HeadOutputs(torch.tensor([[[0.0, 0.0]]]), code.flatten(2), None, priors)
     targets = pad_targets([torch.tensor([[0.0, 0, 16, 32]]).numpy()], [torch.tensor([0]).numpy()])
     terms = nanodet_plus_terms({"": raw}, targets, reg_max=7)
     # IoU = GIoU = 0.5. Class 0 says 0.5 and is right; class 1 should say 0.
@@ -94,7 +94,7 @@ def test_auxiliary_neck_starts_as_a_copy_of_its_own():
 @pytest.mark.parametrize("targets", [TARGETS, EMPTY], ids=["boxes", "no boxes"])
 def test_what_learns_when(auxiliary, epoch, names, targets):
     detector, criterion = _setup(auxiliary)
-    terms = criterion(detector.trace(_images()), targets, at(epoch))
+    terms = criterion(detector.forward_outputs(_images()), targets, at(epoch))
     assert set(terms) == names
     assert all(term.shape == () and term.dtype == torch.float32 and term.isfinite() for term in terms.values())
     _total(terms).backward()
@@ -107,7 +107,7 @@ def test_what_learns_when(auxiliary, epoch, names, targets):
 
 def test_dropping_is_assigning_for_itself():
     detector, criterion = _setup("drop", detach_epoch=0)
-    trace = detector.trace(_images())
+    trace = detector.forward_outputs(_images())
     expected = nanodet_plus_terms({"": trace.raw}, TARGETS, reg_max=7)
     terms = criterion(trace, TARGETS, at(0))
     assert {name: term.item() for name, term in terms.items()} == {name: term.item() for name, term in expected.items()}
@@ -117,7 +117,7 @@ def test_detached_branch_teaches_the_detector_nothing():
     gradients = []
     for names in (MAIN, MAIN | AUXILIARY):
         detector, criterion = _setup("keep", detach_epoch=3)
-        terms = criterion(detector.trace(_images()), TARGETS, at(3))
+        terms = criterion(detector.forward_outputs(_images()), TARGETS, at(3))
         _total({name: terms[name] for name in names}).backward()
         gradients.append(_gradients(detector))
     assert all(torch.equal(gradients[0][name], gradients[1][name]) for name in gradients[0])
@@ -125,12 +125,12 @@ def test_detached_branch_teaches_the_detector_nothing():
 
 def test_losses_are_float32_under_autocast():
     detector, criterion = _setup()
-    trace = detector.trace(_images())
+    trace = detector.forward_outputs(_images())
     full = criterion(trace, TARGETS, at(0))
     with torch.autocast("cpu", torch.bfloat16):
         mixed = criterion(trace, TARGETS, at(0))
         half = trace._replace(
-            raw=Raw(trace.raw.logits.bfloat16(), trace.raw.box_code.bfloat16(), None, trace.raw.priors)
+            raw=HeadOutputs(trace.raw.logits.bfloat16(), trace.raw.box_code.bfloat16(), None, trace.raw.priors)
         )
         rounded = criterion(half, TARGETS, at(0))
     for name in MAIN | AUXILIARY:
@@ -141,7 +141,7 @@ def test_losses_are_float32_under_autocast():
 
 def test_labels_and_boxes_of_padding_do_not_matter():
     detector, criterion = _setup()
-    trace = detector.trace(_images())
+    trace = detector.forward_outputs(_images())
     padded = Targets(
         torch.cat([TARGETS.boxes, torch.full((2, 3, 4), torch.nan)], 1),
         torch.cat([TARGETS.labels, torch.full((2, 3), 2)], 1),
@@ -156,9 +156,9 @@ def test_labels_and_boxes_of_padding_do_not_matter():
 def test_a_broken_network_is_seen_in_the_loss(broken, targets):
     """The loop stops on a loss that is not finite; the criterion must neither fail before nor hide it."""
     detector, criterion = _setup()
-    trace = detector.trace(_images())
+    trace = detector.forward_outputs(_images())
     logits, code = torch.full_like(trace.raw.logits, broken), torch.full_like(trace.raw.box_code, broken)
-    terms = criterion(trace._replace(raw=Raw(logits, code, None, trace.raw.priors)), targets, at(10))
+    terms = criterion(trace._replace(raw=HeadOutputs(logits, code, None, trace.raw.priors)), targets, at(10))
     assert not _total(terms).isfinite()
 
 
@@ -168,7 +168,7 @@ def test_free_predictions_learn_the_truth():
     P = len(priors.points)
     logits, code = torch.full((2, P, 3), -2.0).requires_grad_(), torch.zeros(2, P, 32).requires_grad_()
     optimiser = torch.optim.Adam([logits, code], lr=0.1)
-    raw = Raw(logits, code, None, priors)
+    raw = HeadOutputs(logits, code, None, priors)
     for _ in range(150):
         optimiser.zero_grad()
         _total(nanodet_plus_terms({"": raw}, TARGETS, reg_max=7)).backward()

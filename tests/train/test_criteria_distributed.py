@@ -7,7 +7,7 @@ from torch import distributed, multiprocessing, nn
 
 from falconet.models import PRESETS
 from falconet.models.priors import make_priors
-from falconet.models.types import Raw
+from falconet.models.types import HeadOutputs
 from falconet.train.batch import Targets, pad_targets
 from falconet.train.criteria.nanodet_plus import nanodet_plus_terms
 from tests.train.criterion import at, make_criterion
@@ -31,7 +31,7 @@ def _predictions(rank: int) -> torch.Tensor:
 
 def _terms(predictions: torch.Tensor, targets: Targets) -> dict[str, torch.Tensor]:
     logits, code = predictions.split((3, 32), -1)
-    return nanodet_plus_terms({"": Raw(logits, code, None, PRIORS)}, targets, reg_max=7)
+    return nanodet_plus_terms({"": HeadOutputs(logits, code, None, PRIORS)}, targets, reg_max=7)
 
 
 class _Training(nn.Module):
@@ -45,7 +45,9 @@ class _Training(nn.Module):
         self.criterion = make_criterion(config, self.detector, num_classes=3, auxiliary="drop", detach_epoch=1)
 
     def forward(self, images: torch.Tensor, targets: Targets, epoch: int) -> torch.Tensor:
-        return torch.stack(list(self.criterion(self.detector.trace(images), targets, at(epoch)).values())).sum()
+        return torch.stack(
+            list(self.criterion(self.detector.forward_outputs(images), targets, at(epoch)).values())
+        ).sum()
 
 
 def _work(rank: int, folder: str) -> None:

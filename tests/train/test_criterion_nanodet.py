@@ -75,7 +75,7 @@ def test_terms_are_those_of_the_formula():
 @pytest.mark.parametrize("targets", [TARGETS, EMPTY])
 def test_every_parameter_gets_a_finite_gradient(targets):
     detector, criterion, images = _setup()
-    terms = criterion(detector.trace(images), targets, at(0))
+    terms = criterion(detector.forward_outputs(images), targets, at(0))
     torch.stack(list(terms.values())).sum().backward()
     for name, parameter in detector.named_parameters():
         assert parameter.grad is not None, name
@@ -89,7 +89,7 @@ def test_every_parameter_gets_a_finite_gradient(targets):
 def test_half_precision_gives_float32_terms():
     detector, criterion, images = _setup()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        terms = criterion(detector.trace(images), TARGETS, at(0))
+        terms = criterion(detector.forward_outputs(images), TARGETS, at(0))
     assert all(term.dtype == torch.float32 and term.isfinite() for term in terms.values())
 
 
@@ -98,7 +98,7 @@ def test_the_loss_falls():
     optimizer = torch.optim.AdamW(detector.parameters(), lr=2e-3)
     totals = []
     for _ in range(15):
-        total = torch.stack(list(criterion(detector.trace(images), TARGETS, at(0)).values())).sum()
+        total = torch.stack(list(criterion(detector.forward_outputs(images), TARGETS, at(0)).values())).sum()
         optimizer.zero_grad()
         total.backward()
         optimizer.step()

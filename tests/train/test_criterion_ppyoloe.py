@@ -40,7 +40,7 @@ def _setup(*, static_epochs=2, class_loss="varifocal"):
 @pytest.mark.parametrize("epoch", [0, 1, 2, 9])
 def test_which_assigner_when(epoch, class_loss):
     detector, criterion, images = _setup(class_loss=class_loss)
-    trace = detector.trace(images)
+    trace = detector.forward_outputs(images)
     terms = criterion(trace, TARGETS, at(epoch))
     if epoch < 2:
         matches = match_by_geometry(trace.raw, TARGETS, strides=(8, 16, 32))
@@ -59,7 +59,7 @@ def test_which_assigner_when(epoch, class_loss):
 @pytest.mark.parametrize("targets", [TARGETS, EMPTY], ids=["boxes", "no boxes"])
 def test_every_parameter_gets_a_finite_gradient(targets, epoch):
     detector, criterion, images = _setup()
-    terms = criterion(detector.trace(images), targets, at(epoch))
+    terms = criterion(detector.forward_outputs(images), targets, at(epoch))
     assert set(terms) == {"class", "box", "distribution"}
     assert all(term.shape == () and term.dtype == torch.float32 and term.isfinite() for term in terms.values())
     torch.stack(list(terms.values())).sum().backward()
@@ -75,7 +75,7 @@ def test_every_parameter_gets_a_finite_gradient(targets, epoch):
 def test_half_precision_gives_float32_terms(epoch):
     detector, criterion, images = _setup()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        terms = criterion(detector.trace(images), TARGETS, at(epoch))
+        terms = criterion(detector.forward_outputs(images), TARGETS, at(epoch))
     assert all(term.dtype == torch.float32 and term.isfinite() for term in terms.values())
 
 
@@ -85,7 +85,7 @@ def test_the_loss_falls(epoch):
     optimizer = torch.optim.AdamW(detector.parameters(), lr=2e-3)
     totals = []
     for _ in range(25):
-        terms = criterion(detector.trace(images), TARGETS, at(epoch))
+        terms = criterion(detector.forward_outputs(images), TARGETS, at(epoch))
         total = torch.stack(list(terms.values())).sum()
         optimizer.zero_grad()
         total.backward()

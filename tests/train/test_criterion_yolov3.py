@@ -10,7 +10,7 @@ from falconet.models.types import Priors
 from falconet.models.yolov3 import YOLOv3Config, YOLOv3HeadConfig, decode_boxes
 from falconet.train.assign.anchor_iou import AnchorGrid, every_good_anchor
 from falconet.train.batch import pad_targets
-from falconet.train.criteria.yolov3 import BOX_WEIGHT, LEAST_LIKENESS, MODERN_IGNORE, modern_terms, overlapping
+from falconet.train.criteria.yolov3 import BOX_WEIGHT, LEAST_SHAPE_IOU, MODERN_IGNORE, modern_terms, overlapping
 from falconet.train.losses import complete_iou, iou
 from tests.train.criterion import at, make_criterion
 
@@ -38,12 +38,12 @@ def test_modern_terms_are_those_of_the_formula():
     for output in detector.head.outputs:
         torch.nn.init.normal_(output.weight, std=0.3)
     detector.eval()
-    trace = detector.trace(images)
+    trace = detector.forward_outputs(images)
     raw = trace.raw
     grid = AnchorGrid.of([tuple(f.shape[2:]) for f in trace.neck], detector.head.strides, detector.head.anchors)
     terms = modern_terms(raw, TARGETS, grid, center_reach=2.0)
 
-    matches = every_good_anchor(TARGETS, grid, least_likeness=LEAST_LIKENESS, center_reach=2.0)
+    matches = every_good_anchor(TARGETS, grid, least_shape_iou=LEAST_SHAPE_IOU, center_reach=2.0)
     P = raw.logits.shape[1]
     truth = {divmod(row, P): index for row, index in zip(matches.rows.tolist(), matches.truths.tolist(), strict=True)}
     assert len(truth) > 20
@@ -79,7 +79,7 @@ def test_modern_terms_are_those_of_the_formula():
 @pytest.mark.parametrize("targets", [TARGETS, EMPTY], ids=["boxes", "no boxes"])
 def test_every_parameter_gets_a_gradient(criterion, targets):
     detector, learn, images = setup(criterion)
-    terms = learn(detector.trace(images), targets, at(0))
+    terms = learn(detector.forward_outputs(images), targets, at(0))
     assert set(terms) == {"box", "objectness", "class"}
     sum(terms.values()).backward()
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in detector.parameters())
@@ -93,7 +93,7 @@ def test_every_parameter_gets_a_gradient(criterion, targets):
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_gradients_are_the_slopes(criterion):
     detector, learn, images = setup(criterion)
-    trace = detector.eval().trace(images)
+    trace = detector.eval().forward_outputs(images)
     leaves = [
         part.detach().double().requires_grad_() for part in (trace.raw.logits, trace.raw.box_code, trace.raw.objectness)
     ]
@@ -125,7 +125,7 @@ def test_gradients_are_the_slopes(criterion):
 
 def test_what_overlaps_is_not_background():
     detector, learn, images = setup("modern")
-    trace = detector.eval().trace(images)
+    trace = detector.eval().forward_outputs(images)
     raw = trace.raw
     boxes = decode_boxes(raw.box_code, raw.priors, center_reach=2.0)
     # A truth that is exactly the box of a prediction.
@@ -143,9 +143,9 @@ def test_what_overlaps_is_not_background():
 def test_the_loss_does_not_grow_with_the_number_of_images_without_boxes():
     detector, learn, images = setup("modern")
     detector.eval()
-    one = learn(detector.trace(images[:1]), type(TARGETS)(*(part[:1] for part in TARGETS)), at(0))
+    one = learn(detector.forward_outputs(images[:1]), type(TARGETS)(*(part[:1] for part in TARGETS)), at(0))
     padded = type(TARGETS)(*(part[[0, 1]] for part in TARGETS))
-    two = learn(detector.trace(images[:2]), padded, at(0))
+    two = learn(detector.forward_outputs(images[:2]), padded, at(0))
     torch.testing.assert_close(two["box"], one["box"])
     torch.testing.assert_close(two["class"], one["class"])
     assert two["objectness"].item() > one["objectness"].item()
@@ -157,7 +157,7 @@ def test_learns(criterion):
     optimizer = torch.optim.AdamW(detector.parameters(), lr=2e-3)
     losses = []
     for _ in range(8):
-        terms = learn(detector.trace(images), TARGETS, at(0))
+        terms = learn(detector.forward_outputs(images), TARGETS, at(0))
         total = sum(terms.values())
         optimizer.zero_grad()
         total.backward()
@@ -170,7 +170,7 @@ def test_learns(criterion):
 def test_half_precision_is_left_at_the_door(criterion):
     detector, learn, images = setup(criterion)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        trace = detector.trace(images)
+        trace = detector.forward_outputs(images)
         terms = learn(trace, TARGETS, at(0))
     assert trace.raw.logits.dtype == torch.bfloat16
     assert all(term.dtype == torch.float32 and term.isfinite() for term in terms.values())
@@ -180,5 +180,5 @@ def test_two_levels_and_anchors_in_no_mask():
     head = YOLOv3HeadConfig(anchors=((8, 8), (16, 16), (32, 32), (90, 60), (60, 90)), masks=((1,), (3,)))
     for criterion in CRITERIA:
         detector, learn, images = setup(criterion, preset="yolov3-tiny", anchors=head.anchors, masks=head.masks)
-        terms = learn(detector.trace(images), TARGETS, at(0))
+        terms = learn(detector.forward_outputs(images), TARGETS, at(0))
         assert all(term.isfinite() for term in terms.values())

@@ -16,7 +16,7 @@ from falconet import __version__
 from falconet.core.errors import ConfigError, DataError, ModelError
 from falconet.models import build
 from falconet.models.norms import unmeasured
-from falconet.models.weights import Card, load_extra, load_weights, save_weights
+from falconet.models.weights import ModelCard, load_extra, load_weights, save_weights
 from falconet.train import fit
 from falconet.train.plan import choose_precision, has_bfloat16, resolve_learning_rate, validate_every, warmup_steps
 from falconet.train.progress import Progress
@@ -251,7 +251,7 @@ def test_fine_tuning_measures_norms_that_were_folded_away(data: Path, tmp_path: 
     names = ("disc", "ring", "square", "triangle", "star", "cross")
     detector = build(run.model, len(names)).eval()
     assert unmeasured(detector)
-    card = Card(model=run.model, classes=names, falconet_version=__version__)
+    card = ModelCard(model=run.model, classes=names, falconet_version=__version__)
     save_weights(tmp_path / "folded.safetensors", detector, card)
     folder = fit(run)
     assert "measured anew on 256 training images" in (folder / "train.log").read_text()

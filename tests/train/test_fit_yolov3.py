@@ -17,7 +17,7 @@ from falconet.export.onnx import export_onnx
 from falconet.export.torch_engine import TorchEngine
 from falconet.export.verify import verify
 from falconet.models import PRESETS, build
-from falconet.models.weights import Card, load_weights, save_weights
+from falconet.models.weights import ModelCard, load_weights, save_weights
 from falconet.models.yolov3 import YOLOv3Config
 from falconet.train import RunConfig, fit, read_run, resume
 from falconet.train.loggers import NullCallback
@@ -84,7 +84,7 @@ def test_other_classes_keep_boxes_and_objectness(data: Path, trained: Path, tmp_
     detector, card = load_weights(trained / "best.safetensors")
     other = build(card.model, 2)
     renamed = tmp_path / "other.safetensors"
-    save_weights(renamed, other, Card(model=card.model, classes=("a", "b")))
+    save_weights(renamed, other, ModelCard(model=card.model, classes=("a", "b")))
     run = tiny(data, tmp_path / "run", f"train.weights={renamed}", "train.epochs=1", "train.learning_rate=1e-9")
     log = (fit(run) / "train.log").read_text()
     assert "class outputs start anew" in log
@@ -120,7 +120,7 @@ def test_every_variant_is_exported_and_computes_the_same(preset: str, data: Path
         nn.init.normal_(output.weight, std=0.2)
         nn.init.normal_(output.bias)
     weights = tmp_path / "weights.safetensors"
-    save_weights(weights, detector, Card(model=config, classes=("a", "b", "c")))
+    save_weights(weights, detector, ModelCard(model=config, classes=("a", "b", "c")))
     exported = export_onnx(weights, tmp_path / "model.onnx")
 
     pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), np.uint8)

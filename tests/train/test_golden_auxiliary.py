@@ -54,7 +54,7 @@ def test_auxiliary_outputs(name: str) -> None:
     assert sum(parameter.numel() for parameter in parameters) == case.meta["params_with_aux"]
     for source in case.meta["inputs"]:
         with torch.no_grad():
-            trace = detector.trace(torch.from_numpy(case.input(source)))
+            trace = detector.forward_outputs(torch.from_numpy(case.input(source)))
             raw = criterion.guide(trace)
             levels = criterion.auxiliary_neck(trace.backbone)
         case.check(f"{source}/aux_head", torch.cat((raw.logits, raw.box_code), -1))
@@ -76,7 +76,7 @@ def _step(epoch: int) -> dict[str, Tensor | np.ndarray]:
     targets = pad_targets(
         [truths[f"gt/{kind}/boxes"] for kind in kinds], [truths[f"gt/{kind}/labels"] for kind in kinds]
     )
-    trace = detector.trace(torch.from_numpy(case.input("img")))
+    trace = detector.forward_outputs(torch.from_numpy(case.input("img")))
     terms = criterion(trace, targets, at(epoch))
     loss = torch.stack(list(terms.values())).sum()
     loss.backward()

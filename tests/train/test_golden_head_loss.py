@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from falconet.models.priors import make_priors
-from falconet.models.types import Raw
+from falconet.models.types import HeadOutputs
 from falconet.train.batch import pad_targets
 from falconet.train.criteria.nanodet_plus import nanodet_plus_terms
 from tests.golden.case import Case
@@ -37,7 +37,7 @@ def test_terms_and_gradients(case: Case, which: str, guided: bool) -> None:
     leaves = {"": _leaf(case, "pred", images)}
     if guided:
         leaves["auxiliary_"] = _leaf(case, "aux", images)
-    found = {name: Raw(*leaf.split((80, 32), -1), None, priors) for name, leaf in leaves.items()}
+    found = {name: HeadOutputs(*leaf.split((80, 32), -1), None, priors) for name, leaf in leaves.items()}
     terms = nanodet_plus_terms(found, targets, reg_max=7)
     loss = torch.stack(list(terms.values())).sum()
     loss.backward()

@@ -5,7 +5,7 @@ import torch
 
 from falconet.models.distances import boxes_at, expected_distances
 from falconet.models.priors import make_priors
-from falconet.models.types import Raw
+from falconet.models.types import HeadOutputs
 from falconet.train import losses
 from falconet.train.assign.atss import atss_assign
 from falconet.train.assign.task_aligned import task_aligned_assign
@@ -75,7 +75,7 @@ def test_assigners(assigners: Case, which: str, how: str) -> None:
         truth = atss_assign(anchors, SIZES, targets, inside_by=INSIDE_BY, variant="paddle")
         quality = (truth >= 0).float()
         if how == "atss":
-            raw = Raw(logits, code, None, priors)
+            raw = HeadOutputs(logits, code, None, priors)
             matches = match_by_geometry(raw, targets, strides=STRIDES)
             quality = torch.zeros(B * P).index_put((matches.rows,), matches.quality).unflatten(0, (B, P))
     prefix = f"{which}/{how}"
@@ -95,7 +95,7 @@ def test_assigners(assigners: Case, which: str, how: str) -> None:
 @pytest.mark.parametrize("which", BATCHES)
 def test_terms_and_gradients(assigners: Case, loss_case: Case, which: str, how: str, class_loss: str) -> None:
     logits, code = (part.requires_grad_() for part in predictions(loss_case, which))
-    raw = Raw(logits, code, None, make_priors((320, 320), STRIDES, offset=0.5))
+    raw = HeadOutputs(logits, code, None, make_priors((320, 320), STRIDES, offset=0.5))
     targets = truths(assigners, which)
     if how == "tal":
         matches = match_by_alignment(raw, targets)
@@ -157,6 +157,6 @@ def test_varifocal(loss_case: Case) -> None:
 def test_no_boxes_at_all() -> None:
     targets = pad_targets([torch.zeros(0, 4).numpy()] * 2, [torch.zeros(0).numpy()] * 2)
     priors = make_priors((64, 64), STRIDES, offset=0.5)
-    raw = Raw(torch.zeros(2, 84, 3), torch.zeros(2, 84, 68), None, priors)
+    raw = HeadOutputs(torch.zeros(2, 84, 3), torch.zeros(2, 84, 68), None, priors)
     for matches in (match_by_alignment(raw, targets), match_by_geometry(raw, targets, strides=STRIDES)):
         assert [len(part) for part in matches if isinstance(part, torch.Tensor)] == [0, 0, 0, 0]

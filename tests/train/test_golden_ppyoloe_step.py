@@ -41,7 +41,7 @@ def _our_names(case: Case) -> dict[str, str]:
 def test_step(case: Case, how: str) -> None:
     detector, criterion = _detector(case)
     targets = truths(Case("ppyoloe_assigners_s1"), "batch")
-    trace = detector.trace(torch.from_numpy(case.input("img")))
+    trace = detector.forward_outputs(torch.from_numpy(case.input("img")))
     for level, original in enumerate((2, 1, 0)):
         case.check(f"neck.{original}", trace.neck[level].detach())
 
@@ -77,7 +77,7 @@ def test_batch_norms_differ_in_the_variance_of_the_batch_alone(case: Case) -> No
             module.register_forward_pre_hook(
                 lambda _, inputs, place=place: counts.update({place: inputs[0].numel() // inputs[0].shape[1]})
             )
-    detector.trace(torch.from_numpy(case.input("img")))
+    detector.forward_outputs(torch.from_numpy(case.input("img")))
     names = _our_names(case)
     stored = [name for name in case.meta["outputs"] if name.startswith("state_after/")]
     assert stored

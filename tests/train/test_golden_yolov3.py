@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from falconet.models.types import Raw
+from falconet.models.types import HeadOutputs
 from falconet.models.yolov3 import COCO_ANCHORS, anchor_priors
 from falconet.train.assign.anchor_iou import AnchorGrid, best_anchor, unique
 from falconet.train.batch import pad_targets
@@ -45,7 +45,7 @@ def predictions(case, images):
     logits, codes, objectness = torch.cat(levels, dim=1).split((3 * CLASSES, 12, 3), dim=-1)
     priors = anchor_priors((SIZE, SIZE), STRIDES, ANCHORS.reshape(3, 3, 2))
     parts = (part.unflatten(-1, (3, -1)).flatten(1, 2) for part in (logits, codes, objectness))
-    return Raw(*parts, priors), outputs
+    return HeadOutputs(*parts, priors), outputs
 
 
 @pytest.mark.parametrize("boxes", ["giou", "xywh"])

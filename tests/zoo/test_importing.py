@@ -26,7 +26,7 @@ from falconet.zoo.formats.torch_files import choose_weights, read_checkpoint
 from falconet.zoo.imported import ImportOptions
 from falconet.zoo.importing import import_files
 from falconet.zoo.nanodet.ncnn_to_onnx import convert
-from falconet.zoo.parity import standard_pictures
+from falconet.zoo.parity import standard_images
 from tests.golden.case import Case
 from tests.train.criterion import make_criterion
 from tests.zoo import files
@@ -100,7 +100,7 @@ def test_a_nanodet_ncnn_pair_as_onnx_detects_as_the_detector_does(tmp_path: Path
     onnx.save(convert(*paths, preprocess=SIZE, classes=NAMES), tmp_path / "m.onnx")
     engine = load(tmp_path / "m.onnx", threads=1).engine
     assert engine.manifest.model == "nanodet"
-    pixels = standard_pictures(64, 96)[1]
+    pixels = standard_images(64, 96)[1]
     boxes, scores = engine(pixels[None]).values()
     with torch.no_grad():
         expected = detector.decode(detector(Normalize(SIZE)(torch.from_numpy(pixels)[None])))

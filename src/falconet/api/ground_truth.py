@@ -56,9 +56,11 @@ def open_ground_truth(
             raise ConfigError(f"{option} needs --data ANNOTATIONS beside it")
     if data is not None:
         from falconet.data.folders import open_image_folder
-        from falconet.data.records import open_dataset, usable
+        from falconet.data.records import drop_invalid, open_dataset
 
-        dataset, problems = open_image_folder(data) if classifies else usable(open_dataset(data, images, split=split))
+        dataset, problems = (
+            open_image_folder(data) if classifies else drop_invalid(open_dataset(data, images, split=split))
+        )
         return GroundTruth(dataset.names, dataset.records, dataset.source, tuple(map(str, problems)))
     if model.run is None:
         what = (

@@ -159,8 +159,8 @@ def anchors(
     ] = None,
 ) -> None:
     """Find anchors that fit the boxes of a data set, and say how well they do."""
-    from falconet.data.anchors import find_anchors, measure, sides_in_input
-    from falconet.data.records import open_dataset, usable
+    from falconet.data.anchors import find_anchors, measure, widths_heights_in_input
+    from falconet.data.records import drop_invalid, open_dataset
     from falconet.data.run_anchors import read_run_anchors
 
     if run is not None and (size is not None or resize is not None):
@@ -168,8 +168,8 @@ def anchors(
     known = None if run is None else read_run_anchors(run)
     preprocess = known.preprocess if known else _preprocess(size, resize)
     before = known.anchors if known else None
-    records = usable(open_dataset(path, images, split=split))[0].records
-    sides = sides_in_input(records, preprocess)
+    records = drop_invalid(open_dataset(path, images, split=split))[0].records
+    sides = widths_heights_in_input(records, preprocess)
     found = find_anchors(sides, count or len(before or range(9))).round(1)
     size = f"{preprocess.height} x {preprocess.width}"
     print(f"{len(sides)} boxes in {len(records)} pictures, {preprocess.resize} to {size}")

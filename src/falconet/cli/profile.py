@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from falconet.models import Network
-    from falconet.models.weights import Card
+    from falconet.models.weights import ModelCard
     from falconet.profile.measure import Measured, Profile
     from falconet.profile.roofline import Peak
 
@@ -112,19 +112,19 @@ def _threads(text: str) -> list[int]:
     return list(dict.fromkeys(int(word) for word in words))
 
 
-def _network(name: str, size: str | None) -> "tuple[Network, Card]":
+def _network(name: str, size: str | None) -> "tuple[Network, ModelCard]":
     """The network and its description: from a file, or by name with fresh weights."""
     import torch
 
     from falconet.api.find import find_model
     from falconet.models import CLASSIFIERS, PRESETS, build
-    from falconet.models.weights import Card, load_weights
+    from falconet.models.weights import ModelCard, load_weights
 
     known = PRESETS | CLASSIFIERS
     if name in known:
         config = known[name]
         count = DETECTOR_CLASSES if name in PRESETS else IMAGENET_CLASSES
-        card = Card(model=config, classes=tuple(f"class {index}" for index in range(count)))
+        card = ModelCard(model=config, classes=tuple(f"class {index}" for index in range(count)))
         torch.manual_seed(0)
         network = build(config, count).eval()
     else:
@@ -136,7 +136,7 @@ def _network(name: str, size: str | None) -> "tuple[Network, Card]":
     return network, card
 
 
-def _same_task(wanted: "list[tuple[str, Network, Card]]", compare: str | None) -> None:
+def _same_task(wanted: "list[tuple[str, Network, ModelCard]]", compare: str | None) -> None:
     tasks = {card.model.name == "classifier" for _, _, card in wanted}
     if compare is not None and len(tasks) > 1:
         raise ConfigError(
@@ -144,7 +144,7 @@ def _same_task(wanted: "list[tuple[str, Network, Card]]", compare: str | None) -
         )
 
 
-def _profile(one: "tuple[str, Network, Card]", engines: list[str], peaks: "list[Peak]", calls: int) -> "Profile":
+def _profile(one: "tuple[str, Network, ModelCard]", engines: list[str], peaks: "list[Peak]", calls: int) -> "Profile":
     from falconet.profile.measure import measure_network
 
     name, network, card = one

@@ -51,7 +51,7 @@ class Fit:
     boxes: int
 
 
-def sides_in_input(records: Sequence[Record], preprocess: Preprocess) -> Sides:
+def widths_heights_in_input(records: Sequence[Record], preprocess: Preprocess) -> Sides:
     """Widths and heights of all boxes but crowds, as the network sees them.
 
     Args:

@@ -20,7 +20,7 @@ from falconet.core.errors import DataError
 from falconet.core.files import replace_file
 from falconet.core.types import Record
 from falconet.data.dataset import DataSet, Format, Problem
-from falconet.data.records import usable
+from falconet.data.records import drop_invalid
 
 Transfer = Literal["copy", "link"]
 SPLITS = ("train", "val", "test")
@@ -57,7 +57,7 @@ def convert(
     try:
         taken: set[str] = set()
         for (key, dataset), split in zip(splits.items(), written, strict=True):
-            chosen, problems[key] = usable(dataset)
+            chosen, problems[key] = drop_invalid(dataset)
             if to != "voc":
                 taken = set()
             files = [_file_name(record, split, taken) for record in chosen.records]

@@ -14,7 +14,7 @@ from falconet.core.images import read_image, write_image
 from falconet.core.types import Record
 from falconet.data.check import Progress
 from falconet.data.dataset import DataSet, Problem
-from falconet.data.records import file_kind, usable
+from falconet.data.records import drop_invalid, file_kind
 
 _FORBIDDEN = '/\\:*?"<>|'
 """Characters that no folder's name may have on one system or another."""
@@ -96,7 +96,7 @@ def folder_names(names: tuple[str, ...], source: str) -> tuple[str, ...]:
 
 
 def _write_split(dataset: DataSet, target: Path, *, margin: float, min_side: int, progress: Progress | None) -> Cropped:
-    chosen, problems = usable(dataset)
+    chosen, problems = drop_invalid(dataset)
     folders = folder_names(chosen.names, chosen.source)
     for folder in folders:
         (target / folder).mkdir(parents=True, exist_ok=True)

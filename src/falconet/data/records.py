@@ -17,13 +17,13 @@ from falconet.data.dataset import DataSet, Format, Problem
 from falconet.data.voc import is_voc_root, read_voc, voc_splits
 from falconet.data.yolo import find_yolo_yaml, read_yolo, yolo_splits
 
-__all__ = ["DataSet", "Problem", "open_dataset", "splits_of", "usable"]
+__all__ = ["DataSet", "Problem", "drop_invalid", "open_dataset", "splits_of"]
 
 TOLERANCE = 0.5
 """Pixels a box may stick out of its picture without mention: rounding of the annotation."""
 
 
-def usable(dataset: DataSet) -> tuple[DataSet, list[Problem]]:
+def drop_invalid(dataset: DataSet) -> tuple[DataSet, list[Problem]]:
     """What training and evaluation can use of a data set, and everything left out or changed, with why.
 
     Left out are pictures that are missing, truncated or no pictures (seen from header and end of the file, in a

@@ -11,7 +11,7 @@ from falconet.core.resize import resize_to
 from falconet.core.types import Floats, Pixels, Record
 from falconet.data.check import open_splits
 from falconet.data.dataset import DataSet, Problem
-from falconet.data.records import usable
+from falconet.data.records import drop_invalid
 
 CELL = (240, 320)
 """(height, width) of a picture on the sheet."""
@@ -65,7 +65,7 @@ def _choose(
     chosen: list[tuple[str, DataSet, Record]] = []
     problems: list[Problem] = []
     for position, (name, dataset) in enumerate(splits.items()):
-        kept, found = usable(dataset)
+        kept, found = drop_invalid(dataset)
         problems.extend(found)
         share = (count + position) // len(splits)
         picks = sorted(rng.permutation(len(kept))[:share].tolist())

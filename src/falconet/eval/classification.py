@@ -9,8 +9,8 @@ import numpy as np
 from falconet.core.errors import DataError
 from falconet.core.types import Classification, Detections, Floats, Ints, Record
 from falconet.eval.accuracy import Accuracy, measure_accuracy
-from falconet.eval.curves import PictureResult
-from falconet.eval.picture import PictureView
+from falconet.eval.curves import ImageResult
+from falconet.eval.picture import ImageView
 
 SHOWN = 10
 """Confusions that are printed, and worst images in a report."""
@@ -144,9 +144,9 @@ class ClassificationResults:
             "worst": [self._view(index) for index in wrong[:SHOWN]],
         }
 
-    def _view(self, index: int) -> PictureView:
+    def _view(self, index: int) -> ImageView:
         """An image with the wrong answer, as a box around all of it."""
         record, answer = self.records[index], self.answers[index]
         found = Detections(record.boxes[:1], answer.scores[:1], answer.labels[:1], self.names)
-        result = PictureResult(index, 0, 1, 0, 0.0, np.zeros(1, bool), np.ones(len(record.boxes), bool))
-        return PictureView(record, found, result)
+        result = ImageResult(index, 0, 1, 0, 0.0, np.zeros(1, bool), np.ones(len(record.boxes), bool))
+        return ImageView(record, found, result)

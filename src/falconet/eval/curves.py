@@ -66,7 +66,7 @@ class ErrorKind:
 
 
 @dataclass(frozen=True, slots=True)
-class PictureResult:
+class ImageResult:
     """What happened in one picture at one score and IoU 0.5.
 
     Attributes:
@@ -134,7 +134,7 @@ def error_kinds(evaluator: COCOeval) -> list[ErrorKind]:
 
 def pictures(
     names: Sequence[str], records: Sequence[Record], detections: Sequence[Detections], *, score: float
-) -> list[PictureResult]:
+) -> list[ImageResult]:
     """The result of each picture, in order, with the detections above `score`.
 
     `detection_right` is as long as `detections[i].above(score)`.
@@ -142,7 +142,7 @@ def pictures(
     kept = [found.above(score) for found in detections]
     diagnostics = run(names, records, kept).image_diagnostics(iou_thr=0.5)
     right, missing = diagnostics["dt_status"], diagnostics["gt_status"]
-    results: list[PictureResult] = []
+    results: list[ImageResult] = []
     first_detection = first_truth = 1
     for index, (record, found) in enumerate(zip(records, kept, strict=True)):
         status = [right.get(first_detection + n) for n in range(len(found))]
@@ -150,13 +150,13 @@ def pictures(
         true, false, missed = status.count("tp"), status.count("fp"), int((~truth).sum())
         f1 = 2 * true / (2 * true + false + missed) if true + false + missed else 1.0
         shown = np.array([value != "fp" for value in status], bool)
-        results.append(PictureResult(index, true, false, missed, f1, shown, truth))
+        results.append(ImageResult(index, true, false, missed, f1, shown, truth))
         first_detection += len(found)
         first_truth += len(record.boxes)
     return results
 
 
-def worst_and_best(results: Sequence[PictureResult], *, count: int) -> tuple[list[PictureResult], list[PictureResult]]:
+def worst_and_best(results: Sequence[ImageResult], *, count: int) -> tuple[list[ImageResult], list[ImageResult]]:
     """The `count` worst pictures (with an error at least) and, of the rest, the best ones (with a truth found)."""
     by_errors = sorted(results, key=lambda r: (r.f1, -(r.false + r.missed), r.index))
     worst = [r for r in by_errors if r.false + r.missed][:count]

@@ -11,7 +11,7 @@ from falconet.core.types import Detections, Record
 from falconet.eval import coco_ap, curves
 from falconet.eval.classes import ClassMatch
 from falconet.eval.coco_ap import Metrics
-from falconet.eval.picture import PictureView
+from falconet.eval.picture import ImageView
 from falconet.eval.report import percent
 from falconet.eval.voc_ap import VocMetrics, evaluate_voc
 
@@ -101,8 +101,8 @@ class DetectionResults:
             "best": self._views(best, score),
         }
 
-    def _views(self, results: Sequence[curves.PictureResult], score: float) -> list[PictureView]:
-        return [PictureView(self.records[r.index], self.answers[r.index].above(score), r) for r in results]
+    def _views(self, results: Sequence[curves.ImageResult], score: float) -> list[ImageView]:
+        return [ImageView(self.records[r.index], self.answers[r.index].above(score), r) for r in results]
 
     def _coco(self) -> dict[str, Any]:
         """Images under their own ids, categories 1, 2, ... in the order of the data."""

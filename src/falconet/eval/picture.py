@@ -9,13 +9,13 @@ import numpy as np
 
 from falconet.core.images import encode_image, read_image
 from falconet.core.types import Detections, Record
-from falconet.eval.curves import PictureResult
+from falconet.eval.curves import ImageResult
 
 LONGEST_SIDE = 480
 
 
 @dataclass(frozen=True, slots=True)
-class PictureView:
+class ImageView:
     """One picture for the report.
 
     Attributes:
@@ -26,10 +26,10 @@ class PictureView:
 
     record: Record
     detections: Detections
-    result: PictureResult
+    result: ImageResult
 
 
-def render_picture(view: PictureView) -> str:
+def render_image(view: ImageView) -> str:
     """A figure: picture, boxes, counts.
 
     Raises:
@@ -55,7 +55,7 @@ def render_picture(view: PictureView) -> str:
     )
 
 
-def _truth(view: PictureView, names: tuple[str, ...]) -> list[str]:
+def _truth(view: ImageView, names: tuple[str, ...]) -> list[str]:
     """Truth that was not found; what was found is under a detection."""
     shapes = []
     for box, label, crowd, found in zip(
@@ -66,7 +66,7 @@ def _truth(view: PictureView, names: tuple[str, ...]) -> list[str]:
     return shapes
 
 
-def _found(view: PictureView, names: tuple[str, ...]) -> list[str]:
+def _found(view: ImageView, names: tuple[str, ...]) -> list[str]:
     found = view.detections
     rows = zip(
         found.boxes.tolist(),

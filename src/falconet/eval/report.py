@@ -18,7 +18,7 @@ from falconet.eval.charts import COLOURS, Series, bar, line_chart
 from falconet.eval.coco_ap import Metrics
 from falconet.eval.curves import Confusion, Curve, ErrorKind
 from falconet.eval.latency import Latency
-from falconet.eval.picture import PictureView, render_picture
+from falconet.eval.picture import ImageView, render_image
 
 MOST_CLASSES = 20
 """A confusion matrix of more classes than this is shown as a list of its largest entries."""
@@ -48,8 +48,8 @@ class Report:
     curves: Sequence[Curve] = ()
     confusion: Confusion | None = None
     kinds: Sequence[ErrorKind] = ()
-    worst: Sequence[PictureView] = ()
-    best: Sequence[PictureView] = ()
+    worst: Sequence[ImageView] = ()
+    best: Sequence[ImageView] = ()
     history: Sequence[Mapping[str, Any]] = ()
     latency: Mapping[str, Latency] = field(default_factory=dict)
     machine: Mapping[str, str] = field(default_factory=dict)
@@ -264,14 +264,14 @@ def _largest_confusions(confusion: Confusion) -> str:
     return _table(("the most frequent confusions", "count"), rows) if rows else "<p>No class is taken for another.</p>"
 
 
-def _gallery(views: Sequence[PictureView]) -> str:
+def _gallery(views: Sequence[ImageView]) -> str:
     if not views:
         return ""
     legend = (
         '<p class="hint boxes"><span class="right">right</span> <span class="false">false</span> '
         '<span class="missed">missed</span></p>'
     )
-    return f'{legend}<div class="gallery">{"".join(render_picture(view) for view in views)}</div>'
+    return f'{legend}<div class="gallery">{"".join(render_image(view) for view in views)}</div>'
 
 
 def _latency(latency: Mapping[str, Latency], machine: Mapping[str, str]) -> str:
@@ -290,7 +290,7 @@ def _receipt(receipt: Mapping[str, Any] | None) -> str:
     if receipt is None:
         return ""
     left, right = receipt["torch"], receipt["exported"]
-    rows = [(name, percent(value), percent(right["figures"][name])) for name, value in left["figures"].items()]
+    rows = [(name, percent(value), percent(right["metrics"][name])) for name, value in left["metrics"].items()]
     rows.append(("milliseconds", f"{left['milliseconds']:.2f}", f"{right['milliseconds']:.2f}"))
     facts = [
         ("file", f"{receipt['model']}, {receipt['size'] / 2**20:.2f} MB"),

@@ -22,7 +22,7 @@ SAME_BOX = 0.99
 INFINITE = 1e9
 """Stands in a receipt for infinity and for what is no number, which JSON does not know."""
 
-Figures = tuple[dict[str, float], dict[str, float]]
+SideMetrics = tuple[dict[str, float], dict[str, float]]
 """AP or top-1 of both sides by name; empty without ground truth."""
 
 
@@ -33,11 +33,11 @@ class Comparison(Protocol):
         """One image: the outputs of both sides, without the batch axis."""
         ...
 
-    def findings(self, figures: Figures) -> list[Finding]:
+    def findings(self, metrics: SideMetrics) -> list[Finding]:
         """What was found, each with its tolerance."""
         ...
 
-    def figures(self) -> Figures:
+    def metrics(self) -> SideMetrics:
         """What the answers are worth."""
         ...
 
@@ -85,7 +85,7 @@ class CompareBoxes:
             self._box, self._score = max(self._box, box), max(self._score, score)
             self._raw += 1
 
-    def figures(self) -> Figures:
+    def metrics(self) -> SideMetrics:
         """AP and AP50."""
         if self.match is None:
             return {}, {}
@@ -95,7 +95,7 @@ class CompareBoxes:
             sides.append({name: metrics[name] for name in ("AP", "AP50")})
         return sides[0], sides[1]
 
-    def findings(self, figures: Figures) -> list[Finding]:
+    def findings(self, metrics: SideMetrics) -> list[Finding]:
         """See `Comparison`."""
         allowed = self.tolerance
         counts = [sum(map(len, found)) for found in self._found]
@@ -126,7 +126,7 @@ class CompareBoxes:
                 f"{EVALUATION.score_threshold:g} (same class, IoU > {SAME_BOX})",
                 problem=f"only {self._matched} of {most} detections match, expected {allowed['matched']:.1%}",
             ),
-            *change_of("AP", figures, allowed["AP"]),
+            *change_of("AP", metrics, allowed["AP"]),
         ]
 
 
@@ -161,14 +161,14 @@ class CompareClasses:
             for side, probabilities in enumerate(pair):
                 self._right[side] += int(self.match.to_names[probabilities.argmax()] == record.labels[0])
 
-    def figures(self) -> Figures:
+    def metrics(self) -> SideMetrics:
         """Top-1."""
         if self.match is None:
             return {}, {}
         first, second = (right / max(1, self._images) for right in self._right)
         return {"top1": first}, {"top1": second}
 
-    def findings(self, figures: Figures) -> list[Finding]:
+    def findings(self, metrics: SideMetrics) -> list[Finding]:
         """See `Comparison`."""
         allowed, images = self.tolerance, self._images
         return [
@@ -187,7 +187,7 @@ class CompareClasses:
                 problem=f"only {self._same} of {images} images have the same best class, "
                 f"expected {allowed['same']:.1%}",
             ),
-            *change_of("top1", figures, allowed["top1"]),
+            *change_of("top1", metrics, allowed["top1"]),
         ]
 
 
@@ -202,9 +202,9 @@ def at_least(key: str, value: float, limit: float, *, text: str, problem: str) -
     return Finding(key=key, text=text, value=value, least=limit, problem="" if value >= limit else problem)
 
 
-def change_of(name: str, figures: Figures, limit: float) -> list[Finding]:
+def change_of(name: str, metrics: SideMetrics, limit: float) -> list[Finding]:
     """How far a figure of the file is from that of torch; nothing without ground truth."""
-    torch, exported = figures
+    torch, exported = metrics
     if name not in torch:
         return []
     change = exported[name] - torch[name]

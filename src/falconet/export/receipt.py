@@ -19,7 +19,7 @@ class Side(Config):
     version: str
     milliseconds: float = Field(description="median of one image through the network")
     threads: int = Field(description="for these milliseconds")
-    figures: dict[str, float] = Field(default={}, description="AP or top-1, fractions; empty without ground truth")
+    metrics: dict[str, float] = Field(default={}, description="AP or top-1, fractions; empty without ground truth")
 
 
 class Finding(Config):
@@ -56,8 +56,8 @@ class Receipt(Config):
             f"from {self.weights}, compared on {self.images} images",
             *(f"{one.key:<20} {one.text}" for one in self.findings if one.text),
         ]
-        for name in self.torch.figures:
-            lines.append(f"{name:<20} " + ", ".join(f"{side.figures[name]:.4f} {side.name}" for side in sides))
+        for name in self.torch.metrics:
+            lines.append(f"{name:<20} " + ", ".join(f"{side.metrics[name]:.4f} {side.name}" for side in sides))
         times = [f"{s.milliseconds:.2f} {s.name} ({s.threads} thread{'s' * (s.threads > 1)})" for s in sides]
         lines.append(f"{'ms per image':<20} {', '.join(times)}")
         lines.append(f"{'verdict':<20} {'; '.join(self.problems) or 'the same within tolerance'}")

@@ -15,7 +15,7 @@ from falconet.eval.latency import measure
 from falconet.models import Classifier, ClassifierConfig, Network
 from falconet.models.deployable import Deployable, DeployableClassifier, fold_input
 from falconet.models.reparam import fuse
-from falconet.models.weights import Card, load_weights
+from falconet.models.weights import ModelCard, load_weights
 from falconet.runtime.engines import named
 from falconet.runtime.tasks import TASKS, Outputs
 
@@ -23,7 +23,7 @@ ALL_POINTS = sys.maxsize
 """`max_points` that decodes every point of the network."""
 
 
-def manifest_of(card: Card) -> Manifest:
+def manifest_of(card: ModelCard) -> Manifest:
     """What an exported file says about itself, from the description in its weights file."""
     return Manifest(
         task="classify" if isinstance(card.model, ClassifierConfig) else "detect",
@@ -37,7 +37,7 @@ def manifest_of(card: Card) -> Manifest:
     )
 
 
-def deployable(network: Network, card: Card, *, max_points: int) -> Deployable | DeployableClassifier:
+def deployable(network: Network, card: ModelCard, *, max_points: int) -> Deployable | DeployableClassifier:
     """The fused network with everything around it, pixels to boxes or to probabilities, in eval mode.
 
     Args:

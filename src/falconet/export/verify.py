@@ -77,12 +77,12 @@ def verify(
         raise ModelError(f"{model}: an export is compared with torch on images, but there are none")
     pixels, shipped = first.pixels[None], TorchEngine(weights)
     times = milliseconds_of_both(lambda: shipped(pixels), lambda: right.engine(pixels), threads=used)
-    figures = comparison.figures()
+    metrics = comparison.metrics()
     sides = [
-        Side(name=one.name, version=one.version, milliseconds=took, threads=used, figures=own)
-        for one, took, own in zip((left.engine, right.engine), times, figures, strict=True)
+        Side(name=one.name, version=one.version, milliseconds=took, threads=used, metrics=own)
+        for one, took, own in zip((left.engine, right.engine), times, metrics, strict=True)
     ]
-    findings = comparison.findings(figures)
+    findings = comparison.findings(metrics)
     return Receipt(
         **describe_file(model, weights, name),
         task=right.manifest.task,

@@ -105,7 +105,7 @@ class Classifier(nn.Module):
         pooled = self.backbone(images)[-1].mean((2, 3))
         return self.output(self.dropout(self.hidden(pooled)))
 
-    def trace(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C"]:
+    def forward_outputs(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C"]:
         """What a criterion learns from: the logits."""
         return self(images)
 

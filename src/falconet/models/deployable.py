@@ -31,7 +31,7 @@ class Normalize(nn.Module):
         return torch.addcmul(self.shift, pixels.to(self.scale.dtype), self.scale).permute(0, 3, 1, 2)
 
 
-class Center(nn.Module):
+class SubtractMean(nn.Module):
     """uint8 pixels, blue-green-red, rows x columns x channels, minus the mean; what `fold_input` leaves.
 
     Args:
@@ -117,5 +117,5 @@ def fold_input(deployable: Whole) -> Whole:
     if normalize.flip:
         mean, weight = mean.flip(0), weight.flip(1)
     convs[0].weight = nn.Parameter(weight, requires_grad=False)
-    folded.normalize = Center(mean)
+    folded.normalize = SubtractMean(mean)
     return folded

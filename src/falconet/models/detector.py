@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from falconet.models.types import Decoded, Raw, Trace
+from falconet.models.types import Decoded, ForwardOutputs, HeadOutputs
 
 
 class Detector(nn.Module):
@@ -12,7 +12,7 @@ class Detector(nn.Module):
     Args:
         backbone: images to features, finest level first.
         neck: features to features.
-        head: features to `Raw`; its `decode` turns `Raw` into boxes and scores.
+        head: features to `HeadOutputs`; its `decode` turns `HeadOutputs` into boxes and scores.
     """
 
     def __init__(self, backbone: nn.Module, neck: nn.Module, head: nn.Module) -> None:
@@ -21,22 +21,22 @@ class Detector(nn.Module):
         self.neck = neck
         self.head = head
 
-    def trace(self, images: Float[Tensor, "B 3 H W"]) -> Trace:
+    def forward_outputs(self, images: Float[Tensor, "B 3 H W"]) -> ForwardOutputs:
         """The forward pass with its intermediate features, for a criterion. Images are normalised."""
         backbone = self.backbone(images)
         neck = self.neck(backbone)
         height, width = images.shape[-2:]
-        return Trace(backbone, neck, self.head(neck, (height, width)))
+        return ForwardOutputs(backbone, neck, self.head(neck, (height, width)))
 
-    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Raw:
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> HeadOutputs:
         """Raw predictions of normalised images."""
-        return self.trace(images).raw
+        return self.forward_outputs(images).raw
 
     def class_outputs(self) -> dict[str, slice]:
         """Rows that belong to the classes, by name of the parameter that holds them."""
         return {f"head.{name}": rows for name, rows in self.head.class_outputs().items()}
 
-    def decode(self, raw: Raw) -> Decoded:
+    def decode(self, raw: HeadOutputs) -> Decoded:
         """Boxes and scores of raw predictions."""
         decoded: Decoded = self.head.decode(raw)
         return decoded

@@ -4,10 +4,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from falconet.models.types import Decoded, Priors, Raw
+from falconet.models.types import Decoded, HeadOutputs, Priors
 
 
-def decode_distances(raw: Raw) -> Decoded:
+def decode_distances(raw: HeadOutputs) -> Decoded:
     """Boxes xyxy in network-input pixels, not clipped, and scores 0..1, in at least float32."""
     dtype = raw.priors.points.dtype
     distances = expected_distances(raw.box_code.to(dtype))

@@ -30,7 +30,7 @@ def flatten_level(level: Float[Tensor, "B K H W"]) -> Float[Tensor, "B HW K"]:
     return level.permute(0, 2, 3, 1).flatten(1, 2)
 
 
-def start_at(prior: float, bias: Tensor) -> None:
+def init_prior_bias(prior: float, bias: Tensor) -> None:
     """Fill `bias` in place with the logit of `prior` ("Focal Loss", arXiv:1708.02002, section 4.1)."""
     nn.init.constant_(bias, math.log(prior / (1 - prior)))
 

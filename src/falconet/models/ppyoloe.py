@@ -35,9 +35,9 @@ from falconet.models.backbones.blocks import EffectiveSqueezeExcite, RepVGGBlock
 from falconet.models.backbones.cspresnet import CSPStage
 from falconet.models.detector import Detector
 from falconet.models.distances import decode_distances
-from falconet.models.layers import CLASS_PRIOR, Activation, ConvNormAct, flatten_level, start_at
+from falconet.models.layers import CLASS_PRIOR, Activation, ConvNormAct, flatten_level, init_prior_bias
 from falconet.models.priors import make_priors
-from falconet.models.types import Decoded, Features, Raw
+from falconet.models.types import Decoded, Features, HeadOutputs
 
 POOLING_WINDOW = 5
 POOLINGS = 3
@@ -253,7 +253,7 @@ class PPYOLOEHead(nn.Module):
         self.class_predictions, self.box_predictions = outputs(num_classes), outputs(4 * (reg_max + 1))
         self._initialise()
 
-    def forward(self, features: Features, size: tuple[int, int]) -> Raw:
+    def forward(self, features: Features, size: tuple[int, int]) -> HeadOutputs:
         """Raw predictions of features for an input of `size` (height, width) pixels.
 
         Box codes are the logits of left's bins, then top's, right's and bottom's.
@@ -269,9 +269,9 @@ class PPYOLOEHead(nn.Module):
         joined = torch.cat(logits, dim=1)
         dtype = torch.promote_types(joined.dtype, torch.float32)
         priors = make_priors(size, self.strides, offset=0.5, device=joined.device, dtype=dtype)
-        return Raw(joined, torch.cat(codes, dim=1), None, priors)
+        return HeadOutputs(joined, torch.cat(codes, dim=1), None, priors)
 
-    def decode(self, raw: Raw) -> Decoded:
+    def decode(self, raw: HeadOutputs) -> Decoded:
         """Boxes xyxy in network-input pixels, not clipped, and scores 0..1, in at least float32."""
         return decode_distances(raw)
 
@@ -294,6 +294,6 @@ class PPYOLOEHead(nn.Module):
         for output in (*self.class_predictions, *self.box_predictions):
             nn.init.zeros_(output.weight)
         for output in self.class_predictions:
-            start_at(CLASS_PRIOR, output.bias)
+            init_prior_bias(CLASS_PRIOR, output.bias)
         for output in self.box_predictions:
             nn.init.ones_(output.bias)

@@ -9,9 +9,9 @@ from torch import nn
 
 from falconet.core.config import Config
 from falconet.models.distances import decode_distances
-from falconet.models.layers import CLASS_PRIOR, Activation, SeparableConv, flatten_level, start_at
+from falconet.models.layers import CLASS_PRIOR, Activation, SeparableConv, flatten_level, init_prior_bias
 from falconet.models.priors import make_priors
-from falconet.models.types import Decoded, Features, Raw
+from falconet.models.types import Decoded, Features, HeadOutputs
 
 
 class SeparableHeadConfig(Config):
@@ -83,7 +83,7 @@ class SeparableHead(nn.Module):
         self.outputs = nn.ModuleList(nn.Conv2d(channels, num_classes + 4 * (reg_max + 1), 1) for _ in self.strides)
         self._initialise()
 
-    def forward(self, features: Features, size: tuple[int, int]) -> Raw:
+    def forward(self, features: Features, size: tuple[int, int]) -> HeadOutputs:
         """Raw predictions of features for an input of `size` (height, width) pixels.
 
         Box codes are the logits of left's bins, then top's, right's and bottom's.
@@ -96,9 +96,9 @@ class SeparableHead(nn.Module):
         logits, box_code = joined.split((self.num_classes, 4 * (self.reg_max + 1)), dim=-1)
         dtype = torch.promote_types(joined.dtype, torch.float32)
         priors = make_priors(size, self.strides, offset=self.offset, device=joined.device, dtype=dtype)
-        return Raw(logits, box_code, None, priors)
+        return HeadOutputs(logits, box_code, None, priors)
 
-    def decode(self, raw: Raw) -> Decoded:
+    def decode(self, raw: HeadOutputs) -> Decoded:
         """Boxes xyxy in network-input pixels, not clipped, and scores 0..1, in at least float32."""
         return decode_distances(raw)
 
@@ -113,4 +113,4 @@ class SeparableHead(nn.Module):
                 nn.init.normal_(module.weight, std=0.01)
         for output in self.outputs:
             nn.init.zeros_(output.bias)
-            start_at(CLASS_PRIOR, output.bias[: self.num_classes])
+            init_prior_bias(CLASS_PRIOR, output.bias[: self.num_classes])

@@ -21,7 +21,7 @@ class Priors:
     """The places predictions stand for, level after level, row after row.
 
     Attributes:
-        points: [P, 2] or, after `Raw.take`, [B, P, 2]: x, y of each place in network-input pixels. Whether
+        points: [P, 2] or, after `HeadOutputs.take`, [B, P, 2]: x, y of each place in network-input pixels. Whether
             that is a cell's corner or its centre is the architecture's choice (see its file).
         strides: [P, 1] or [B, P, 1]: pixels per cell of the place's level.
         anchors: [P, 2] or [B, P, 2]: width and height of the box that stands at the place, network-input pixels;
@@ -34,7 +34,7 @@ class Priors:
 
 
 @dataclass(frozen=True, slots=True)
-class Raw:
+class HeadOutputs:
     """What a head computes, before any activation."""
 
     logits: Float[Tensor, "B P C"]
@@ -42,7 +42,7 @@ class Raw:
     objectness: Float[Tensor, "B P 1"] | None
     priors: Priors
 
-    def take(self, index: Int[Tensor, "B N"]) -> "Raw":
+    def take(self, index: Int[Tensor, "B N"]) -> "HeadOutputs":
         """The predictions at `index` of each image."""
 
         # Whole rows of the flattened batch: a gather along P would need the index expanded to every column.
@@ -57,7 +57,7 @@ class Raw:
             return values.index_select(0, index.flatten()).unflatten(0, index.shape)
 
         priors = self.priors
-        return Raw(
+        return HeadOutputs(
             logits=pick(self.logits),
             box_code=pick(self.box_code),
             objectness=None if self.objectness is None else pick(self.objectness),
@@ -78,9 +78,9 @@ class Decoded(NamedTuple):
     """0..1."""
 
 
-class Trace(NamedTuple):
+class ForwardOutputs(NamedTuple):
     """Everything a criterion may learn from: the forward pass with its intermediate features."""
 
     backbone: Features
     neck: Features
-    raw: Raw
+    raw: HeadOutputs

@@ -1,7 +1,7 @@
 """Weights files: safetensors whose metadata rebuilds the model. Nothing is ever unpickled.
 
 A file holds the network's tensors under their own names, tensors that only training needs (the criterion's
-auxiliary branch) under `EXTRA`, and a `Card` as JSON in the metadata.
+auxiliary branch) under `EXTRA`, and a `ModelCard` as JSON in the metadata.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,7 +27,7 @@ CARD_KEY = "falconet"
 EXTRA = "extra."
 
 
-class Card(Config):
+class ModelCard(Config):
     """What a weights file says about itself."""
 
     model: ModelConfig = Field(description="the architecture, with the input it was trained for")
@@ -46,7 +46,7 @@ class Card(Config):
         return classes
 
 
-def save_weights(path: Path, network: Network, card: Card, *, extra: Mapping[str, Tensor] | None = None) -> None:
+def save_weights(path: Path, network: Network, card: ModelCard, *, extra: Mapping[str, Tensor] | None = None) -> None:
     """Write `network` and `card` to `path`, or leave what was there: beside first, then renamed.
 
     Args:
@@ -70,7 +70,7 @@ def save_weights(path: Path, network: Network, card: Card, *, extra: Mapping[str
         raise ModelError(f"{error}; a file that was there before is unchanged") from error
 
 
-def load_weights(path: Path) -> tuple[Network, Card]:
+def load_weights(path: Path) -> tuple[Network, ModelCard]:
     """The network in the file `path`, in eval mode, and its card. Leaves torch's random generator alone.
 
     Raises:
@@ -86,7 +86,7 @@ def load_weights(path: Path) -> tuple[Network, Card]:
     return network.eval(), card
 
 
-def read_card(path: Path) -> Card:
+def read_card(path: Path) -> ModelCard:
     """The card of the file `path`, without its tensors.
 
     Raises:
@@ -100,7 +100,7 @@ def read_card(path: Path) -> Card:
             "expected a file written by 'falconet train'"
         )
     try:
-        return Card.model_validate_json(text)
+        return ModelCard.model_validate_json(text)
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"]) or "JSON"
@@ -203,7 +203,7 @@ def _opened(path: Path) -> Iterator[Any]:
         raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _built(card: Card) -> Network:
+def _built(card: ModelCard) -> Network:
     """The network of the card, without a step of torch's random generator."""
     with torch.random.fork_rng(devices=[]):
         return build(card.model, len(card.classes))

@@ -36,9 +36,9 @@ from falconet.core.errors import ConfigError
 from falconet.core.manifest import Preprocess
 from falconet.models.backbones import BackboneConfig, Darknet53Config
 from falconet.models.detector import Detector
-from falconet.models.layers import Activation, ConvNormAct, SeparableConv, flatten_level, kaiming_init, start_at
+from falconet.models.layers import Activation, ConvNormAct, SeparableConv, flatten_level, init_prior_bias, kaiming_init
 from falconet.models.priors import make_priors
-from falconet.models.types import Decoded, Features, Priors, Raw
+from falconet.models.types import Decoded, Features, HeadOutputs, Priors
 
 OBJECTNESS_PRIOR = 0.01
 """Objectness of every prediction before training."""
@@ -291,7 +291,7 @@ class YOLOv3Head(nn.Module):
         self.outputs = nn.ModuleList(nn.Conv2d(count, self.num_anchors * (num_classes + 5), 1) for count in channels)
         self._initialise()
 
-    def forward(self, features: Features, size: tuple[int, int]) -> Raw:
+    def forward(self, features: Features, size: tuple[int, int]) -> HeadOutputs:
         """Raw predictions of features for an input of `size` (height, width) pixels.
 
         Box codes are x and y of the centre before the sigmoid, then the logarithms of width and height over those
@@ -307,9 +307,9 @@ class YOLOv3Head(nn.Module):
             part.unflatten(-1, (A, -1)).flatten(1, 2) for part in cells.split((A * C, A * 4, A), dim=-1)
         )
         dtype = torch.promote_types(cells.dtype, torch.float32)
-        return Raw(logits, box_code, objectness, anchor_priors(size, self.strides, self.anchors.to(dtype)))
+        return HeadOutputs(logits, box_code, objectness, anchor_priors(size, self.strides, self.anchors.to(dtype)))
 
-    def decode(self, raw: Raw) -> Decoded:
+    def decode(self, raw: HeadOutputs) -> Decoded:
         """Boxes xyxy in network-input pixels, not clipped, and scores 0..1, in at least float32."""
         assert raw.objectness is not None, "this head predicts objectness"
         dtype = raw.priors.points.dtype
@@ -328,7 +328,7 @@ class YOLOv3Head(nn.Module):
             nn.init.normal_(output.weight, std=0.01)
             nn.init.zeros_(output.bias)
             nn.init.constant_(output.bias[: self.num_anchors * self.num_classes], -math.log(max(1, self.num_classes)))
-            start_at(OBJECTNESS_PRIOR, output.bias[-self.num_anchors :])
+            init_prior_bias(OBJECTNESS_PRIOR, output.bias[-self.num_anchors :])
 
 
 def anchor_priors(size: tuple[int, int], strides: Sequence[int], anchors: Float[Tensor, "L A 2"]) -> Priors:

@@ -15,7 +15,7 @@ from falconet.export.onnx import OPSET, describe, trace
 from falconet.export.rewrite import rewrite
 from falconet.export.torch_engine import deployable, manifest_of, points_to_decode
 from falconet.models import Network
-from falconet.models.weights import Card
+from falconet.models.weights import ModelCard
 from falconet.profile.layers import Group, count_layers, tag, tagged_group
 from falconet.profile.roofline import Peak
 from falconet.runtime.engines import ENGINES, NodeTimes, require_engine
@@ -105,7 +105,7 @@ class Profile:
 
 def measure_network(
     network: Network,
-    card: Card,
+    card: ModelCard,
     *,
     name: str,
     engines: Sequence[str],

@@ -19,7 +19,7 @@ VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".m
 """Endings of video files, in small letters."""
 
 
-class PictureFile(NamedTuple):
+class ImageFile(NamedTuple):
     """A picture; `name` is unique among the sources of a run: its path below the folder given, no ending."""
 
     path: Path
@@ -30,7 +30,7 @@ class PictureFile(NamedTuple):
 
 
 class VideoFile(NamedTuple):
-    """A video; `name` as in `PictureFile`."""
+    """A video; `name` as in `ImageFile`."""
 
     path: Path
     name: str
@@ -49,7 +49,7 @@ class Camera(NamedTuple):
         return f"camera {self.number}"
 
 
-MediaSource = PictureFile | VideoFile | Camera
+MediaSource = ImageFile | VideoFile | Camera
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,7 +105,7 @@ def find_sources(arguments: Sequence[str | Path], *, recursive: bool = False) ->
         for path, name in _files(argument, recursive=recursive):
             key = os.path.normcase(os.path.normpath(path.absolute()))
             if key not in seen:
-                kind = VideoFile if path.suffix.lower() in VIDEO_SUFFIXES else PictureFile
+                kind = VideoFile if path.suffix.lower() in VIDEO_SUFFIXES else ImageFile
                 sources.append(kind(path, _unique(name, names)))
             seen.add(key)
     return sources
@@ -119,7 +119,7 @@ def read_frames(sources: Sequence[MediaSource], *, at_least: tuple[int, int] | N
     """
     for source in sources:
         try:
-            if isinstance(source, PictureFile):
+            if isinstance(source, ImageFile):
                 image, original = read_image(source.path, at_least=at_least)
                 yield Frame(source, None, image, original)
             else:
@@ -134,7 +134,7 @@ def count_frames(sources: Sequence[MediaSource]) -> int | None:
     for source in sources:
         if isinstance(source, Camera):
             return None
-        total += 1 if isinstance(source, PictureFile) else _claimed_frames(source)
+        total += 1 if isinstance(source, ImageFile) else _claimed_frames(source)
     return total
 
 

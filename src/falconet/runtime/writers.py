@@ -25,7 +25,7 @@ from falconet.core.manifest import Manifest
 from falconet.core.types import Pixels
 from falconet.runtime.pipeline import Result
 from falconet.runtime.predictor import Predictor
-from falconet.runtime.stream import Broken, Frame, MediaSource, PictureFile, VideoFile
+from falconet.runtime.stream import Broken, Frame, ImageFile, MediaSource, VideoFile
 from falconet.runtime.tasks import TASKS, Task
 
 WriterT = TypeVar("WriterT", bound="Writer")
@@ -201,7 +201,7 @@ class AnnotatedWriter:
         if isinstance(item, Broken):
             return
         frame = item.frame
-        if isinstance(frame.source, PictureFile):
+        if isinstance(frame.source, ImageFile):
             drawn = self._task.draw(_full_image(frame), item.answer)
             write_image(self._folder / f"{frame.source.name}.jpg", drawn, jpeg_quality=90)
             return
@@ -251,7 +251,7 @@ def open_writers(
 def _check_targets(folder: Path, sources: Sequence[MediaSource]) -> None:
     inside = folder.resolve()
     for source in sources:
-        if isinstance(source, PictureFile | VideoFile) and inside in source.path.resolve().parents:
+        if isinstance(source, ImageFile | VideoFile) and inside in source.path.resolve().parents:
             raise DataError(
                 f"{source}: lies in {folder}, where annotated pictures are written, and could be overwritten; "
                 "choose another --out folder"
@@ -267,13 +267,13 @@ def _frame_name(frame: Frame) -> str:
 
 def _full_image(frame: Frame) -> Pixels:
     """The picture at full size, read again where the network saw it at a reduced scale."""
-    if isinstance(frame.source, PictureFile) and frame.image.shape[:2] != frame.original:
+    if isinstance(frame.source, ImageFile) and frame.image.shape[:2] != frame.original:
         return read_image(frame.source.path)[0]
     return frame.image
 
 
 def _all_numbered(sources: Sequence[MediaSource]) -> bool:
-    stems = [Path(source.name).name for source in sources if isinstance(source, PictureFile)]
+    stems = [Path(source.name).name for source in sources if isinstance(source, ImageFile)]
     numbers = {int(stem) for stem in stems if stem.isascii() and stem.isdigit()}
     return len(numbers) == len(sources)
 

@@ -12,7 +12,7 @@ from falconet.models import Classifier, ClassifierConfig, Detector, Network, bui
 from falconet.models.deployable import Normalize
 from falconet.models.norms import measure_norms, unmeasured
 from falconet.models.pretrained import other_options, take_backbone
-from falconet.models.weights import Card, load_extra, load_weights, transfer
+from falconet.models.weights import ModelCard, load_extra, load_weights, transfer
 from falconet.train.criteria import build_criterion
 from falconet.train.loader import Loader
 from falconet.train.run_config import RunConfig
@@ -33,7 +33,7 @@ class StartingPoint:
 
     def __init__(self, run: RunConfig) -> None:
         self.path: Path | None = None if run.train.weights is None else find_weights(run.train.weights)
-        self._trained: tuple[Network, Card] | None = None if self.path is None else load_weights(self.path)
+        self._trained: tuple[Network, ModelCard] | None = None if self.path is None else load_weights(self.path)
         self.tunes = self._trained is not None and (
             isinstance(self._trained[1].model, ClassifierConfig) == isinstance(run.model, ClassifierConfig)
         )

@@ -13,7 +13,7 @@ from falconet import __version__
 from falconet.core.errors import ModelError
 from falconet.models import Network
 from falconet.models.deployable import Normalize
-from falconet.models.weights import Card, save_weights
+from falconet.models.weights import ModelCard, save_weights
 from falconet.train.batch import Batch
 from falconet.train.distributed import mean_over_processes, several_processes
 from falconet.train.loggers import Callback, Loggers
@@ -92,7 +92,7 @@ class TrainModule(nn.Module):
         network = self.networks["network"]
         assert isinstance(network, Network)
         with torch.autocast(batch.pixels.device.type, torch.bfloat16, enabled=self.bfloat16):
-            outputs = network.trace(self.normalize(batch.pixels))
+            outputs = network.forward_outputs(self.normalize(batch.pixels))
             terms: dict[str, Tensor] = self.networks["criterion"](outputs, batch.targets, progress)
         return terms
 
@@ -210,7 +210,7 @@ def _write(
     network = state.average.module["network"]
     assert isinstance(network, Network)
     numbers = {name: float(value) for name, value in metrics.items() if isinstance(value, int | float)}
-    card = Card(
+    card = ModelCard(
         model=prepared.run.model,
         classes=prepared.data.names,
         source=f"trained by Falconet {__version__}, epoch {metrics['epoch']}",

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from falconet.core.types import Record
-from falconet.data.anchors import FOUND, measure, sides_in_input
+from falconet.data.anchors import FOUND, measure, widths_heights_in_input
 from falconet.models.yolov3 import YOLOv3Config
 from falconet.train.run_config import RunConfig
 
@@ -22,7 +22,7 @@ def preflight_warnings(run: RunConfig, train: Sequence[Record]) -> list[str]:
         return []
     head = run.model.head
     used = [head.anchors[index] for index in sorted({index for mask in head.masks for index in mask})]
-    fit = measure(sides_in_input(train, run.model.input), used)
+    fit = measure(widths_heights_in_input(train, run.model.input), used)
     if fit.recall >= LEAST_RECALL:
         return []
     size = run.model.input

@@ -10,7 +10,7 @@ import numpy as np
 from falconet.core.errors import ConfigError, DataError
 from falconet.core.types import Record
 from falconet.data.folders import open_image_folder
-from falconet.data.records import DataSet, Problem, open_dataset, usable
+from falconet.data.records import DataSet, Problem, drop_invalid, open_dataset
 from falconet.train.run_config import Data, Source
 
 _log = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ def _open(source: Source, purpose: str, notes: list[str], *, image_level_labels:
             )
         dataset, problems = open_image_folder(source.annotations)
     else:
-        dataset, problems = usable(open_dataset(source.annotations, source.images, split=source.split))
+        dataset, problems = drop_invalid(open_dataset(source.annotations, source.images, split=source.split))
     if problems:
         notes.append(_left_out(problems, purpose, counted_by_check=not image_level_labels))
     return dataset

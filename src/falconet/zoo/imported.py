@@ -12,7 +12,7 @@ from falconet.core.manifest import Preprocess, Selection
 from falconet.core.suggest import listed
 from falconet.models import ModelConfig
 from falconet.models.detector import Detector
-from falconet.models.weights import Card, save_weights
+from falconet.models.weights import ModelCard, save_weights
 from falconet.zoo.parity import Parity
 
 ModelT = TypeVar("ModelT", bound=ModelConfig)
@@ -38,10 +38,10 @@ class ImportOptions:
 
     def card(
         self, model: ModelConfig, names: tuple[str, ...], file: str, *, selection: Selection | None = None
-    ) -> Card:
+    ) -> ModelCard:
         """What the weights file will say about itself."""
         given = {} if selection is None else {"selection": selection}
-        return Card(model=model, classes=names, source=self.source or file, licence=self.licence, **given)
+        return ModelCard(model=model, classes=names, source=self.source or file, licence=self.licence, **given)
 
     def resized(self, model: ModelT) -> ModelT:
         """`model` with the input size that was asked for."""
@@ -70,7 +70,7 @@ class Imported:
     """
 
     detector: Detector
-    card: Card
+    card: ModelCard
     matched: int
     extra: dict[str, Tensor] = field(default_factory=dict)
     left_over: tuple[str, ...] = ()

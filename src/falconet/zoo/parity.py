@@ -63,7 +63,7 @@ def compare(
     return Parity(scores, code, len(pictures))
 
 
-def standard_pictures(height: int, width: int) -> list[Pixels]:
+def standard_images(height: int, width: int) -> list[Pixels]:
     """Four pictures that are always the same: noise, smoothed noise, a gradient with rectangles, grey."""
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (height, width, 3), np.uint8)

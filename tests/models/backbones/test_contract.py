@@ -14,7 +14,7 @@ from falconet.models.backbones import BACKBONES
 from falconet.models.deployable import Deployable, Normalize
 from falconet.models.nanodet_plus import GhostPANConfig, NanoDetPlusConfig, NanoDetPlusHeadConfig
 from falconet.models.reparam import fuse
-from falconet.models.weights import Card, save_weights
+from falconet.models.weights import ModelCard, save_weights
 from falconet.runtime.onnx_engine import OnnxEngine
 from falconet.train import read_run
 from falconet.train.batch import Targets
@@ -126,7 +126,7 @@ def test_trains_one_step_in_a_detector(name):
     targets = Targets(boxes, torch.tensor([[0, 2], [1, 0]]), torch.tensor([[True, True], [True, False]]))
     before = {key: value.clone() for key, value in detector.backbone.named_parameters()}
     optimizer = torch.optim.SGD(detector.parameters(), lr=0.1)
-    losses = criterion(detector.trace(torch.rand(2, 3, 64, 96)), targets, at(0))
+    losses = criterion(detector.forward_outputs(torch.rand(2, 3, 64, 96)), targets, at(0))
     sum(losses.values()).backward()
     for key, parameter in detector.backbone.named_parameters():
         assert parameter.grad is not None, key
@@ -166,7 +166,7 @@ def test_runs_exported_in_a_detector(name, size, tmp_path):
     randomise_norms(detector)
     pixels = np.random.default_rng(0).integers(0, 256, (2, *size, 3), dtype=np.uint8)
     measure_norms(detector, pixels)
-    save_weights(tmp_path / "w.safetensors", detector.eval(), Card(model=config, classes=("a", "b", "c")))
+    save_weights(tmp_path / "w.safetensors", detector.eval(), ModelCard(model=config, classes=("a", "b", "c")))
     engine = OnnxEngine(export_onnx(tmp_path / "w.safetensors", tmp_path / "m.onnx"))
     boxes, scores = engine(pixels).values()
     all_boxes, all_scores = TorchEngine(tmp_path / "w.safetensors", max_points=ALL_POINTS)(pixels)

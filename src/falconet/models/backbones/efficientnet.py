@@ -25,7 +25,7 @@ from falconet.models.backbones.blocks import (
 from falconet.models.layers import Activation, ConvNormAct
 
 
-class Row(NamedTuple):
+class BlockSpec(NamedTuple):
     """One stage of EfficientNet-B0."""
 
     kernel_size: int
@@ -36,13 +36,13 @@ class Row(NamedTuple):
 
 
 ROWS = (
-    Row(3, 1, 16, 1, 1),
-    Row(3, 6, 24, 2, 2),
-    Row(5, 6, 40, 2, 2),
-    Row(3, 6, 80, 3, 2),
-    Row(5, 6, 112, 3, 1),
-    Row(5, 6, 192, 4, 2),
-    Row(3, 6, 320, 1, 1),
+    BlockSpec(3, 1, 16, 1, 1),
+    BlockSpec(3, 6, 24, 2, 2),
+    BlockSpec(5, 6, 40, 2, 2),
+    BlockSpec(3, 6, 80, 3, 2),
+    BlockSpec(5, 6, 112, 3, 1),
+    BlockSpec(5, 6, 192, 4, 2),
+    BlockSpec(3, 6, 320, 1, 1),
 )
 STRIDES = (2, 4, 8, 16, 16, 32, 32)
 STEM_CHANNELS = 32
@@ -197,7 +197,7 @@ def efficientnet_lite(
 
 
 def _assemble(
-    rows: Sequence[Row],
+    rows: Sequence[BlockSpec],
     *,
     stem_channels: int,
     last_channels: int | None,

@@ -29,7 +29,7 @@ LAST_CHANNELS = 960
 STRIDES = (2, 4, 4, 8, 8, 16, 16, 32, 32, 32)
 
 
-class Row(NamedTuple):
+class BlockSpec(NamedTuple):
     """One bottleneck."""
 
     kernel_size: int
@@ -39,26 +39,26 @@ class Row(NamedTuple):
     stride: int
 
 
-STAGES: tuple[tuple[Row, ...], ...] = (
-    (Row(3, 16, 16, False, 1),),
-    (Row(3, 48, 24, False, 2),),
-    (Row(3, 72, 24, False, 1),),
-    (Row(5, 72, 40, True, 2),),
-    (Row(5, 120, 40, True, 1),),
-    (Row(3, 240, 80, False, 2),),
+STAGES: tuple[tuple[BlockSpec, ...], ...] = (
+    (BlockSpec(3, 16, 16, False, 1),),
+    (BlockSpec(3, 48, 24, False, 2),),
+    (BlockSpec(3, 72, 24, False, 1),),
+    (BlockSpec(5, 72, 40, True, 2),),
+    (BlockSpec(5, 120, 40, True, 1),),
+    (BlockSpec(3, 240, 80, False, 2),),
     (
-        Row(3, 200, 80, False, 1),
-        Row(3, 184, 80, False, 1),
-        Row(3, 184, 80, False, 1),
-        Row(3, 480, 112, True, 1),
-        Row(3, 672, 112, True, 1),
+        BlockSpec(3, 200, 80, False, 1),
+        BlockSpec(3, 184, 80, False, 1),
+        BlockSpec(3, 184, 80, False, 1),
+        BlockSpec(3, 480, 112, True, 1),
+        BlockSpec(3, 672, 112, True, 1),
     ),
-    (Row(5, 672, 160, True, 2),),
+    (BlockSpec(5, 672, 160, True, 2),),
     (
-        Row(5, 960, 160, False, 1),
-        Row(5, 960, 160, True, 1),
-        Row(5, 960, 160, False, 1),
-        Row(5, 960, 160, True, 1),
+        BlockSpec(5, 960, 160, False, 1),
+        BlockSpec(5, 960, 160, True, 1),
+        BlockSpec(5, 960, 160, False, 1),
+        BlockSpec(5, 960, 160, True, 1),
     ),
 )
 

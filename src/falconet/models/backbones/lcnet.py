@@ -19,7 +19,7 @@ STEM_CHANNELS = 16
 STRIDES = (2, 4, 8, 16, 32)
 
 
-class Row(NamedTuple):
+class BlockSpec(NamedTuple):
     """One separable convolution."""
 
     kernel_size: int
@@ -28,12 +28,12 @@ class Row(NamedTuple):
     squeeze_excite: bool = False
 
 
-STAGES: tuple[tuple[Row, ...], ...] = (
-    (Row(3, 32, 1),),
-    (Row(3, 64, 2), Row(3, 64, 1)),
-    (Row(3, 128, 2), Row(3, 128, 1)),
-    (Row(3, 256, 2), *(Row(5, 256, 1) for _ in range(5))),
-    (Row(5, 512, 2, True), Row(5, 512, 1, True)),
+STAGES: tuple[tuple[BlockSpec, ...], ...] = (
+    (BlockSpec(3, 32, 1),),
+    (BlockSpec(3, 64, 2), BlockSpec(3, 64, 1)),
+    (BlockSpec(3, 128, 2), BlockSpec(3, 128, 1)),
+    (BlockSpec(3, 256, 2), *(BlockSpec(5, 256, 1) for _ in range(5))),
+    (BlockSpec(5, 512, 2, True), BlockSpec(5, 512, 1, True)),
 )
 
 

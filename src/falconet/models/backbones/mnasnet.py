@@ -15,7 +15,7 @@ from falconet.models.backbones.blocks import InvertedResidual, StagedBackbone, m
 from falconet.models.layers import Activation, ConvNormAct
 
 
-class Row(NamedTuple):
+class BlockSpec(NamedTuple):
     """One stage: equal blocks, of which the first may halve the resolution."""
 
     kernel_size: int
@@ -26,13 +26,13 @@ class Row(NamedTuple):
 
 
 ROWS = (
-    Row(3, 1, 16, 1, 1),
-    Row(3, 3, 24, 3, 2),
-    Row(5, 3, 40, 3, 2),
-    Row(5, 6, 80, 3, 2),
-    Row(3, 6, 96, 2, 1),
-    Row(5, 6, 192, 4, 2),
-    Row(3, 6, 320, 1, 1),
+    BlockSpec(3, 1, 16, 1, 1),
+    BlockSpec(3, 3, 24, 3, 2),
+    BlockSpec(5, 3, 40, 3, 2),
+    BlockSpec(5, 6, 80, 3, 2),
+    BlockSpec(3, 6, 96, 2, 1),
+    BlockSpec(5, 6, 192, 4, 2),
+    BlockSpec(3, 6, 320, 1, 1),
 )
 STRIDES = (2, 4, 8, 16, 16, 32, 32)
 STEM_CHANNELS = 32

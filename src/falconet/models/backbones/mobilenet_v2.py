@@ -23,7 +23,7 @@ from falconet.models.backbones.blocks import (
 )
 from falconet.models.layers import Activation, ConvNormAct
 
-Row = tuple[
+BlockSpec = tuple[
     Annotated[int, Field(ge=1, le=12)],
     Annotated[int, Field(ge=1, le=4096)],
     Annotated[int, Field(ge=1, le=64)],
@@ -31,7 +31,7 @@ Row = tuple[
 ]
 """Expansion, channels, blocks, stride of the first block: one line of the paper's table."""
 
-ROWS: tuple[Row, ...] = (
+ROWS: tuple[BlockSpec, ...] = (
     (1, 16, 1, 1),
     (6, 24, 2, 2),
     (6, 32, 3, 2),
@@ -49,7 +49,7 @@ class MobileNetV2Config(Config):
 
     name: Literal["mobilenet-v2"] = "mobilenet-v2"
     width: float = Field(default=1.0, gt=0, le=4, description="multiple of the number of channels")
-    rows: tuple[Row, ...] = Field(
+    rows: tuple[BlockSpec, ...] = Field(
         default=ROWS, min_length=1, description="per stage: expansion, channels, blocks, stride of the first block"
     )
     out_stages: tuple[int, ...] | None = Field(
@@ -83,7 +83,7 @@ class MobileNetV2Config(Config):
         )
 
 
-def stage_strides(rows: Sequence[Row]) -> list[int]:
+def stage_strides(rows: Sequence[BlockSpec]) -> list[int]:
     """Stride of the output of each row, in input pixels; the stem halves too."""
     return list(itertools.accumulate((row[3] for row in rows), operator.mul, initial=2))[1:]
 
@@ -91,7 +91,7 @@ def stage_strides(rows: Sequence[Row]) -> list[int]:
 def mobilenet_v2(
     *,
     width: float = 1.0,
-    rows: Sequence[Row] = ROWS,
+    rows: Sequence[BlockSpec] = ROWS,
     out_stages: Sequence[int] = (2, 4, 6),
     activation: Activation = "relu6",
     with_last_conv: bool = False,

@@ -27,7 +27,7 @@ STEM_CHANNELS = 16
 NORM_EPS = 1e-3
 
 
-class Row(NamedTuple):
+class BlockSpec(NamedTuple):
     """One block of the paper's tables."""
 
     kernel_size: int
@@ -38,37 +38,41 @@ class Row(NamedTuple):
     stride: int
 
 
-STAGES: dict[str, tuple[tuple[Row, ...], ...]] = {
+STAGES: dict[str, tuple[tuple[BlockSpec, ...], ...]] = {
     "large": (
-        (Row(3, 16, 16, False, "relu", 1),),
-        (Row(3, 64, 24, False, "relu", 2), Row(3, 72, 24, False, "relu", 1)),
-        (Row(5, 72, 40, True, "relu", 2), Row(5, 120, 40, True, "relu", 1), Row(5, 120, 40, True, "relu", 1)),
+        (BlockSpec(3, 16, 16, False, "relu", 1),),
+        (BlockSpec(3, 64, 24, False, "relu", 2), BlockSpec(3, 72, 24, False, "relu", 1)),
         (
-            Row(3, 240, 80, False, "hard-swish", 2),
-            Row(3, 200, 80, False, "hard-swish", 1),
-            Row(3, 184, 80, False, "hard-swish", 1),
-            Row(3, 184, 80, False, "hard-swish", 1),
+            BlockSpec(5, 72, 40, True, "relu", 2),
+            BlockSpec(5, 120, 40, True, "relu", 1),
+            BlockSpec(5, 120, 40, True, "relu", 1),
         ),
-        (Row(3, 480, 112, True, "hard-swish", 1), Row(3, 672, 112, True, "hard-swish", 1)),
         (
-            Row(5, 672, 160, True, "hard-swish", 2),
-            Row(5, 960, 160, True, "hard-swish", 1),
-            Row(5, 960, 160, True, "hard-swish", 1),
+            BlockSpec(3, 240, 80, False, "hard-swish", 2),
+            BlockSpec(3, 200, 80, False, "hard-swish", 1),
+            BlockSpec(3, 184, 80, False, "hard-swish", 1),
+            BlockSpec(3, 184, 80, False, "hard-swish", 1),
+        ),
+        (BlockSpec(3, 480, 112, True, "hard-swish", 1), BlockSpec(3, 672, 112, True, "hard-swish", 1)),
+        (
+            BlockSpec(5, 672, 160, True, "hard-swish", 2),
+            BlockSpec(5, 960, 160, True, "hard-swish", 1),
+            BlockSpec(5, 960, 160, True, "hard-swish", 1),
         ),
     ),
     "small": (
-        (Row(3, 16, 16, True, "relu", 2),),
-        (Row(3, 72, 24, False, "relu", 2), Row(3, 88, 24, False, "relu", 1)),
+        (BlockSpec(3, 16, 16, True, "relu", 2),),
+        (BlockSpec(3, 72, 24, False, "relu", 2), BlockSpec(3, 88, 24, False, "relu", 1)),
         (
-            Row(5, 96, 40, True, "hard-swish", 2),
-            Row(5, 240, 40, True, "hard-swish", 1),
-            Row(5, 240, 40, True, "hard-swish", 1),
+            BlockSpec(5, 96, 40, True, "hard-swish", 2),
+            BlockSpec(5, 240, 40, True, "hard-swish", 1),
+            BlockSpec(5, 240, 40, True, "hard-swish", 1),
         ),
-        (Row(5, 120, 48, True, "hard-swish", 1), Row(5, 144, 48, True, "hard-swish", 1)),
+        (BlockSpec(5, 120, 48, True, "hard-swish", 1), BlockSpec(5, 144, 48, True, "hard-swish", 1)),
         (
-            Row(5, 288, 96, True, "hard-swish", 2),
-            Row(5, 576, 96, True, "hard-swish", 1),
-            Row(5, 576, 96, True, "hard-swish", 1),
+            BlockSpec(5, 288, 96, True, "hard-swish", 2),
+            BlockSpec(5, 576, 96, True, "hard-swish", 1),
+            BlockSpec(5, 576, 96, True, "hard-swish", 1),
         ),
     ),
 }
@@ -138,7 +142,7 @@ def mobilenet_v3(
     )
 
 
-def _block(in_channels: int, row: Row, width: float, norm_eps: float) -> InvertedResidual:
+def _block(in_channels: int, row: BlockSpec, width: float, norm_eps: float) -> InvertedResidual:
     hidden = make_divisible(row.hidden_channels * width)
     squeeze = SqueezeExcite(hidden, make_divisible(hidden / 4), gate="hard-sigmoid") if row.squeeze_excite else None
     return InvertedResidual(

@@ -86,7 +86,7 @@ class InterleavePlanes(nn.Module):
         return torch.stack((first, second), dim=2).flatten(1, 2)
 
 
-class Exchange(nn.Module):
+class ChannelShuffle(nn.Module):
     """The channel shuffle: two halves to the first and the second half of their interleaved channels."""
 
     def __init__(self) -> None:
@@ -104,11 +104,11 @@ class Exchange(nn.Module):
 
     def fused(self) -> nn.Module:
         """The form for engines that keep channels first."""
-        return ExchangePlanes()
+        return ChannelShufflePlanes()
 
 
-class ExchangePlanes(nn.Module):
-    """`Exchange` for tensors in contiguous memory format: same result, other order of work."""
+class ChannelShufflePlanes(nn.Module):
+    """`ChannelShuffle` for tensors in contiguous memory format: same result, other order of work."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ class Unit(nn.Module):
 
     def __init__(self, channels: int, *, activation: Activation) -> None:
         super().__init__()
-        self.exchange = Exchange()
+        self.exchange = ChannelShuffle()
         self.branch = Bottleneck(channels, channels, stride=1, activation=activation)
 
     def forward(

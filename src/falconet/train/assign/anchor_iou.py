@@ -113,7 +113,7 @@ def best_anchor(
 
 
 @torch.no_grad()
-def every_good_anchor(targets: Targets, grid: AnchorGrid, *, least_likeness: float, center_reach: float) -> Matches:
+def every_good_anchor(targets: Targets, grid: AnchorGrid, *, least_shape_iou: float, center_reach: float) -> Matches:
     """The predictions of every anchor like enough to a truth, and of the one most like it anyway.
 
     A prediction that several truths want goes to the one its anchor is most like, among equals to the first.
@@ -126,7 +126,7 @@ def every_good_anchor(targets: Targets, grid: AnchorGrid, *, least_likeness: flo
     """
     likeness = shape_iou(_sides(targets), grid.anchors)
     best = likeness == likeness.amax(-1, keepdim=True)
-    chosen = (best | (likeness > least_likeness)) & targets.mask.unsqueeze(-1)
+    chosen = (best | (likeness > least_shape_iou)) & targets.mask.unsqueeze(-1)
     pairs = _pairs(targets, grid, chosen, likeness, reach=USED_REACH * (center_reach - 1) / 2)
     total = len(targets.mask) * sum(grid.counts)
     strongest = pairs.likeness.new_full((total,), -1.0).scatter_reduce_(0, pairs.rows, pairs.likeness, "amax")

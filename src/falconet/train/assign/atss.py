@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from falconet.train.assign.pairs import taker_of_each
+from falconet.train.assign.pairs import resolve_conflicts
 from falconet.train.batch import Targets
 from falconet.train.losses import iou
 
@@ -57,7 +57,7 @@ def atss_assign(
     taken &= _inside(centres[nearest], targets.boxes, inside_by) & targets.mask[:, :, None]
 
     if variant == "paddle":
-        truth, image, place = taker_of_each(nearest, taken, count=P)
+        truth, image, place = resolve_conflicts(nearest, taken, count=P)
         truths = targets.boxes.masked_fill(~targets.mask[:, :, None], 0)
         truth[image, place] = iou(truths[image], anchors[place][:, None]).argmax(1)
         return truth

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from falconet.train.assign.pairs import Assignment, pairwise_iou, taker_of_each
+from falconet.train.assign.pairs import Assignment, pairwise_iou, resolve_conflicts
 from falconet.train.batch import Targets
 from falconet.train.losses import at_least_float32, background_focal
 
@@ -111,6 +111,6 @@ def _resolve(
     mask: Bool[Tensor, "B G"],
 ) -> Int[Tensor, "B P"]:
     """The truth of each prediction from what each truth takes; contested ones go where they cost least."""
-    truth, image, place = taker_of_each(predictions, taken, count=cost.shape[2])
+    truth, image, place = resolve_conflicts(predictions, taken, count=cost.shape[2])
     truth[image, place] = cost[image, :, place].masked_fill(~mask[image], torch.inf).argmin(1)
     return truth

@@ -32,7 +32,7 @@ def pairwise_iou(truths: Float[Tensor, "B G 4"], boxes: Float[Tensor, "B P 4"]) 
     return overlap.div_(union.clamp_(min=SMALLEST_AREA))
 
 
-def taker_of_each(
+def resolve_conflicts(
     predictions: Int[Tensor, "B G k"], taken: Bool[Tensor, "B G k"], *, count: int
 ) -> tuple[Int[Tensor, "B P"], Int[Tensor, " N"], Int[Tensor, " N"]]:
     """The truth of each prediction from what each truth takes, and which predictions are contested.

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from falconet.train.assign.pairs import Assignment, pairwise_iou, taker_of_each
+from falconet.train.assign.pairs import Assignment, pairwise_iou, resolve_conflicts
 from falconet.train.batch import Targets
 from falconet.train.losses import at_least_float32
 
@@ -54,7 +54,7 @@ def task_aligned_assign(
     # A point outside of the truth counts less than any inside, also less than one that does not align at all.
     ranking = alignment.masked_fill(~_inside(points, truths), -1.0)
     best = ranking.topk(min(candidates, P), dim=2)
-    truth, image, place = taker_of_each(best.indices, best.values >= 0, count=P)
+    truth, image, place = resolve_conflicts(best.indices, best.values >= 0, count=P)
     truth[image, place] = overlaps[image, :, place].argmax(1)
     return Assignment(truth, _quality(truth, alignment, overlaps))
 

@@ -17,7 +17,7 @@ from falconet.core.config import Config
 from falconet.models.detector import Detector
 from falconet.models.distances import boxes_at, distance_targets, expected_distances
 from falconet.models.nanodet import NanoDetConfig
-from falconet.models.types import Priors, Raw, Trace
+from falconet.models.types import ForwardOutputs, HeadOutputs, Priors
 from falconet.train import losses
 from falconet.train.assign.atss import atss_assign
 from falconet.train.assign.matched import Matched, gather_matched
@@ -63,13 +63,13 @@ class NanoDetCriterion(nn.Module):
         self.strides = strides
         self.reg_max = reg_max
 
-    def forward(self, trace: Trace, targets: Targets, progress: Progress) -> dict[str, Tensor]:  # noqa: ARG002
+    def forward(self, outputs: ForwardOutputs, targets: Targets, progress: Progress) -> dict[str, Tensor]:  # noqa: ARG002
         """The weighted terms of the loss, scalars in float32; every parameter of the detector gets a gradient."""
-        with torch.autocast(trace.raw.logits.device.type, enabled=False):
-            return nanodet_terms(trace.raw, targets, strides=self.strides, reg_max=self.reg_max)
+        with torch.autocast(outputs.raw.logits.device.type, enabled=False):
+            return nanodet_terms(outputs.raw, targets, strides=self.strides, reg_max=self.reg_max)
 
 
-def nanodet_terms(raw: Raw, targets: Targets, *, strides: tuple[int, ...], reg_max: int) -> dict[str, Tensor]:
+def nanodet_terms(raw: HeadOutputs, targets: Targets, *, strides: tuple[int, ...], reg_max: int) -> dict[str, Tensor]:
     """Weighted terms of the loss.
 
     The class term is divided by the number of matched predictions (an image without any counts as one), the

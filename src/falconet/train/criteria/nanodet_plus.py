@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from falconet.core.config import Config
 from falconet.models.detector import Detector
 from falconet.models.distances import boxes_at, distance_targets, expected_distances, quick_distances
-from falconet.models.layers import ACTIVATIONS, CLASS_PRIOR, Activation, flatten_level, start_at
+from falconet.models.layers import ACTIVATIONS, CLASS_PRIOR, Activation, flatten_level, init_prior_bias
 from falconet.models.nanodet_plus import NanoDetPlusConfig
-from falconet.models.types import Features, Raw, Trace
+from falconet.models.types import Features, ForwardOutputs, HeadOutputs
 from falconet.train import losses
 from falconet.train.assign.dynamic_soft import dynamic_soft_assign
 from falconet.train.assign.matched import Matched, gather_matched
@@ -116,7 +116,7 @@ class AuxiliaryHead(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.01)
-        start_at(CLASS_PRIOR, self.class_output.bias)
+        init_prior_bias(CLASS_PRIOR, self.class_output.bias)
         nn.init.zeros_(self.box_output.bias)
 
     def forward(self, features: Features) -> tuple[Float[Tensor, "B P C"], Float[Tensor, "B P K"]]:
@@ -162,7 +162,7 @@ class NanoDetPlusCriterion(nn.Module):
         share = progress.epochs * ORIGINAL_GUIDED // ORIGINAL_EPOCHS
         return progress.epoch >= max(1, min(ORIGINAL_GUIDED, share))
 
-    def forward(self, trace: Trace, targets: Targets, progress: Progress) -> dict[str, Tensor]:
+    def forward(self, outputs: ForwardOutputs, targets: Targets, progress: Progress) -> dict[str, Tensor]:
         """The weighted terms of the loss, scalars in float32, for a batch.
 
         Every parameter that is in use gets a gradient, also from a batch without boxes; a branch that was dropped gets
@@ -170,29 +170,29 @@ class NanoDetPlusCriterion(nn.Module):
         """
         detached = self.detached(progress)
         guided = not (detached and self.auxiliary == "drop")
-        found = {"": trace.raw}
+        found = {"": outputs.raw}
         if guided:
-            found["auxiliary_"] = self.guide(trace, detached=detached)
+            found["auxiliary_"] = self.guide(outputs, detached=detached)
         # Half precision is for convolutions: differences of losses and of box sides need float32.
-        with torch.autocast(trace.raw.logits.device.type, enabled=False):
+        with torch.autocast(outputs.raw.logits.device.type, enabled=False):
             return nanodet_plus_terms(found, targets, reg_max=self.auxiliary_head.reg_max)
 
-    def guide(self, trace: Trace, *, detached: bool = False) -> Raw:
+    def guide(self, outputs: ForwardOutputs, *, detached: bool = False) -> HeadOutputs:
         """What the auxiliary branch predicts.
 
         Args:
-            trace: of the detector.
+            outputs: of the detector.
             detached: keep the branch's gradients from backbone and neck.
         """
-        backbone, neck = list(trace.backbone), list(trace.neck)
+        backbone, neck = list(outputs.backbone), list(outputs.neck)
         if detached:
             backbone, neck = [level.detach() for level in backbone], [level.detach() for level in neck]
         second = self.auxiliary_neck(backbone)
         both = [torch.cat(levels, dim=1) for levels in zip(neck, second, strict=True)]
-        return Raw(*self.auxiliary_head(both), None, trace.raw.priors)
+        return HeadOutputs(*self.auxiliary_head(both), None, outputs.raw.priors)
 
 
-def nanodet_plus_terms(found: dict[str, Raw], targets: Targets, *, reg_max: int) -> dict[str, Tensor]:
+def nanodet_plus_terms(found: dict[str, HeadOutputs], targets: Targets, *, reg_max: int) -> dict[str, Tensor]:
     """Weighted terms of all predictions in `found`, named by its keys followed by class, box, distribution.
 
     The last entry makes the assignment for all. Divisors are averaged over the processes of a distributed run:
@@ -228,7 +228,7 @@ def nanodet_plus_terms(found: dict[str, Raw], targets: Targets, *, reg_max: int)
 
 
 @torch.no_grad()
-def _match(raw: Raw, background: Float[Tensor, "B P"], targets: Targets) -> Matched:
+def _match(raw: HeadOutputs, background: Float[Tensor, "B P"], targets: Targets) -> Matched:
     boxes = boxes_at(raw.priors, quick_distances(losses.at_least_float32(raw.box_code)))
     truth, quality = dynamic_soft_assign(raw.logits, boxes, raw.priors.points, targets, background=background)
     return gather_matched(truth, raw.priors, targets, quality=quality)

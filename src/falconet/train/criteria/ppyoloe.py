@@ -19,7 +19,7 @@ from falconet.core.config import Config
 from falconet.models.detector import Detector
 from falconet.models.distances import boxes_at, distance_targets, expected_distances, quick_distances
 from falconet.models.ppyoloe import PPYOLOEConfig
-from falconet.models.types import Raw, Trace
+from falconet.models.types import ForwardOutputs, HeadOutputs
 from falconet.train import losses
 from falconet.train.assign.atss import atss_assign
 from falconet.train.assign.matched import Matched, gather_matched
@@ -98,26 +98,31 @@ class PPYOLOECriterion(nn.Module):
             f"alignment from then on; {self.class_loss} loss"
         )
 
-    def forward(self, trace: Trace, targets: Targets, progress: Progress) -> dict[str, Tensor]:
+    def forward(self, outputs: ForwardOutputs, targets: Targets, progress: Progress) -> dict[str, Tensor]:
         """The weighted terms of the loss, scalars in float32, for a batch.
 
         Every parameter of the detector gets a gradient, also from a batch without boxes.
         """
         static = progress.within(self.static_share)
         # Half precision is for convolutions: differences of losses and of box sides need float32.
-        with torch.autocast(trace.raw.logits.device.type, enabled=False):
+        with torch.autocast(outputs.raw.logits.device.type, enabled=False):
             if static:
-                matches = match_by_geometry(trace.raw, targets, strides=self.strides)
+                matches = match_by_geometry(outputs.raw, targets, strides=self.strides)
             else:
-                matches = match_by_alignment(trace.raw, targets)
+                matches = match_by_alignment(outputs.raw, targets)
             alpha = STATIC_ALPHA if static else None
             return ppyoloe_terms(
-                trace.raw, matches, reg_max=self.reg_max, class_loss=self.class_loss, focal_alpha=alpha
+                outputs.raw, matches, reg_max=self.reg_max, class_loss=self.class_loss, focal_alpha=alpha
             )
 
 
 def ppyoloe_terms(
-    raw: Raw, matches: Matched, *, reg_max: int, class_loss: ClassLoss = "varifocal", focal_alpha: float | None = None
+    raw: HeadOutputs,
+    matches: Matched,
+    *,
+    reg_max: int,
+    class_loss: ClassLoss = "varifocal",
+    focal_alpha: float | None = None,
 ) -> dict[str, Tensor]:
     """Weighted terms of the loss; all are divided by the sum of the qualities (at least 1).
 
@@ -151,7 +156,7 @@ def ppyoloe_terms(
 
 
 @torch.no_grad()
-def match_by_geometry(raw: Raw, targets: Targets, *, strides: tuple[int, ...]) -> Matched:
+def match_by_geometry(raw: HeadOutputs, targets: Targets, *, strides: tuple[int, ...]) -> Matched:
     """ATSS; the quality of a prediction is the IoU of its box with its truth."""
     priors = raw.priors
     half = ANCHOR_SCALE * priors.strides / 2
@@ -166,7 +171,7 @@ def match_by_geometry(raw: Raw, targets: Targets, *, strides: tuple[int, ...]) -
 
 
 @torch.no_grad()
-def match_by_alignment(raw: Raw, targets: Targets) -> Matched:
+def match_by_alignment(raw: HeadOutputs, targets: Targets) -> Matched:
     """Task-aligned assignment by what the predictions say at present."""
     boxes = boxes_at(raw.priors, quick_distances(losses.at_least_float32(raw.box_code)))
     truth, quality = task_aligned_assign(raw.logits, boxes, raw.priors.points, targets)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from falconet.core.config import Config
 from falconet.models.detector import Detector
-from falconet.models.types import Priors, Raw, Trace
+from falconet.models.types import ForwardOutputs, HeadOutputs, Priors
 from falconet.models.yolov3 import YOLOv3Config, YOLOv3Head, YOLOv3HeadConfig, decode_boxes
 from falconet.train import losses
 from falconet.train.assign.anchor_iou import AnchorGrid, Matches, Pairs, best_anchor, every_good_anchor, unique
@@ -33,7 +33,7 @@ from falconet.train.distributed import mean_over_processes
 from falconet.train.progress import Progress
 
 BOX_WEIGHT, OBJECTNESS_WEIGHT, CLASS_WEIGHT = 4.0, 1.0, 1.0
-LEAST_LIKENESS = 0.25
+LEAST_SHAPE_IOU = 0.25
 """Shape IoU from which on an anchor learns a truth; YOLOv4's 0.213 was chosen for one cell per truth."""
 MODERN_IGNORE = 0.7
 
@@ -82,11 +82,11 @@ class ModernCriterion(nn.Module):
         self.center_reach = head.center_reach
         self.register_buffer("anchors", head.anchors.clone(), persistent=False)
 
-    def forward(self, trace: Trace, targets: Targets, progress: Progress) -> dict[str, Tensor]:  # noqa: ARG002
+    def forward(self, outputs: ForwardOutputs, targets: Targets, progress: Progress) -> dict[str, Tensor]:  # noqa: ARG002
         """The weighted terms of the loss, scalars in float32; every parameter of the detector gets a gradient."""
-        with torch.autocast(trace.raw.logits.device.type, enabled=False):
-            grid = _grid(trace, self.strides, self.anchors)
-            return modern_terms(trace.raw, targets, grid, center_reach=self.center_reach)
+        with torch.autocast(outputs.raw.logits.device.type, enabled=False):
+            grid = _grid(outputs, self.strides, self.anchors)
+            return modern_terms(outputs.raw, targets, grid, center_reach=self.center_reach)
 
 
 class ClassicCriterion(nn.Module):
@@ -107,22 +107,22 @@ class ClassicCriterion(nn.Module):
         self.register_buffer("anchors", head.anchors.clone(), persistent=False)
         self.register_buffer("all_anchors", torch.tensor(config.anchors, dtype=torch.float32), persistent=False)
 
-    def forward(self, trace: Trace, targets: Targets, progress: Progress) -> dict[str, Tensor]:  # noqa: ARG002
+    def forward(self, outputs: ForwardOutputs, targets: Targets, progress: Progress) -> dict[str, Tensor]:  # noqa: ARG002
         """The weighted terms of the loss, scalars in float32; every parameter of the detector gets a gradient."""
-        with torch.autocast(trace.raw.logits.device.type, enabled=False):
-            grid = _grid(trace, self.strides, self.anchors)
+        with torch.autocast(outputs.raw.logits.device.type, enabled=False):
+            grid = _grid(outputs, self.strides, self.anchors)
             pairs = best_anchor(targets, grid, anchors=self.all_anchors, masks=self.masks)
-            levels = classic_terms(trace.raw, targets, grid, pairs, center_reach=self.center_reach, xywh=self.xywh)
+            levels = classic_terms(outputs.raw, targets, grid, pairs, center_reach=self.center_reach, xywh=self.xywh)
         return {name: values.sum() for name, values in levels.items()}
 
 
-def modern_terms(raw: Raw, targets: Targets, grid: AnchorGrid, *, center_reach: float) -> dict[str, Tensor]:
+def modern_terms(raw: HeadOutputs, targets: Targets, grid: AnchorGrid, *, center_reach: float) -> dict[str, Tensor]:
     """Weighted terms of the modern loss, divided by the number of matched predictions (at least 1).
 
     The divisor is averaged over the processes of a distributed run.
     """
     assert raw.objectness is not None, "this head predicts objectness"
-    matches = every_good_anchor(targets, grid, least_likeness=LEAST_LIKENESS, center_reach=center_reach)
+    matches = every_good_anchor(targets, grid, least_shape_iou=LEAST_SHAPE_IOU, center_reach=center_reach)
     boxes = _boxes_at(raw, matches, center_reach=center_reach)
     truths = targets.boxes[matches.images, matches.truths]
     labels = targets.labels[matches.images, matches.truths]
@@ -147,7 +147,7 @@ def modern_terms(raw: Raw, targets: Targets, grid: AnchorGrid, *, center_reach: 
 
 
 def classic_terms(
-    raw: Raw, targets: Targets, grid: AnchorGrid, pairs: Pairs, *, center_reach: float, xywh: bool
+    raw: HeadOutputs, targets: Targets, grid: AnchorGrid, pairs: Pairs, *, center_reach: float, xywh: bool
 ) -> dict[str, Float[Tensor, " L"]]:
     """Weighted terms of the classic loss for each level, finest first.
 
@@ -194,7 +194,7 @@ def classic_terms(
 
 
 @torch.no_grad()
-def overlapping(raw: Raw, targets: Targets, *, center_reach: float, threshold: float) -> Bool[Tensor, "B P"]:
+def overlapping(raw: HeadOutputs, targets: Targets, *, center_reach: float, threshold: float) -> Bool[Tensor, "B P"]:
     """Whether the predicted box has an IoU above `threshold` with any truth of its image."""
     if targets.mask.shape[1] == 0:
         return torch.zeros(raw.logits.shape[:2], dtype=torch.bool, device=raw.logits.device)
@@ -204,7 +204,7 @@ def overlapping(raw: Raw, targets: Targets, *, center_reach: float, threshold: f
 
 
 def _xywh_loss(
-    raw: Raw, targets: Targets, grid: AnchorGrid, matches: Matches, *, center_reach: float
+    raw: HeadOutputs, targets: Targets, grid: AnchorGrid, matches: Matches, *, center_reach: float
 ) -> Float[Tensor, " N"]:
     """Cross entropy of the centre, squared error of the logarithms of the sides; small boxes count up to twice."""
     code = losses.at_least_float32(raw.box_code.flatten(0, 1)[matches.rows])
@@ -222,19 +222,19 @@ def _xywh_loss(
     return CLASSIC_XYWH * (2 - share) * (centre + squares)
 
 
-def _boxes_at(raw: Raw, matches: Matches, *, center_reach: float) -> Float[Tensor, "N 4"]:
+def _boxes_at(raw: HeadOutputs, matches: Matches, *, center_reach: float) -> Float[Tensor, "N 4"]:
     code = losses.at_least_float32(raw.box_code.flatten(0, 1)[matches.rows])
     return decode_boxes(code, _priors_at(raw, matches), center_reach=center_reach)
 
 
-def _priors_at(raw: Raw, matches: Matches) -> Priors:
+def _priors_at(raw: HeadOutputs, matches: Matches) -> Priors:
     place = matches.rows % raw.logits.shape[1]
     assert raw.priors.anchors is not None, "boxes of this code stand on anchors"
     return Priors(raw.priors.points[place], raw.priors.strides[place], raw.priors.anchors[place])
 
 
-def _grid(trace: Trace, strides: tuple[int, ...], anchors: Float[Tensor, "L A 2"]) -> AnchorGrid:
-    return AnchorGrid.of([(level.shape[2], level.shape[3]) for level in trace.neck], strides, anchors)
+def _grid(outputs: ForwardOutputs, strides: tuple[int, ...], anchors: Float[Tensor, "L A 2"]) -> AnchorGrid:
+    return AnchorGrid.of([(level.shape[2], level.shape[3]) for level in outputs.neck], strides, anchors)
 
 
 def _nothing(values: Tensor) -> Tensor:

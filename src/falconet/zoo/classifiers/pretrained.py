@@ -15,7 +15,7 @@ import falconet
 from falconet.core.config import Config
 from falconet.core.errors import ConfigError, ModelError
 from falconet.models import CLASSIFIERS, Classifier, ClassifierConfig, ModelConfig
-from falconet.models.weights import CARD_KEY, Card, save_weights
+from falconet.models.weights import CARD_KEY, ModelCard, save_weights
 from falconet.zoo.classifiers.keys import check_fit, convert
 from falconet.zoo.formats.torch_files import choose_weights, read_checkpoint
 from falconet.zoo.published.fetch import fetch_weights, imagenet_for, imagenet_names
@@ -81,7 +81,7 @@ def save_published(path: Path, published: Published, target: Path) -> Path:
     backbone = config.backbone.model_copy(update=dict(published.options))
     config = config.model_copy(update={"backbone": backbone})
     network, classes = read_classifier(path, config)
-    card = Card(model=config, classes=classes, source=published.source, licence=published.licence)
+    card = ModelCard(model=config, classes=classes, source=published.source, licence=published.licence)
     return _save(target, network, card)
 
 
@@ -111,7 +111,7 @@ def convert_file(path: Path, model: ModelConfig) -> Path:
     if target.is_file():
         return target
     network, classes = read_classifier(path, config)
-    return _save(target, network, Card(model=config, classes=classes, source=path.name))
+    return _save(target, network, ModelCard(model=config, classes=classes, source=path.name))
 
 
 def read_classifier(path: Path, config: ClassifierConfig) -> tuple[Classifier, tuple[str, ...]]:
@@ -169,7 +169,7 @@ def _tensor(value: NDArray[Any]) -> torch.Tensor:
     return torch.from_numpy(np.array(value))
 
 
-def _save(target: Path, network: Classifier, card: Card) -> Path:
+def _save(target: Path, network: Classifier, card: ModelCard) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

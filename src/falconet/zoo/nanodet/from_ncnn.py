@@ -15,7 +15,7 @@ from falconet.zoo.nanodet.architectures import candidates
 from falconet.zoo.nanodet.folded import fit_config
 from falconet.zoo.nanodet.ncnn_to_onnx import class_names, find_head
 from falconet.zoo.nanodet.onnx_graph import IR_VERSION, OPSET, GraphWriter
-from falconet.zoo.parity import Outputs, compare, standard_pictures
+from falconet.zoo.parity import Outputs, compare, standard_images
 
 
 def import_ncnn(
@@ -35,7 +35,7 @@ def import_ncnn(
     names = class_names(reference.num_classes, options.classes, str(graph))
     tried = candidates(reference.architecture, convolutions, preprocess, num_classes=len(names), bins=reference.bins)
     detector, config = fit_config(convolutions, [(one, len(names)) for one in tried], str(graph))
-    parity = compare(detector, preprocess, reference, standard_pictures(preprocess.height, preprocess.width))
+    parity = compare(detector, preprocess, reference, standard_images(preprocess.height, preprocess.width))
     if not parity.equal:
         raise ModelError(f"{graph}: was rebuilt, but does not compute the same ({parity}); it is another network")
     others = tuple(layer.name for layer in layers if layer.weights and "weight" not in layer.weights)

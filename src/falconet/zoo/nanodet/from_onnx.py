@@ -16,7 +16,7 @@ from falconet.zoo.imported import NO_OPTIONS, Imported, ImportOptions
 from falconet.zoo.nanodet.architectures import candidates
 from falconet.zoo.nanodet.folded import fit_config
 from falconet.zoo.nanodet.ncnn_to_onnx import class_names
-from falconet.zoo.parity import Outputs, compare, standard_pictures
+from falconet.zoo.parity import Outputs, compare, standard_images
 
 BINS = 8
 """Per side, in every published model (reg_max: 7)."""
@@ -54,7 +54,7 @@ def import_onnx(
     ]
     detector, config = fit_config(convolutions, tried, str(path))
     size = reference.preprocess
-    parity = compare(detector, size, reference, standard_pictures(size.height, size.width))
+    parity = compare(detector, size, reference, standard_images(size.height, size.width))
     if not parity.equal:
         raise ModelError(f"{path}: was rebuilt, but does not compute the same ({parity}); it is another network")
     return Imported(
