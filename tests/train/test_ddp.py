@@ -66,7 +66,7 @@ def _train_and_keep(process: Process, run: RunConfig, folder: RunFolder, kept: P
         save_file(state, kept / f"{process.rank}.safetensors")
 
     entry.train = recorded
-    entry._run(process, run, folder, NullCallback(), time.time())
+    entry._run(process, run, folder, NullCallback(), time.monotonic, time.monotonic())
 
 
 def test_both_processes_end_with_the_same_weights(data: Path, tmp_path: Path) -> None:

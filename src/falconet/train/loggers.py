@@ -205,8 +205,9 @@ def summary(metrics: dict[str, Any], progress: Progress) -> str:
     )
     reached = "".join(f"  {name} {metrics[name]:.3f}" for name in SHOWN_METRICS if name in metrics)
     place = f"/{progress.epochs}" if progress.epochs is not None else f" ({progress.fraction:.0%} of the time)"
+    left = "" if progress.seconds_left is None else f", {progress.seconds_left:.0f} s left"
     return (
         f"epoch {metrics['epoch']}{place}  loss {metrics['loss']:.3f} ({terms}){reached}  "
         f"{metrics['seconds']:.1f} s, {metrics['images_per_second']:.0f} images/s, "
-        f"{metrics['data_wait']:.0%} waiting for data"
+        f"{metrics['data_wait']:.0%} waiting for data{left}"
     )
