@@ -110,7 +110,7 @@ def _follow(prepared: Prepared, state: TrainState, folder: RunFolder, callback: 
         raise
     finally:
         if loggers is not None:
-            loggers.close()
+            loggers.close(finished=state.stopped)
         callback.stop()
     if first:
         _log_summary(prepared, state, folder)
