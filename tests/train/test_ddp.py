@@ -121,7 +121,7 @@ def _vanish(process: Process) -> None:
 
 
 def test_a_process_that_is_killed_from_outside() -> None:
-    with pytest.raises(RuntimeError, match="killed from outside .*SIGKILL.*; is there enough memory"):
+    with pytest.raises(RuntimeError, match=r"killed from outside .*SIGKILL.*; is there enough memory"):
         in_processes(_vanish, 2, ())
 
 
@@ -154,7 +154,9 @@ def test_ctrl_c_ends_all_processes(data: Path, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(f"if __name__ == '__main__':\n{textwrap.indent(PROGRAM, '    ')}")
     arguments = options(data, folder, "train.devices=2", "train.epochs=500")
-    process = subprocess.Popen([sys.executable, str(program), *arguments], stderr=subprocess.PIPE, start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, str(program), *arguments], stderr=subprocess.PIPE, start_new_session=True
+    )
     deadline = time.monotonic() + 100
     while not (folder / "state.ckpt").exists():
         assert process.poll() is None

@@ -109,7 +109,8 @@ def test_a_validation_without_time_for_all_images_takes_a_part_and_says_so(tmp_p
     folder = fit(tiny_run(data, tmp_path / "run", "train.minutes=0.5", "train.batch_size=2"), clock=Ticking())
     last = metrics(folder)[-1]
     assert 2 <= last["val_images"] < 300
-    assert f"validated on {last['val_images']} of 300 images; there is no time for all" in (
-        folder / "train.log"
-    ).read_text()
+    assert (
+        f"validated on {last['val_images']} of 300 images; there is no time for all"
+        in (folder / "train.log").read_text()
+    )
     assert "AP" in last

@@ -85,7 +85,12 @@ def test_mlflow_and_wandb_hear_of_every_epoch_and_go_on_in_the_same_run(
     ]
     mlflow.told.clear()
     resume(tmp_path / "run")
-    assert mlflow.told == [("experiment", "falconet"), ("start", "abc", "run"), ("metrics", 2, True), ("end", "FINISHED")]
+    assert mlflow.told == [
+        ("experiment", "falconet"),
+        ("start", "abc", "run"),
+        ("metrics", 2, True),
+        ("end", "FINISHED"),
+    ]
     begins = ("init", "falconet", "run", (tmp_path / "run" / "wandb_run_id.txt").read_text().strip(), "allow")
     assert wandb.told == [begins, ("log", 1, 1), ("finish", 1), begins, ("log", 2, 2), ("finish", 0)]
     assert not (tmp_path / "run" / "tensorboard").exists()

@@ -2,12 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from falconet.core.config import write_yaml
 from falconet.core.errors import ConfigError
 from falconet.models import PRESETS
+from falconet.models.weights import read_card
 from falconet.train.criteria.ppyoloe import PPYOLOECriterionConfig
 from falconet.train.recipes import PLACEHOLDER, RECIPES, preset_text, read_run, schema_text
 from falconet.train.run_config import RunConfig
@@ -165,3 +169,17 @@ def test_values_of_the_caller_stay_as_they_are() -> None:
     tree = {"model": {"name": "yolov3", "criterion": "classic"}, "data": {"train": "a.json"}}
     assert RunConfig.model_validate(tree).criterion.kind == "classic"
     assert tree == {"model": {"name": "yolov3", "criterion": "classic"}, "data": {"train": "a.json"}}
+
+
+@pytest.mark.parametrize(
+    ("preset", "old"),
+    [("ppyoloe-plus-s", {"head": {"class_loss": "focal", "reg_max": 16}}), ("yolov3-tiny", {"criterion": "classic"})],
+)
+def test_weights_of_earlier_versions_say_how_they_were_trained_and_load(
+    tmp_path: Path, preset: str, old: dict[str, Any]
+) -> None:
+    tree = PRESETS[preset].model_dump(mode="json")
+    card = {"model": tree | old, "classes": ["a"]}
+    path = tmp_path / "old.safetensors"
+    save_file({"x": torch.zeros(1)}, path, metadata={"falconet": json.dumps(card)})
+    assert read_card(path).model == PRESETS[preset]

@@ -127,9 +127,7 @@ class TrainBar:
         shown = [f"  {name} {metrics[name]:.3f}" for name in SHOWN_METRICS if name in metrics]
         self._reached = "".join(shown) or self._reached
         if self._progress is not None:
-            self._progress.update(
-                self._task, completed=progress.fraction, reached=self._reached, left=_left(progress)
-            )
+            self._progress.update(self._task, completed=progress.fraction, reached=self._reached, left=_left(progress))
 
     def stop(self) -> None:
         """Take the bar away."""

@@ -153,8 +153,9 @@ class Sums:
 def _distributed(module: TrainModule) -> nn.Module:
     if not several_processes():
         return module
-    # A criterion may stop to use a branch; what no process used keeps no gradient.
-    return DistributedDataParallel(module, find_unused_parameters=True)
+    # A criterion may stop using weights of its own; what no process used keeps no gradient.
+    own = any(True for _ in module.networks["criterion"].parameters())
+    return DistributedDataParallel(module, find_unused_parameters=own)
 
 
 def _metrics(state: TrainState, sums: Sums, loader: Any, *, seconds: float, steps: int) -> dict[str, Any]:
