@@ -89,6 +89,21 @@ def test_the_bar_shows_figures_on_a_terminal(
     assert "loss 1.500" in shown
 
 
+def test_the_bar_of_given_minutes_shows_what_is_left_of_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("COLUMNS", "160")
+    bar = commands.TrainBar()
+    bar.start(Progress(0, None, 0.0, 600.0), steps=3)
+    bar.step(Progress(7, None, 0.8, 124.6), step=3, loss=1.5)
+    bar.stop()
+    shown = capsys.readouterr().err
+    assert "epoch 8 step 3/3" in shown
+    assert "2:05" in shown
+
+
 def test_no_bar_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     bar = commands.TrainBar()
     bar.start(Progress(0, 2, 0.0), steps=3)

@@ -1,8 +1,11 @@
 """Two processes train together: equal weights, every picture validated once, no hanging, errors come through."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -66,7 +69,7 @@ def _train_and_keep(process: Process, run: RunConfig, folder: RunFolder, kept: P
         save_file(state, kept / f"{process.rank}.safetensors")
 
     entry.train = recorded
-    entry._run(process, run, folder, NullCallback(), time.time())
+    entry._run(process, run, folder, NullCallback(), time.monotonic, time.monotonic())
 
 
 def test_both_processes_end_with_the_same_weights(data: Path, tmp_path: Path) -> None:
@@ -109,6 +112,63 @@ def test_one_process_has_only_pictures_without_boxes(tmp_path: Path) -> None:
     folder = fit(tiny_run(data, tmp_path / "run", "train.devices=2", "train.batch_size=8", "train.epochs=2"))
     assert len(metrics(folder)) == 2
     assert all(np.isfinite(line["loss"]) for line in metrics(folder))
+
+
+def _vanish(process: Process) -> None:
+    if process.rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)
+
+
+def test_a_process_that_is_killed_from_outside() -> None:
+    with pytest.raises(RuntimeError, match=r"killed from outside .*SIGKILL.*; is there enough memory"):
+        in_processes(_vanish, 2, ())
+
+
+def test_minutes_of_two_processes_end_for_both_at_once(data: Path, tmp_path: Path) -> None:
+    folder = fit(tiny_run(data, tmp_path / "run", "train.devices=2", "train.minutes=0.25"))
+    lines = metrics(folder)
+    assert "AP" in lines[-1]
+    assert lines[-1]["step"] > 3
+    log = (folder / "train.log").read_text()
+    assert " of 0.25 minutes (" in log
+
+
+def test_devices_and_the_launcher_agree(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"WORLD_SIZE": "4", "RANK": "0", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "4"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=r"train\.devices is 2, but the launcher started 4 processes on this machine"):
+        fit(tiny_run(data, tmp_path / "run", "train.devices=2"))
+
+
+def any_left(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_ctrl_c_ends_all_processes(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    program = tmp_path / "program.py"
+    program.write_text(f"if __name__ == '__main__':\n{textwrap.indent(PROGRAM, '    ')}")
+    arguments = options(data, folder, "train.devices=2", "train.epochs=500")
+    process = subprocess.Popen(
+        [sys.executable, str(program), *arguments], stderr=subprocess.PIPE, start_new_session=True
+    )
+    deadline = time.monotonic() + 100
+    while not (folder / "state.ckpt").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert b"KeyboardInterrupt" in told
+    assert f"go on with it by: falconet train --resume {folder}" in (folder / "train.log").read_text()
+    while any_left(process.pid):  # Python's resource tracker ends a moment after its process
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def _fail_in_one(process: Process, what: str) -> None:

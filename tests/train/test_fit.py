@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -207,31 +206,6 @@ def test_patience(data: Path, tmp_path: Path) -> None:
     log = (folder / "train.log").read_text()
     assert "stopped early: no better AP since epoch 1 (train.patience=1)" in log
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2
-
-
-def test_a_run_ends_with_its_minutes(data: Path, tmp_path: Path) -> None:
-    began = time.monotonic()
-    folder = fit(tiny_run(data, tmp_path / "run", "train.minutes=0.2", "train.epochs=1"))
-    assert 8 < time.monotonic() - began < 20  # 12 seconds; a busy machine may need more to load and to write
-    log = (folder / "train.log").read_text()
-    assert "0.2 minutes of 3 steps an epoch, 4 images a step" in log
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert len(lines) > 3
-    assert "AP" in lines[-1]
-    rates = [line["learning_rate"] for line in lines]
-    assert rates[-1] < 0.15 * max(rates)
-    state = RunFolder(folder).read_state()
-    assert state is not None
-    assert state["stopped"]
-
-
-def test_a_run_ends_within_an_epoch(tmp_path: Path) -> None:
-    data = draw(tmp_path / "drawn", train=400, val=4)
-    folder = fit(tiny_run(data, tmp_path / "run", "train.minutes=0.05"))
-    (line,) = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert 1 <= line["step"] < 100
-    assert "AP" in line
-    assert "done after 1 epochs" in (folder / "train.log").read_text()
 
 
 def test_fine_tuning_from_weights(data: Path, first: Path, tmp_path: Path) -> None:

@@ -223,3 +223,36 @@ def test_processes_agree_on_the_size_of_a_batch(records: tuple[list[Record], lis
     shares = [list(make(records, multi_scale=(0.5, 2), rank=rank, processes=2)) for rank in range(2)]
     for one, other in zip(*shares, strict=True):
         assert one.pixels.shape == other.pixels.shape
+
+
+def test_mosaics_end_within_an_epoch(records: tuple[list[Record], list[Record]]) -> None:
+    whole, never, changing = (make(records, mosaic=1.0) for _ in range(3))
+    never.with_mosaic = False
+    batches = []
+    for batch in changing:
+        batches.append(batch)
+        changing.with_mosaic = False
+    assert torch.equal(batches[0].pixels, next(iter(whole)).pixels)
+    assert not torch.equal(batches[1].pixels, list(whole)[1].pixels)
+    assert torch.equal(batches[1].pixels, list(never)[1].pixels)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_cancelled_epoch_leaves_the_validation_whole(
+    records: tuple[list[Record], list[Record]], workers: int
+) -> None:
+    loader = make(records, workers=workers)
+    assert len(next(iter(loader)).indices) == 4
+    loader.cancel()
+    assert [len(batch.indices) for batch in loader] == [0, 0]
+    seen = [index for batch in loader.validation(batch_size=2) for index in batch.indices.tolist()]
+    assert seen == [0, 1, 2, 3, 4]
+
+
+def test_a_shuffled_validation_is_the_same_each_time(records: tuple[list[Record], list[Record]]) -> None:
+    orders = [
+        [index for batch in make(records).validation(batch_size=2, shuffled=True) for index in batch.indices.tolist()]
+        for _ in range(2)
+    ]
+    assert orders[0] == orders[1] != [0, 1, 2, 3, 4]
+    assert sorted(orders[0]) == [0, 1, 2, 3, 4]

@@ -39,8 +39,8 @@ class FakeMLflow(ModuleType):
         assert all(isinstance(value, int | float) for value in metrics.values())
         self.told.append(("metrics", step, "AP" in metrics))
 
-    def end_run(self) -> None:
-        self.told.append(("end",))
+    def end_run(self, status: str) -> None:
+        self.told.append(("end", status))
 
 
 class FakeWandb(ModuleType):
@@ -50,13 +50,12 @@ class FakeWandb(ModuleType):
         super().__init__("wandb")
         self.__spec__ = SimpleNamespace(name="wandb")  # type: ignore[assignment]
         self.told: list[tuple[Any, ...]] = []
-        self.util = SimpleNamespace(generate_id=lambda: "xyz")
 
     def init(self, **options: Any) -> Any:
         self.told.append(("init", options["project"], options["name"], options["id"], options["resume"]))
         return SimpleNamespace(
             log=lambda metrics, step: self.told.append(("log", step, metrics["epoch"])),
-            finish=lambda: self.told.append(("finish",)),
+            finish=lambda exit_code: self.told.append(("finish", exit_code)),
         )
 
 
@@ -82,15 +81,55 @@ def test_mlflow_and_wandb_hear_of_every_epoch_and_go_on_in_the_same_run(
         ("start", None, "run"),
         ("dict", "run.json", 2),
         ("metrics", 1, True),
-        ("end",),
+        ("end", "KILLED"),
     ]
     mlflow.told.clear()
     resume(tmp_path / "run")
-    assert mlflow.told == [("experiment", "falconet"), ("start", "abc", "run"), ("metrics", 2, True), ("end",)]
-    begins = ("init", "falconet", "run", "xyz", "allow")
-    assert wandb.told == [begins, ("log", 1, 1), ("finish",), begins, ("log", 2, 2), ("finish",)]
+    assert mlflow.told == [
+        ("experiment", "falconet"),
+        ("start", "abc", "run"),
+        ("metrics", 2, True),
+        ("end", "FINISHED"),
+    ]
+    begins = ("init", "falconet", "run", (tmp_path / "run" / "wandb_run_id.txt").read_text().strip(), "allow")
+    assert wandb.told == [begins, ("log", 1, 1), ("finish", 1), begins, ("log", 2, 2), ("finish", 0)]
     assert not (tmp_path / "run" / "tensorboard").exists()
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+class Stubborn(FakeMLflow):
+    """Takes nothing, or does not even open."""
+
+    def __init__(self, *, opens: bool) -> None:
+        super().__init__()
+        self.opens = opens
+
+    def set_experiment(self, name: str) -> None:  # noqa: ARG002
+        if not self.opens:
+            raise RuntimeError("no answer from http://localhost:1")
+
+    def log_metrics(self, metrics: dict[str, float], *, step: int) -> None:  # noqa: ARG002
+        raise RuntimeError("the server is away")
+
+
+def test_a_logger_that_fails_on_the_way_costs_neither_the_run_nor_its_metrics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", Stubborn(opens=True))
+    data = draw(tmp_path / "drawn", train=4, val=2)
+    folder = fit(tiny_run(data, tmp_path / "run", "train.loggers=[mlflow]"))
+    log = (folder / "train.log").read_text()
+    assert f"mlflow did not take epoch 1, which is in {folder}/metrics.jsonl: the server is away" in log
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2
+    assert "done after 2 epochs" in log
+
+
+def test_a_logger_that_does_not_open_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", Stubborn(opens=False))
+    data = draw(tmp_path / "drawn", train=4, val=2)
+    with pytest.raises(ConfigError) as error:
+        fit(tiny_run(data, tmp_path / "run", "train.loggers=[tensorboard, mlflow]"))
+    assert str(error.value) == "train.loggers: mlflow cannot be opened: no answer from http://localhost:1"
 
 
 def test_a_logger_that_is_not_installed_is_said_before_anything_is_written(tmp_path: Path) -> None:

@@ -6,12 +6,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from falconet.core.config import read_yaml, yaml_text
 from falconet.core.errors import ConfigError, FalconetError, ModelError
 from falconet.train import fit, resume
+from falconet.train.loggers import NullCallback
+from falconet.train.progress import Progress
 from falconet.train.run_folder import RunFolder
 from tests.train.tiny import assert_same_weights, draw, options, tiny_run
 
@@ -112,6 +116,14 @@ def test_a_folder_without_a_run(tmp_path: Path) -> None:
         resume(tmp_path)
 
 
+class InThirdEpoch(NullCallback):
+    """Ctrl-C in the third epoch."""
+
+    def step(self, progress: Progress, *, step: int, loss: float) -> None:  # noqa: ARG002
+        if progress.epoch == 2:
+            raise KeyboardInterrupt
+
+
 def copy_of(folder: Path, target: Path) -> RunFolder:
     target.mkdir()
     for name in ("run.yaml", "state.ckpt"):
@@ -149,6 +161,49 @@ def test_changed_data_is_noticed(undisturbed: Path, tmp_path: Path) -> None:
     folder.write_state(state | {"stopped": False, "epoch": 2, "images": 11})
     with pytest.raises(ConfigError, match="the data has changed since this run began: it had 11 training images of"):
         resume(folder.path)
+
+
+def as_before(state: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """A checkpoint as version 0.1 wrote it."""
+    kept = {key: value for key, value in state.items() if key not in ("pace", "peak_rate", "images")}
+    plan = {"epochs": 4, "steps_per_epoch": 3, "peak_rate": state["peak_rate"], "warmup_steps": 1, "detach_epoch": 2}
+    old = {"plan": plan, "pace": None, "seconds": state["pace"]["used"], "pictures": state["images"]}
+    return {**kept, **old, "format": 1, **changes}
+
+
+def test_a_run_of_version_0_1_goes_on(data: Path, undisturbed: Path, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "old")
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_run(data, folder.path, *LONG), callback=InThirdEpoch())
+    state = folder.read_state()
+    assert state is not None
+    folder.write_state(as_before(state))
+    tree = read_yaml(folder.run_file)
+    tree["train"]["detach_epoch"] = tree.pop("criterion")["detach_epoch"]
+    folder.run_file.write_text(yaml_text(tree))
+    resume(folder.path)
+    assert_same_weights(folder.last, undisturbed / "last.safetensors")
+
+
+def test_minutes_of_version_0_1_are_refused(undisturbed: Path, tmp_path: Path) -> None:
+    folder = copy_of(undisturbed, tmp_path / "old")
+    state = folder.read_state()
+    assert state is not None
+    folder.write_state(as_before(state, pace={"guided": 1.0}, stopped=False))
+    with pytest.raises(ModelError, match=r"planned train\.minutes in epochs, .* start a new run with train\.weights="):
+        resume(folder.path)
+
+
+def test_a_run_goes_on_without_the_weights_it_started_from(data: Path, undisturbed: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "start.safetensors"
+    weights.write_bytes((undisturbed / "best.safetensors").read_bytes())
+    options = [*LONG, f"train.weights={weights}", "train.learning_rate=auto"]
+    whole = fit(tiny_run(data, tmp_path / "whole", *options))
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_run(data, tmp_path / "cut", *options), callback=InThirdEpoch())
+    weights.unlink()
+    resume(tmp_path / "cut")
+    assert_same_weights(tmp_path / "cut" / "last.safetensors", whole / "last.safetensors")
 
 
 def test_a_full_disk_keeps_the_checkpoint(undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

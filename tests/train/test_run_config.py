@@ -2,14 +2,19 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from falconet.core.config import write_yaml
 from falconet.core.errors import ConfigError
 from falconet.models import PRESETS
+from falconet.models.weights import read_card
 from falconet.train.criteria.ppyoloe import PPYOLOECriterionConfig
 from falconet.train.recipes import PLACEHOLDER, RECIPES, preset_text, read_run, schema_text
+from falconet.train.run_config import RunConfig
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -112,9 +117,9 @@ def test_keys_of_earlier_versions_move_and_say_so(tmp_path: Path, caplog: pytest
     assert run.criterion == PPYOLOECriterionConfig(class_loss="focal", static_share=0.5)
     assert run.train.epochs == 7
     assert sorted(caplog.messages) == [
-        "model.head.class_loss is criterion.class_loss now; please move it there",
-        "train.auxiliary: means nothing for ppyoloe; leave it out",
-        "train.static_share is criterion.static_share now; please move it there",
+        f"{path}: model.head.class_loss is criterion.class_loss now; please move it there",
+        f"{path}: train.auxiliary: means nothing for ppyoloe; leave it out",
+        f"{path}: train.static_share is criterion.static_share now; please move it there",
     ]
     caplog.clear()
     path.write_text(write_yaml(run))
@@ -125,7 +130,10 @@ def test_keys_of_earlier_versions_move_and_say_so(tmp_path: Path, caplog: pytest
 def test_old_keys_as_overrides(caplog: pytest.LogCaptureFixture) -> None:
     run = read_run("nanodet-plus-demo", ["data.train=a.json", "train.auxiliary=keep", "train.detach_epoch=4"])
     assert (run.criterion.auxiliary, run.criterion.detach_epoch) == ("keep", 4)
-    assert "train.detach_epoch is criterion.detach_epoch now; please move it there" in caplog.messages
+    assert caplog.messages == [
+        "override 'train.auxiliary=keep' is criterion.auxiliary now; please move it there",
+        "override 'train.detach_epoch=4' is criterion.detach_epoch now; please move it there",
+    ]
     assert read_run("yolov3-tiny", ["data.train=a.json", "model.criterion=classic"]).criterion.kind == "classic"
 
 
@@ -138,3 +146,40 @@ def test_a_wrong_key_of_a_criterion_names_those_of_its_model() -> None:
         read_run("ppyoloe-s", ["data.train=a.json", "criterion.auxiliary=keep"])
     with pytest.raises(ConfigError, match=r"criterion\.name is yolov3, but the model is nanodet-plus"):
         read_run("nanodet-plus-demo", ["data.train=a.json", "criterion={name: yolov3}"])
+
+
+@pytest.mark.parametrize("written", ["train: {detach_epoch: 7}", "criterion: {detach_epoch: 7}"])
+@pytest.mark.parametrize("key", ["train.detach_epoch", "criterion.detach_epoch"])
+def test_an_override_beats_the_file_under_either_name(tmp_path: Path, written: str, key: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(f"model: {{name: nanodet-plus}}\ndata: {{train: a.json}}\n{written}\n")
+    assert read_run(path).criterion.detach_epoch == 7
+    assert read_run(path, [f"{key}=3"]).criterion.detach_epoch == 3
+
+
+def test_another_model_takes_its_own_criterion() -> None:
+    options = ["data.train=a.json", "criterion.static_share=0.25", "model.name=ppyoloe"]
+    run = read_run("nanodet-plus-demo", options)
+    assert run.criterion == PPYOLOECriterionConfig(static_share=0.25)
+    with pytest.raises(ConfigError, match=r"model: there is no 'pyoloe'; did you mean 'ppyoloe'"):
+        read_run("nanodet-plus-demo", ["data.train=a.json", "model.name=pyoloe"])
+
+
+def test_values_of_the_caller_stay_as_they_are() -> None:
+    tree = {"model": {"name": "yolov3", "criterion": "classic"}, "data": {"train": "a.json"}}
+    assert RunConfig.model_validate(tree).criterion.kind == "classic"
+    assert tree == {"model": {"name": "yolov3", "criterion": "classic"}, "data": {"train": "a.json"}}
+
+
+@pytest.mark.parametrize(
+    ("preset", "old"),
+    [("ppyoloe-plus-s", {"head": {"class_loss": "focal", "reg_max": 16}}), ("yolov3-tiny", {"criterion": "classic"})],
+)
+def test_weights_of_earlier_versions_say_how_they_were_trained_and_load(
+    tmp_path: Path, preset: str, old: dict[str, Any]
+) -> None:
+    tree = PRESETS[preset].model_dump(mode="json")
+    card = {"model": tree | old, "classes": ["a"]}
+    path = tmp_path / "old.safetensors"
+    save_file({"x": torch.zeros(1)}, path, metadata={"falconet": json.dumps(card)})
+    assert read_card(path).model == PRESETS[preset]

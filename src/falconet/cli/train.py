@@ -1,6 +1,7 @@
 """`falconet train` and `falconet config`: parse, call, print."""
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -41,7 +42,8 @@ def train(
     else:
         assert run is not None
         folder = training.fit(_with_weights(training.read_run(run, overrides or [])), callback=callback)
-    print(folder)
+    if os.environ.get("RANK", "0") == "0":  # once, when torchrun started several of us
+        print(folder)
 
 
 def config(
@@ -90,11 +92,14 @@ class TrainBar:
             TextColumn("loss {task.fields[loss]:.3f}{task.fields[reached]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=True),
+            # Of given minutes the rest is known; else it is told from the speed.
+            TimeRemainingColumn(elapsed_when_finished=True)
+            if progress.seconds_left is None
+            else TextColumn("{task.fields[left]}"),
             console=console,
         )
         self._task = self._progress.add_task(
-            "", total=1.0, completed=progress.fraction, epoch="", loss=float("nan"), reached=""
+            "", total=1.0, completed=progress.fraction, epoch="", loss=float("nan"), reached="", left=_left(progress)
         )
         original = sys.stderr
         self._progress.start()
@@ -112,6 +117,7 @@ class TrainBar:
                 epoch=f"{progress.epoch + 1}{epochs} step {step}/{self._steps}",
                 loss=loss,
                 reached=self._reached,
+                left=_left(progress),
             )
 
     def epoch(self, metrics: dict[str, Any], progress: "Progress") -> None:
@@ -121,7 +127,7 @@ class TrainBar:
         shown = [f"  {name} {metrics[name]:.3f}" for name in SHOWN_METRICS if name in metrics]
         self._reached = "".join(shown) or self._reached
         if self._progress is not None:
-            self._progress.update(self._task, completed=progress.fraction, reached=self._reached)
+            self._progress.update(self._task, completed=progress.fraction, reached=self._reached, left=_left(progress))
 
     def stop(self) -> None:
         """Take the bar away."""
@@ -131,6 +137,11 @@ class TrainBar:
         for handler, stream in self._moved:
             handler.setStream(stream)
         self._progress, self._moved = None, []
+
+
+def _left(progress: "Progress") -> str:
+    """What is left of the minutes, as m:ss."""
+    return "" if progress.seconds_left is None else "{}:{:02}".format(*divmod(round(progress.seconds_left), 60))
 
 
 def _with_weights(run: "RunConfig") -> "RunConfig":

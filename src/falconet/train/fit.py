@@ -3,6 +3,7 @@
 import logging
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 from falconet.core.errors import ConfigError
@@ -17,7 +18,7 @@ from falconet.train.state import TrainState
 _log = logging.getLogger(__name__)
 
 
-def fit(run: RunConfig, *, callback: Callback | None = None) -> Path:
+def fit(run: RunConfig, *, callback: Callback | None = None, clock: Callable[[], float] = time.monotonic) -> Path:
     """Train a detector or a classifier.
 
     With `train.devices` above 1, processes are started that import the calling program anew: call it under
@@ -26,6 +27,7 @@ def fit(run: RunConfig, *, callback: Callback | None = None) -> Path:
     Args:
         run: what to train, on what, how.
         callback: follows the run.
+        clock: seconds, of which `train.minutes` are made.
 
     Returns:
         The run's folder; see `falconet.train.run_folder` for what lies in it.
@@ -38,10 +40,10 @@ def fit(run: RunConfig, *, callback: Callback | None = None) -> Path:
     run = run.absolute()
     folder = RunFolder(run.output)
     folder.refuse_if_used()
-    return _start(run, folder, callback or NullCallback())
+    return _start(run, folder, callback or NullCallback(), clock)
 
 
-def resume(path: Path, *, callback: Callback | None = None) -> Path:
+def resume(path: Path, *, callback: Callback | None = None, clock: Callable[[], float] = time.monotonic) -> Path:
     """Go on with the run in a folder, from its last finished epoch, as if it had never stopped.
 
     Raises:
@@ -49,23 +51,30 @@ def resume(path: Path, *, callback: Callback | None = None) -> Path:
         Otherwise as `fit`.
     """
     folder = RunFolder(Path(path).absolute())
-    return _start(folder.read_run(), folder, callback or NullCallback())
+    return _start(folder.read_run(), folder, callback or NullCallback(), clock)
 
 
-def _start(run: RunConfig, folder: RunFolder, callback: Callback) -> Path:
+def _start(run: RunConfig, folder: RunFolder, callback: Callback, clock: Callable[[], float]) -> Path:
     require_loggers(run.train.loggers)
-    started = time.time()
+    arguments = (run, folder, callback, clock, clock())
     process = launched()
     if process is not None:
-        _run(process, run, folder, callback, started)
+        if run.train.devices not in (1, process.local_count):
+            raise ConfigError(
+                f"train.devices is {run.train.devices}, but the launcher started {process.local_count} processes on "
+                "this machine; leave train.devices out"
+            )
+        _run(process, *arguments)
     elif run.train.devices > 1:
-        in_processes(_run, run.train.devices, (run, folder, callback, started))
+        in_processes(_run, run.train.devices, arguments)
     else:
-        _run(Process(), run, folder, callback, started)
+        _run(Process(), *arguments)
     return folder.path
 
 
-def _run(process: Process, run: RunConfig, folder: RunFolder, callback: Callback, started: float) -> None:
+def _run(
+    process: Process, run: RunConfig, folder: RunFolder, callback: Callback, clock: Callable[[], float], started: float
+) -> None:
     """Train in one of the run's processes; the first one speaks and writes."""
     if process.rank:
         logging.getLogger("falconet").setLevel(logging.ERROR)
@@ -80,7 +89,7 @@ def _run(process: Process, run: RunConfig, folder: RunFolder, callback: Callback
         # A gradient of a 1x1 convolution has two names for the same memory format; torch takes the slower copy.
         warnings.filterwarnings("ignore", message="Grad strides do not match bucket view", category=UserWarning)
         warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified", category=UserWarning)
-        prepared = prepare(run, process, started=time.monotonic() - (time.time() - started), state=state)
+        prepared = prepare(run, process, started=started, state=state, clock=clock)
         train_state = TrainState(prepared)
         if state is not None:
             train_state.restore(prepared, state, folder)
@@ -101,7 +110,7 @@ def _follow(prepared: Prepared, state: TrainState, folder: RunFolder, callback: 
         raise
     finally:
         if loggers is not None:
-            loggers.close()
+            loggers.close(finished=state.stopped)
         callback.stop()
     if first:
         _log_summary(prepared, state, folder)
@@ -112,9 +121,9 @@ def _log_summary(prepared: Prepared, state: TrainState, folder: RunFolder) -> No
         return
     first, second = prepared.task.key_metric, prepared.task.second_metric
     _log.info(
-        "done after %d epochs in %.1f minutes: best %s %.3f (%s %.3f) in epoch %d; %s",
+        "done after %d epochs in %s: best %s %.3f (%s %.3f) in epoch %d; %s",
         state.epoch,
-        prepared.pace.used() / 60,
+        prepared.pace,
         first,
         state.best[first],
         second,

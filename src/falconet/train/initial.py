@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from falconet.core.manifest import Preprocess
 from falconet.core.run_files import find_weights
-from falconet.models import Classifier, ClassifierConfig, Detector, Network, build
+from falconet.models import Classifier, ClassifierConfig, Detector, ModelConfig, Network, build
 from falconet.models.deployable import Normalize
 from falconet.models.norms import measure_norms, unmeasured
 from falconet.models.pretrained import other_options, take_backbone
@@ -24,18 +24,22 @@ MEASURED = 256
 
 
 class StartingPoint:
-    """Trained weights of a run, read once.
+    """Trained weights that a run starts from, read once.
+
+    Args:
+        model: what is trained.
+        weights: a weights file or a run's folder; None for a start from scratch.
 
     Attributes:
         path: the weights file; None for a start from scratch.
         tunes: whether the whole network starts from trained weights, and not only a detector's backbone.
     """
 
-    def __init__(self, run: RunConfig) -> None:
-        self.path: Path | None = None if run.train.weights is None else find_weights(run.train.weights)
+    def __init__(self, model: ModelConfig, weights: Path | None) -> None:
+        self.path: Path | None = None if weights is None else find_weights(weights)
         self._trained: tuple[Network, ModelCard] | None = None if self.path is None else load_weights(self.path)
         self.tunes = self._trained is not None and (
-            isinstance(self._trained[1].model, ClassifierConfig) == isinstance(run.model, ClassifierConfig)
+            isinstance(self._trained[1].model, ClassifierConfig) == isinstance(model, ClassifierConfig)
         )
 
     def give(self, run: RunConfig, names: tuple[str, ...], network: Network) -> str:

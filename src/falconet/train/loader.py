@@ -9,9 +9,9 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import cv2
@@ -89,6 +89,7 @@ class TrainDataset(Dataset[LoadedSample]):
         cache: of this process; workers get their own copy.
         image_level_labels: a label stands for the whole picture: it holds whatever augmentation leaves of it.
         sizes: (height, width) of the network input that training batches may have; none: the model's.
+        cancelled: shared with the workers; where it holds True, training samples come empty.
     """
 
     train: Sequence[Record]
@@ -99,12 +100,15 @@ class TrainDataset(Dataset[LoadedSample]):
     cache: ImageCache
     image_level_labels: bool = False
     sizes: tuple[tuple[int, int], ...] = ()
+    cancelled: torch.Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.bool).share_memory_())
 
     def __getitem__(self, key: SampleRequest) -> LoadedSample:
         """The sample of a request. Unreadable training pictures are replaced by the next readable ones."""
         problems: list[str] = []
         if key.split == "val":
             return self._validation(key.index)
+        if self.cancelled:
+            return LoadedSample(key.index, None, None, ())
         rng = np.random.default_rng([self.seed, _SAMPLE, key.epoch, key.index])
         rule = self.preprocess
         if key.size is not None:
@@ -212,16 +216,13 @@ def default_workers(*, devices: int) -> int:
 
 
 class _Queue:
-    """The keys of the batches to load next; read anew each time the data loader starts over."""
+    """The batches to load next. The data loader asks for them as its workers get free, and anew when it starts over."""
 
     def __init__(self) -> None:
-        self.batches: list[list[SampleRequest]] = []
+        self.batches: Iterable[list[SampleRequest]] = []
 
     def __iter__(self) -> Iterator[list[SampleRequest]]:
         return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
 
 
 class Loader:
@@ -235,7 +236,7 @@ class Loader:
 
     Attributes:
         epoch: which epoch iterating yields; set before each.
-        with_mosaic: whether that epoch may join pictures.
+        with_mosaic: whether samples that are asked for from now on may join pictures.
         steps: batches per epoch. Pictures that do not fill a batch sit out, others in each epoch.
         waited: seconds spent waiting for training batches since it was last set to 0.
     """
@@ -278,18 +279,7 @@ class Loader:
         return self._training([step % self.steps for step in range(steps)])
 
     def _training(self, steps: Sequence[int]) -> Iterator[Batch]:
-        order = epoch_order(len(self.dataset.train), seed=self.dataset.seed, epoch=self.epoch)
-        shares = []
-        sizes = self.dataset.sizes
-        for step in steps:
-            size = None
-            if sizes:
-                draw = np.random.default_rng([self.dataset.seed, _SIZE, self.epoch, step])
-                size = sizes[int(draw.integers(len(sizes)))]
-            chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
-            share = chosen[self._rank :: self._processes]
-            shares.append([SampleRequest("train", self.epoch, int(index), self.with_mosaic, size) for index in share])
-        batches = self._load(shares)
+        batches = self._load(self._requests(steps))
         while True:
             started = time.perf_counter()
             batch = next(batches, None)
@@ -298,13 +288,30 @@ class Loader:
                 return
             yield batch
 
-    def validation(self, *, batch_size: int) -> Iterator[Batch]:
-        """The validation pictures of this process, in order."""
-        share = range(self._rank, len(self.dataset.val), self._processes)
-        keys = [SampleRequest("val", 0, index, False) for index in share]
+    def _requests(self, steps: Sequence[int]) -> Iterator[list[SampleRequest]]:
+        order = epoch_order(len(self.dataset.train), seed=self.dataset.seed, epoch=self.epoch)
+        sizes = self.dataset.sizes
+        for step in steps:
+            size = None
+            if sizes:
+                draw = np.random.default_rng([self.dataset.seed, _SIZE, self.epoch, step])
+                size = sizes[int(draw.integers(len(sizes)))]
+            chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
+            share = chosen[self._rank :: self._processes]
+            yield [SampleRequest("train", self.epoch, int(index), self.with_mosaic, size) for index in share]
+
+    def cancel(self) -> None:
+        """No training batch is wanted any more; those that workers were asked for come empty, and so at once."""
+        self.dataset.cancelled.fill_(True)
+
+    def validation(self, *, batch_size: int, shuffled: bool = False) -> Iterator[Batch]:
+        """The validation pictures of this process, in order, or in another one that is always the same."""
+        count = len(self.dataset.val)
+        order = epoch_order(count, seed=0, epoch=0) if shuffled else np.arange(count)
+        keys = [SampleRequest("val", 0, int(index), False) for index in order[self._rank :: self._processes]]
         return self._load([keys[start : start + batch_size] for start in range(0, len(keys), batch_size)])
 
-    def _load(self, batches: list[list[SampleRequest]]) -> Iterator[Batch]:
+    def _load(self, batches: Iterable[list[SampleRequest]]) -> Iterator[Batch]:
         self._queue.batches = batches
         try:
             with _forking_quietly():

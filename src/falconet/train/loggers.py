@@ -2,6 +2,8 @@
 
 import logging
 import logging.handlers
+import os
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -75,8 +77,8 @@ class MetricLogger(Protocol):
         """The numbers of an epoch, counted from 1."""
         ...
 
-    def close(self) -> None:
-        """The run is over."""
+    def close(self, *, finished: bool) -> None:
+        """The run is over, or it was interrupted and may go on later."""
         ...
 
 
@@ -94,20 +96,23 @@ class TensorBoardLogger:
             self._writer.add_scalar(name, value, epoch)
         self._writer.flush()
 
-    def close(self) -> None:
+    def close(self, *, finished: bool) -> None:  # noqa: ARG002
         """See `MetricLogger`."""
         self._writer.close()
 
 
 class MLflowLogger:
-    """A run of MLflow's experiment "falconet", kept where MLFLOW_TRACKING_URI says; a resumed run goes on in it."""
+    """A run of MLflow's experiment "falconet", unless MLFLOW_EXPERIMENT_NAME is set; a resumed run goes on in it.
+
+    MLflow keeps it where MLFLOW_TRACKING_URI says, else in the working folder's mlflow.db.
+    """
 
     def __init__(self, run: Config, folder: RunFolder, *, finished: int) -> None:  # noqa: ARG002
         import mlflow  # type: ignore[import-not-found, unused-ignore]  # optional
 
         known = folder.path / "mlflow_run_id.txt"
         self._mlflow = mlflow
-        mlflow.set_experiment("falconet")
+        mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", "falconet"))
         active = mlflow.start_run(
             run_id=known.read_text(encoding="utf-8").strip() if known.is_file() else None, run_name=folder.path.name
         )
@@ -119,9 +124,9 @@ class MLflowLogger:
         """See `MetricLogger`."""
         self._mlflow.log_metrics(dict(metrics), step=epoch)
 
-    def close(self) -> None:
+    def close(self, *, finished: bool) -> None:
         """See `MetricLogger`."""
-        self._mlflow.end_run()
+        self._mlflow.end_run("FINISHED" if finished else "KILLED")
 
 
 class WandbLogger:
@@ -131,7 +136,7 @@ class WandbLogger:
         import wandb  # type: ignore[import-not-found, unused-ignore]  # optional
 
         known = folder.path / "wandb_run_id.txt"
-        name = known.read_text(encoding="utf-8").strip() if known.is_file() else wandb.util.generate_id()
+        name = known.read_text(encoding="utf-8").strip() if known.is_file() else uuid.uuid4().hex[:8]
         known.write_text(name + "\n", encoding="utf-8")
         self._run = wandb.init(
             project="falconet",
@@ -146,9 +151,9 @@ class WandbLogger:
         """See `MetricLogger`."""
         self._run.log(dict(metrics), step=epoch)
 
-    def close(self) -> None:
+    def close(self, *, finished: bool) -> None:
         """See `MetricLogger`."""
-        self._run.finish()
+        self._run.finish(exit_code=0 if finished else 1)
 
 
 LOGGERS: Mapping[str, tuple[Any, str, str]] = {
@@ -175,27 +180,41 @@ class Loggers:
         run: with `train.loggers`.
         folder: of the run.
         finished: epochs that were done before; their metrics stay.
+
+    Raises:
+        ConfigError: a logger cannot be opened, for example because its server does not answer.
     """
 
     def __init__(self, run: Any, folder: RunFolder, *, finished: int) -> None:
         self._folder = folder
         folder.keep_metrics_until(finished)
-        self._loggers: list[MetricLogger] = [
-            LOGGERS[name][0](run, folder, finished=finished) for name in run.train.loggers
-        ]
+        self._loggers: dict[str, MetricLogger] = {}
+        for name in run.train.loggers:
+            try:
+                self._loggers[name] = LOGGERS[name][0](run, folder, finished=finished)
+            except Exception as error:  # loggers raise what they like
+                self.close(finished=False)
+                raise ConfigError(f"train.loggers: {name} cannot be opened: {error}") from error
 
     def log(self, metrics: dict[str, Any], progress: Progress) -> None:
-        """Keep the metrics of an epoch."""
+        """Keep the metrics of an epoch. A logger that fails is told of; it costs neither the run nor its metrics."""
         self._folder.add_metrics(metrics)
         numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
-        for logger in self._loggers:
-            logger.log(numbers, epoch=metrics["epoch"])
+        for name, logger in self._loggers.items():
+            try:
+                logger.log(numbers, epoch=metrics["epoch"])
+            except Exception as error:
+                where = self._folder.metrics
+                _log.warning("%s did not take epoch %d, which is in %s: %s", name, metrics["epoch"], where, error)
         _log.info("%s", summary(metrics, progress))
 
-    def close(self) -> None:
-        """Finish all files."""
-        for logger in self._loggers:
-            logger.close()
+    def close(self, *, finished: bool) -> None:
+        """Finish all files; `finished`: the run came to its end."""
+        for name, logger in self._loggers.items():
+            try:
+                logger.close(finished=finished)
+            except Exception as error:
+                _log.warning("%s could not be closed: %s", name, error)
 
 
 def summary(metrics: dict[str, Any], progress: Progress) -> str:
@@ -205,8 +224,9 @@ def summary(metrics: dict[str, Any], progress: Progress) -> str:
     )
     reached = "".join(f"  {name} {metrics[name]:.3f}" for name in SHOWN_METRICS if name in metrics)
     place = f"/{progress.epochs}" if progress.epochs is not None else f" ({progress.fraction:.0%} of the time)"
+    left = "" if progress.seconds_left is None else f", {progress.seconds_left:.0f} s left"
     return (
         f"epoch {metrics['epoch']}{place}  loss {metrics['loss']:.3f} ({terms}){reached}  "
         f"{metrics['seconds']:.1f} s, {metrics['images_per_second']:.0f} images/s, "
-        f"{metrics['data_wait']:.0%} waiting for data"
+        f"{metrics['data_wait']:.0%} waiting for data{left}"
     )

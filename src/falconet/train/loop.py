@@ -1,7 +1,6 @@
 """The training loop: epochs, batches, step, average, validate, save."""
 
 import logging
-import time
 from collections import defaultdict
 from typing import Any
 
@@ -38,27 +37,30 @@ def train(
     loader, pace = prepared.loader, prepared.pace
     module = _distributed(TrainModule(prepared))
     reported: set[str] = set()
-    pace.start(used=state.used)
-    progress = pace.at(state.epoch, state.step)
-    callback.start(progress, steps=loader.steps)
+    mosaic_share = 1 - prepared.run.augment.mosaic_close
+    callback.start(pace.at(state.epoch, state.step), steps=loader.steps)
     while not state.stopped:
-        mosaic_ends = 1 - prepared.run.augment.mosaic_close
-        state.begin_epoch(prepared, with_mosaic=_epoch_share(progress) < mosaic_ends)
-        began, first_step, sums = time.monotonic(), state.step, Sums()
+        state.begin_epoch(prepared)
+        loader.with_mosaic = pace.at(state.epoch, state.step).before(mosaic_share)
+        first_step, sums = state.step, Sums()
+        began = lap = pace.clock()
         for batch in loader:
+            if not pace.started:  # with the first batch; all until here was start-up
+                lap = pace.start()
             progress = pace.at(state.epoch, state.step)
-            if progress.epochs is None and progress.fraction >= 1 and state.step:
+            if progress.fraction >= 1 and state.step > first_step:
+                loader.cancel()
                 break
+            loader.with_mosaic = progress.before(mosaic_share)
             rate = pace.rate(progress, state.step)
             sums.add(step(module, prepared, state, batch, progress, rate=rate))
             total_steps = pace.total_steps(progress, state.step)
             state.average.update(prepared.networks, step=state.step, total_steps=total_steps)
             state.step += 1
             _report(batch.problems, reported)
-            steps = state.step - first_step
-            pace.trained(steps * loader.batch_size, time.monotonic() - began)
-            callback.step(progress, step=steps, loss=sums.mean_loss)
-        metrics = _metrics(state, sums, loader, seconds=time.monotonic() - began, steps=state.step - first_step)
+            lap = pace.trained(loader.batch_size, since=lap)
+            callback.step(progress, step=state.step - first_step, loss=sums.mean_loss)
+        metrics = _metrics(state, sums, loader, seconds=pace.clock() - began, steps=state.step - first_step)
         metrics["learning_rate"] = rate
         progress = pace.at(state.epoch, state.step)
         last = progress.fraction >= 1
@@ -68,11 +70,13 @@ def train(
         improved = _keep_best(prepared, state, metrics)
         state.stopped = last or _out_of_patience(prepared, state)
         state.epoch += 1
+        lap = pace.clock()
         if loggers is not None:  # the first process writes
             _write(prepared, state, folder, metrics, improved=improved)
             loggers.log(metrics, progress)
             callback.epoch(metrics, progress)
             state.save(prepared, folder)
+        pace.wrote(pace.clock() - lap)
 
 
 class TrainModule(nn.Module):
@@ -149,13 +153,9 @@ class Sums:
 def _distributed(module: TrainModule) -> nn.Module:
     if not several_processes():
         return module
-    # A criterion may stop to use a branch; what no process used keeps no gradient.
-    return DistributedDataParallel(module, find_unused_parameters=True)
-
-
-def _epoch_share(progress: Progress) -> float:
-    """How much of the run lies before this epoch."""
-    return progress.fraction if progress.epochs is None else progress.epoch / progress.epochs
+    # A criterion may stop using weights of its own; what no process used keeps no gradient.
+    own = any(True for _ in module.networks["criterion"].parameters())
+    return DistributedDataParallel(module, find_unused_parameters=own)
 
 
 def _metrics(state: TrainState, sums: Sums, loader: Any, *, seconds: float, steps: int) -> dict[str, Any]:
@@ -170,18 +170,22 @@ def _metrics(state: TrainState, sums: Sums, loader: Any, *, seconds: float, step
 
 
 def _validate(prepared: Prepared, state: TrainState, reported: set[str]) -> dict[str, Any]:
-    began = time.monotonic()
+    pace = prepared.pace
+    began = pace.clock()
+    limit = pace.validation_seconds()
     deployable = prepared.task.deployable(state.average.module["network"], prepared.run.model.input)
     metrics, problems = validate(
         prepared.task,
         deployable.eval().to(prepared.device),
-        prepared.loader.validation(batch_size=prepared.loader.batch_size),
+        # A part of the images, where there is no time for all, shall be a fair one.
+        prepared.loader.validation(batch_size=prepared.loader.batch_size, shuffled=limit is not None),
+        over=lambda: limit is not None and pace.clock() - began > limit,
         names=prepared.data.names,
         records=prepared.data.val,
         device=prepared.device,
     )
     _report(problems, reported)
-    prepared.pace.validated(time.monotonic() - began)
+    pace.validated(pace.clock() - began)
     return metrics
 
 

@@ -16,6 +16,7 @@ from falconet.train.initial import StartingPoint, build_networks
 from falconet.train.loader import Loader, default_workers, make_dataset
 from falconet.train.optim import Schedule
 from falconet.train.plan import (
+    LearningRate,
     choose_precision,
     resolve_learning_rate,
     validate_every,
@@ -90,7 +91,8 @@ def prepare(
         _log.warning("%s", warning)
     workers = default_workers(devices=process.local_count) if run.data.workers == "auto" else run.data.workers
     loader = _loader(run, data, process, workers=workers)
-    start = StartingPoint(run)
+    # A run that goes on has its weights and its rate in the checkpoint.
+    start = StartingPoint(run.model, run.train.weights if state is None else None)
     networks = build_networks(run, data.names, start, loader, speak=state is None)
     if device == "cpu":
         use_fast_depthwise(networks)
@@ -159,8 +161,11 @@ def _pace(
     started: float,
     clock: Callable[[], float],
 ) -> Pace:
-    train = run.train
-    rate = resolve_learning_rate(train, batch_size=loader.batch_size, tunes=tunes)
+    train, saved = run.train, None
+    if state is None:
+        rate = resolve_learning_rate(train, batch_size=loader.batch_size, tunes=tunes)
+    else:
+        rate, saved = LearningRate(state["peak_rate"], f"{state['peak_rate']:.3g} as before"), state["pace"]
     end = f"cosine to {rate.peak * train.final_rate:.2g}"
     if train.minutes is None:
         total = train.epochs * loader.steps
@@ -168,9 +173,7 @@ def _pace(
         _log.info("learning rate: %s; warm-up over %d steps, %s at step %d", rate.origin, warmup, end, total)
         schedule = Schedule(rate.peak, warmup, total, train.final_rate)
         every = validate_every(train, epochs=train.epochs)
-        return ByEpochs(train.epochs, schedule, validate_every=every, clock=clock)
-    # A run that goes on has its time at the first step in its checkpoint: it follows the same curve.
-    given = 60 * train.minutes - (clock() - started) if state is None else state["given"]
+        return ByEpochs(train.epochs, schedule, validate_every=every, clock=clock, saved=saved)
     warmup = warmup_steps(train, total_steps=None)
     _log.info(
         "learning rate: %s; warm-up over %d steps, a tenth of the time at most, %s after %g minutes",
@@ -180,7 +183,8 @@ def _pace(
         train.minutes,
     )
     return ByMinutes(
-        from_first(given),
+        60 * train.minutes,
+        started=started,
         peak=rate.peak,
         floor=train.final_rate,
         warmup_steps=warmup,
@@ -188,4 +192,5 @@ def _pace(
         validate_every=None if train.validate_every == "auto" else train.validate_every,
         clock=clock,
         agree=from_first,
+        saved=saved,
     )

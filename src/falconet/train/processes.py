@@ -8,12 +8,12 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing.process import BaseProcess
 from multiprocessing.queues import SimpleQueue
 from typing import Any, NamedTuple
 
 import torch
 from torch import distributed
+from torch.multiprocessing import ProcessExitedException, start_processes
 
 from falconet.core import errors
 from falconet.core.errors import ConfigError, FalconetError
@@ -76,49 +76,24 @@ def in_processes(work: Callable[..., None], count: int, arguments: tuple[Any, ..
         RuntimeError: a process ended with something else; the message holds its traceback.
         KeyboardInterrupt: by Ctrl-C.
     """
-    context = multiprocessing.get_context("spawn")
-    failures: SimpleQueue[tuple[str, str]] = context.SimpleQueue()
-    port = _free_port()
+    failures: SimpleQueue[tuple[str, str]] = multiprocessing.get_context("spawn").SimpleQueue()
     level = logging.getLogger().getEffectiveLevel()
-    processes = [
-        context.Process(target=_enter, args=(rank, count, port, level, failures, work, arguments))
-        for rank in range(count)
-    ]
-    for process in processes:
-        process.start()
+    started = (count, _free_port(), level, failures, work, arguments)
+    running = start_processes(_enter, started, count, join=False, start_method="spawn")
     try:
-        _wait(processes)
+        while not running.join(grace_period=_GRACE):
+            pass
     except KeyboardInterrupt:
         # Ctrl-C reached the others as well; they say how to go on.
-        _end(processes)
-        raise
-    if all(process.exitcode == 0 for process in processes):
-        return
-    _end(processes)
-    raise _failure(failures, processes)
-
-
-def _wait(processes: list[BaseProcess]) -> None:
-    """Until all are done or one has failed."""
-    while any(process.is_alive() for process in processes):
-        for process in processes:
-            process.join(0.1)
-            if process.exitcode:
-                return
-
-
-def _end(processes: list[BaseProcess]) -> None:
-    for process in processes:
-        process.join(_GRACE / len(processes))
-        if process.is_alive():
-            process.terminate()
-        process.join(_GRACE)
-        if process.is_alive():
+        for process in running.processes:
+            process.join(_GRACE)
             process.kill()
-            process.join()
+        raise
+    except ProcessExitedException as exited:
+        raise _failure(failures, exited) from None
 
 
-def _failure(failures: "SimpleQueue[tuple[str, str]]", processes: list[BaseProcess]) -> BaseException:
+def _failure(failures: "SimpleQueue[tuple[str, str]]", exited: ProcessExitedException) -> BaseException:
     """What to raise: a user's error of any process before an error of the others, whom it cut off."""
     found = []
     while not failures.empty():
@@ -131,8 +106,7 @@ def _failure(failures: "SimpleQueue[tuple[str, str]]", processes: list[BaseProce
             return error(message)
     if found:
         return RuntimeError(f"a training process failed:\n{found[0][1]}")
-    codes = ", ".join(str(process.exitcode) for process in processes)
-    return RuntimeError(f"a training process was killed from outside (exit codes {codes}); is there enough memory?")
+    return RuntimeError(f"a training process was killed from outside ({exited}); is there enough memory?")
 
 
 def _enter(

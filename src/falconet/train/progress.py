@@ -4,21 +4,30 @@ A run has either a number of epochs, then everything follows the steps, or a num
 the time used over the time given. Nothing is measured beforehand and nothing is planned anew on the way.
 """
 
+import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from falconet.train.optim import Schedule
 
-MOST_VALIDATION = 0.08
-"""Share of the minutes that validations may take, the last one apart."""
+_log = logging.getLogger(__name__)
 
-SPARE_SECONDS = 0.5
-"""Kept for writing the weights and the checkpoint when the minutes end."""
+MOST_VALIDATION = 0.08
+"""Share of the time used so far that validations may take, the last one apart."""
+
+MOST_LAST = 0.25
+"""Share of the minutes that is kept for the last validation. Where that is too little, it sees a part of the images."""
 
 VALIDATION_COST = 0.5
 """Seconds an image takes in a validation over those it takes in a step; assumed until one was measured."""
+
+WRITING_SECONDS = 0.5
+"""For weights and checkpoint; assumed until they were written once."""
+
+MARGIN = 1.2
+"""What is kept for the end, over what it is expected to take."""
 
 WARMUP_SHARE = 0.1
 """Largest share of a run of given minutes that the warm-up takes."""
@@ -33,10 +42,16 @@ class Progress(NamedTuple):
     """In all; None where the run has minutes."""
     fraction: float
     """Of the whole run, 0..1."""
+    seconds_left: float | None = None
+    """Until the minutes are over, in this process."""
 
     def within(self, share: float) -> bool:
         """Whether the run is in its first `share`, in whole epochs where it has a number of these."""
         return self.fraction < share if self.epochs is None else self.epoch < round(share * self.epochs)
+
+    def before(self, share: float) -> bool:
+        """Likewise, but an epoch belongs to the first `share` as soon as it begins there."""
+        return self.fraction < share if self.epochs is None else self.epoch < share * self.epochs
 
 
 class ByEpochs:
@@ -47,17 +62,36 @@ class ByEpochs:
         schedule: learning rate over the steps.
         validate_every: epochs between validations; the last epoch always validates.
         clock: seconds.
+        saved: the `state` of a run that goes on.
     """
 
     def __init__(
-        self, epochs: int, schedule: Schedule, *, validate_every: int, clock: Callable[[], float] = time.monotonic
+        self,
+        epochs: int,
+        schedule: Schedule,
+        *,
+        validate_every: int,
+        clock: Callable[[], float] = time.monotonic,
+        saved: Mapping[str, float] | None = None,
     ) -> None:
-        self.epochs, self.schedule, self._every, self._clock = epochs, schedule, validate_every, clock
-        self._began = clock()
+        self.epochs, self.schedule, self.peak = epochs, schedule, schedule.peak
+        self._every, self.clock = validate_every, clock
+        self._used = (saved or {}).get("used", 0.0)
+        self._began: float | None = None
 
-    def start(self, *, used: float) -> None:
-        """The first step is about to come; an interrupted run used so many seconds before."""
-        self._began = self._clock() - used
+    @property
+    def started(self) -> bool:
+        """Whether the first step came."""
+        return self._began is not None
+
+    def start(self) -> float:
+        """The first step is about to come; what time it is."""
+        self._began = self.clock()
+        return self._began
+
+    def state(self) -> dict[str, float]:
+        """What a run that goes on later needs to know."""
+        return {"used": self.used()}
 
     def at(self, epoch: int, step: int) -> Progress:
         """How far the run is before `step`, which belongs to `epoch` (both from 0, steps over all epochs)."""
@@ -75,36 +109,54 @@ class ByEpochs:
         """Whether the epoch that ends now is followed by a validation."""
         return last or (progress.epoch + 1) % self._every == 0
 
+    def validation_seconds(self) -> float | None:
+        """How long a validation that begins now may take; None: as long as it takes."""
+        return None
+
+    def trained(self, images: int, *, since: float) -> float:  # noqa: ARG002
+        """A step with so many images is over; it and the wait for them began at `since`. What time it is."""
+        return self.clock()
+
     def validated(self, seconds: float) -> None:
         """A validation took so long."""
 
-    def trained(self, images: int, seconds: float) -> None:
-        """So many images were trained on in so many seconds."""
+    def wrote(self, seconds: float) -> None:
+        """Writing weights and checkpoint took so long."""
 
     def used(self) -> float:
         """Seconds since the first step, over all resumptions."""
-        return self._clock() - self._began
+        return self._used + (0.0 if self._began is None else self.clock() - self._began)
+
+    def __str__(self) -> str:
+        return f"{self.used() / 60:.1f} minutes"
 
 
 class ByMinutes:
     """A run that ends when its time is used up, be it within an epoch.
 
-    The time given is what is left of the minutes at the first step, less what the last validation will take.
+    The time for training is what is left of the minutes at the first step, less what the end will take: the last
+    validation and writing. From one look at the clock to the next, what is still to do shrinks as that time does. When
+    the end turns out to take longer or shorter than expected, the curve becomes steeper or flatter, but never jumps.
 
     Args:
-        seconds: left at the first step.
+        seconds: given to the whole run.
+        started: of `clock`, when the run was asked for; all before the first step is start-up.
         peak, floor: largest learning rate, and the rate at the end as a share of it.
         warmup_steps: the rate climbs over these, and over `WARMUP_SHARE` of the time at most.
         val_images: of a validation.
         validate_every: epochs between validations; None validates as often as `MOST_VALIDATION` allows.
         clock: seconds.
         agree: makes a number the same in all processes of a run.
+        saved: as of `ByEpochs`; a run that goes on has the time it had left, and its second start-up is not charged.
     """
+
+    epochs = None
 
     def __init__(
         self,
         seconds: float,
         *,
+        started: float,
         peak: float,
         floor: float,
         warmup_steps: int,
@@ -112,22 +164,57 @@ class ByMinutes:
         validate_every: int | None = None,
         clock: Callable[[], float] = time.monotonic,
         agree: Callable[[float], float] = float,
+        saved: Mapping[str, float] | None = None,
     ) -> None:
         self.seconds, self.peak, self.floor, self.warmup_steps = seconds, peak, floor, warmup_steps
-        self._val_images, self._every, self._clock, self._agree = val_images, validate_every, clock, agree
-        self._began = clock()
-        self._validation: float | None = None
-        self._validating = 0.0
-        self._per_image = 0.0
+        self._started, self._val_images, self._every, self.clock = started, val_images, validate_every, clock
+        self._agree = agree
+        self._images = 0
+        self._training = self._step = 0.0
+        saved = saved or {}
+        self._used, self._fraction = saved.get("used", 0.0), saved.get("fraction", 0.0)
+        self._validation, self._validating = saved.get("validation"), saved.get("validating", 0.0)
+        self._writing, self._start_up = saved.get("writing", WRITING_SECONDS), saved.get("start_up")
+        self._began: float | None = None
+        self._looked = 0.0
 
-    def start(self, *, used: float) -> None:
+    @property
+    def started(self) -> bool:
         """As of `ByEpochs`."""
-        self._began = self._clock() - used
+        return self._began is not None
+
+    @property
+    def start_up(self) -> float:
+        """Seconds before the first step of the whole run; so far, where it has not come yet."""
+        return self.clock() - self._started if self._start_up is None else self._start_up
+
+    def start(self) -> float:
+        """As of `ByEpochs`."""
+        self._start_up = self.start_up
+        self._began = self._looked = self.clock()
+        if self._seconds_left() > 0:
+            _log.info("%.0f s until the first step; %.0f s are left", self.start_up, self._seconds_left())
+        else:
+            _log.warning("train.minutes were over before the first step; one step is the least there is")
+        return self._began
+
+    def state(self) -> dict[str, float]:
+        """As of `ByEpochs`."""
+        state = {"start_up": self.start_up, "used": self.used(), "fraction": self._fraction, "writing": self._writing}
+        measured = {} if self._validation is None else {"validation": self._validation}
+        return {**state, **measured, "validating": self._validating}
 
     def at(self, epoch: int, step: int) -> Progress:  # noqa: ARG002
-        """As of `ByEpochs`."""
-        given = max(1e-3, self.seconds - self._reserve())
-        return Progress(epoch, None, self._agree(min(1.0, self.used() / given)))
+        """As of `ByEpochs`. The fraction is 1 as soon as there is no time for most of a step."""
+        if self._began is None:
+            return Progress(epoch, None, self._fraction, max(0.0, self._seconds_left()))
+        left, now = self._training_left(), self.clock()
+        if left <= self._step / 2:
+            self._fraction = 1.0
+        else:
+            self._fraction = 1 - (1 - self._fraction) * left / (left + now - self._looked)
+        self._looked = now
+        return Progress(epoch, None, self._agree(self._fraction), max(0.0, self._seconds_left()))
 
     def rate(self, progress: Progress, step: int) -> float:
         """The warm-up times half a cosine down to the floor."""
@@ -150,26 +237,47 @@ class ByMinutes:
         expected = self._validating + self._expected_validation()
         return self._agree(float(expected <= MOST_VALIDATION * self.used())) > 0
 
+    def validation_seconds(self) -> float | None:
+        """As of `ByEpochs`."""
+        return max(0.0, self._seconds_left() - self._writing)
+
+    def trained(self, images: int, *, since: float) -> float:
+        """As of `ByEpochs`."""
+        now = self.clock()
+        self._step = now - since
+        self._training += self._step
+        self._images += images
+        return now
+
     def validated(self, seconds: float) -> None:
         """As of `ByEpochs`."""
         self._validation = seconds
         self._validating += seconds
 
-    def trained(self, images: int, seconds: float) -> None:
+    def wrote(self, seconds: float) -> None:
         """As of `ByEpochs`."""
-        self._per_image = seconds / max(1, images)
+        self._writing = seconds
 
     def used(self) -> float:
         """As of `ByEpochs`."""
-        return self._clock() - self._began
+        return self._used + (0.0 if self._began is None else self.clock() - self._began)
+
+    def __str__(self) -> str:
+        total = (self.start_up + self.used()) / 60
+        return f"{total:.1f} of {self.seconds / 60:g} minutes ({self.start_up:.0f} s before the first step)"
+
+    def _seconds_left(self) -> float:
+        return self.seconds - self.start_up - self.used()
+
+    def _training_left(self) -> float:
+        """Seconds until the last validation has to begin."""
+        reserve = MARGIN * (self._expected_validation() + self._writing)
+        return max(0.0, self._seconds_left() - min(MOST_LAST * self.seconds, reserve))
 
     def _expected_validation(self) -> float:
         if self._validation is not None:
             return self._validation
-        return VALIDATION_COST * self._per_image * self._val_images
-
-    def _reserve(self) -> float:
-        return min(self.seconds / 2, SPARE_SECONDS + 1.05 * self._expected_validation())
+        return VALIDATION_COST * self._training / max(1, self._images) * self._val_images
 
 
 Pace = ByEpochs | ByMinutes

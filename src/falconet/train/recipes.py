@@ -10,7 +10,7 @@ from falconet.core.errors import ConfigError
 from falconet.core.suggest import did_you_mean
 from falconet.models import CLASSIFIERS, PRESETS
 from falconet.train.criteria import CRITERIA
-from falconet.train.run_config import RunConfig
+from falconet.train.run_config import RunConfig, give_criterion
 
 PLACEHOLDER = "path/to/annotations"
 
@@ -76,24 +76,25 @@ def read_run(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         )
     is_file = path.is_file() or path.suffix in (".yaml", ".yml")
     tree = read_yaml(path) if is_file else preset_tree(str(source))
-    tree = apply_overrides(tree, [_expand(tree, override) for override in overrides])
+    # Keys of earlier versions move before and after: an override beats the file, under whichever names.
+    give_criterion(tree, lambda key: f"{source}: {key}")
+    tree = apply_overrides(tree, [*_of_new_model(overrides), *(_expand(tree, override) for override in overrides)])
+    give_criterion(tree, lambda key: next((f"override '{o}'" for o in overrides if o.startswith(f"{key}=")), key))
     if not is_file and not tree.get("data"):
         raise ConfigError(
             f"preset '{source}': the data is missing; add for example data.train.annotations=train.json "
             "data.train.images=photos, or write a run file with 'falconet config'"
         )
-    _name_criterion(tree)
     run = validate(RunConfig, tree, name=str(source), overrides=overrides)
     if str(run.data.train.annotations) == PLACEHOLDER:
         raise ConfigError(f"{source}: data.train.annotations still is '{PLACEHOLDER}'; write your own path there")
     return run
 
 
-def _name_criterion(tree: dict[str, Any]) -> None:
-    """Name the model in a criterion that is there without a name, so that messages speak of its keys alone."""
-    model, criterion = tree.get("model"), tree.get("criterion")
-    if isinstance(criterion, dict) and isinstance(model, dict) and model.get("name") in CRITERIA:
-        criterion.setdefault("name", model["name"])
+def _of_new_model(overrides: Sequence[str]) -> list[str]:
+    """Another model takes its own criterion along: the settings of the old one mean nothing to it."""
+    names = [override.removeprefix("model.name=") for override in overrides if override.startswith("model.name=")]
+    return [f"criterion.name={name}" for name in names if name in CRITERIA]
 
 
 def schema_text() -> str:

@@ -1,6 +1,8 @@
 """One training run as a value: what a run file (YAML) holds."""
 
+import copy
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -131,7 +133,10 @@ class RunConfig(Config):
     @classmethod
     def _with_criterion(cls, tree: Any) -> Any:
         """The criterion's kind follows from the model; keys of earlier versions move to where they are now."""
-        return with_criterion(tree)
+        if isinstance(tree, dict):
+            tree = copy.deepcopy(tree)
+            give_criterion(tree)
+        return tree
 
     @model_validator(mode="after")
     def _fits_the_task(self) -> "RunConfig":
@@ -167,31 +172,33 @@ MOVED = {
 """Keys of version 0.1, and their names in `criterion` now."""
 
 
-def with_criterion(tree: Any) -> Any:
-    """A run as plain values whose `criterion` has the model's name, and what earlier versions wrote elsewhere.
+def give_criterion(tree: dict[str, Any], origin: Callable[[str], str] = lambda path: path) -> None:
+    """Name the model in the `criterion` of a run as plain values, and move what earlier versions wrote elsewhere.
 
     Each key that has moved is told with its new place; one that means nothing for this model was ignored by earlier
     versions, and still is.
+
+    Args:
+        tree: changed in place.
+        origin: a key's dotted path -> how to call it in a message.
     """
-    model = tree.get("model") if isinstance(tree, dict) else None
+    model, criterion = tree.get("model"), tree.get("criterion")
     name = model.get("name") if isinstance(model, dict) else getattr(model, "name", None)
-    if name not in CRITERIA or not isinstance(tree.get("criterion"), dict | None):
-        return tree
-    own = {"name": name, **(tree.get("criterion") or {})}
+    if name not in CRITERIA or not isinstance(criterion, dict | None):
+        return
+    criterion = {} if criterion is None else criterion
+    criterion.setdefault("name", name)
     known = CRITERIA[name].config.model_fields
-    tree = dict(tree)
-    for path, key in MOVED.items():
-        parents = [tree]
-        while isinstance(parents[-1], dict) and len(parents) < len(path):
-            parents.append(parents[-1].get(path[len(parents) - 1]))
-        if not isinstance(parents[-1], dict) or path[-1] not in parents[-1]:
+    for (*parents, last), key in MOVED.items():
+        node: Any = tree
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or last not in node:
             continue
-        for depth in range(1, len(parents)):  # copies, since the caller's values stay as they are
-            parents[depth] = parents[depth - 1][path[depth - 1]] = dict(parents[depth])
-        value = parents[-1].pop(path[-1])
-        if key not in known:
-            _log.warning("%s: means nothing for %s; leave it out", ".".join(path), name)
+        path, value = ".".join((*parents, last)), node.pop(last)
+        if key in known:
+            _log.warning("%s is criterion.%s now; please move it there", origin(path), key)
+            criterion[key] = value
         else:
-            _log.warning("%s is criterion.%s now; please move it there", ".".join(path), key)
-            own[key] = value
-    return tree | {"criterion": own}
+            _log.warning("%s: means nothing for %s; leave it out", origin(path), name)
+    tree["criterion"] = criterion

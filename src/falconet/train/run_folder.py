@@ -85,7 +85,9 @@ class RunFolder:
             state: dict[str, Any] = json.loads(text)
         except (OSError, safetensors.SafetensorError, json.JSONDecodeError) as error:
             raise ModelError(f"{self.state}: cannot be read as a checkpoint: {error}") from error
-        if state.get("format") != STATE_FORMAT:
+        if state.get("format") == 1:
+            self._bring_up_to_date(state)
+        elif state.get("format") != STATE_FORMAT:
             raise ModelError(f"{self.state}: is not a checkpoint of this version of Falconet")
         for name, tensor in tensors.items():
             *parents, last = name.split("/")
@@ -94,6 +96,16 @@ class RunFolder:
                 node = node[parent]
             node[last] = tensor
         return state
+
+    def _bring_up_to_date(self, state: dict[str, Any]) -> None:
+        """Change what a run of version 0.1 left to what it would leave now."""
+        if state["pace"] is not None and not state["stopped"]:
+            raise ModelError(
+                f"{self.state}: comes from a version of Falconet that planned train.minutes in epochs, which this one "
+                f"cannot go on with; start a new run with train.weights={self.last} and another output"
+            )
+        state["pace"] = {"used": state["seconds"]}
+        state["peak_rate"], state["images"] = state["plan"]["peak_rate"], state["pictures"]
 
     def keep_metrics_until(self, epoch: int) -> None:
         """Drop the lines of epochs that are about to be repeated; `epoch` counts the finished ones."""

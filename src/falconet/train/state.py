@@ -8,7 +8,6 @@ import torch
 from falconet.core.errors import ConfigError
 from falconet.train.optim import WeightAverage, build_optimizer, restore_optimizer
 from falconet.train.prepare import Prepared
-from falconet.train.progress import ByMinutes
 from falconet.train.run_folder import RunFolder
 
 _NETWORK = 2
@@ -21,7 +20,6 @@ class TrainState:
     Attributes:
         epoch, step: the ones in progress, from 0 (steps over all epochs).
         best: key metric, second metric and the epoch (from 1) of the best validation so far.
-        used: seconds of earlier processes, before this one went on.
         stopped: no epoch shall follow.
         average: moving average of the networks, which is validated and kept.
         optimizer: AdamW over the networks.
@@ -31,17 +29,15 @@ class TrainState:
         train = prepared.run.train
         self.epoch = self.step = 0
         self.best: dict[str, float] | None = None
-        self.used = 0.0
         self.stopped = False
         self.average = WeightAverage(prepared.networks, decay=train.average_decay)
         self.optimizer = build_optimizer(prepared.networks, weight_decay=train.weight_decay)
 
-    def begin_epoch(self, prepared: Prepared, *, with_mosaic: bool) -> None:
+    def begin_epoch(self, prepared: Prepared) -> None:
         """Set everything that makes this epoch the same whenever and wherever it is run."""
         seeds = np.random.SeedSequence([prepared.run.seed, _NETWORK, self.epoch, prepared.process.rank])
         torch.manual_seed(int(seeds.generate_state(1)[0]))
         prepared.loader.epoch = self.epoch
-        prepared.loader.with_mosaic = with_mosaic
         prepared.loader.waited = 0.0
         prepared.networks.train()
 
@@ -51,8 +47,8 @@ class TrainState:
             {
                 "epoch": self.epoch,
                 "step": self.step,
-                "given": prepared.pace.seconds if isinstance(prepared.pace, ByMinutes) else None,
-                "used": prepared.pace.used(),
+                "pace": prepared.pace.state(),
+                "peak_rate": prepared.pace.peak,
                 "best": self.best,
                 "stopped": self.stopped,
                 "classes": list(prepared.data.names),
@@ -79,4 +75,4 @@ class TrainState:
         prepared.networks.load_state_dict(state["networks"])
         self.average.module.load_state_dict(state["average"])
         restore_optimizer(self.optimizer, state["optimizer"])
-        self.epoch, self.step, self.best, self.used = state["epoch"], state["step"], state["best"], state["used"]
+        self.epoch, self.step, self.best = state["epoch"], state["step"], state["best"]

@@ -1,5 +1,6 @@
 """What differs between training one task and another: one row per task; everything else is the same loop."""
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from falconet.models import ClassifierConfig, ModelConfig
 from falconet.models.deployable import Deployable, DeployableClassifier
 from falconet.train.batch import Batch
 from falconet.train.distributed import from_all
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +95,7 @@ def validate(
     deployable: nn.Module,
     batches: Iterable[Batch],
     *,
+    over: Callable[[], bool] = lambda: False,
     names: Sequence[str],
     records: Sequence[Record],
     device: torch.device,
@@ -101,6 +105,8 @@ def validate(
     Args:
         deployable: of the task, in evaluation mode.
         batches: this process's share of the validation.
+        over: whether there is no time for another batch; then the metrics are those of the images so far, and
+            "val_images" says how many these are.
         records: all of the validation.
 
     Returns:
@@ -109,12 +115,21 @@ def validate(
     assert not deployable.training, "validation runs in evaluation mode"
     found: dict[int, Any] = {}
     problems: list[str] = []
+    cut = False
     for batch in batches:
+        cut = bool(found) and over()
+        if cut:
+            break
         problems.extend(batch.problems)
         if len(batch.indices):
             outputs = deployable(batch.pixels.to(device))
             found.update(zip(batch.indices.tolist(), task.answers(outputs, batch), strict=True))
     # No image is in two processes' shares.
-    everything = {index: answer for share in from_all(found) for index, answer in share.items()}
+    shares = from_all((found, cut))
+    everything = {index: answer for share, _ in shares for index, answer in share.items()}
     seen = sorted(everything)
-    return task.measure(names, [records[index] for index in seen], [everything[index] for index in seen]), problems
+    metrics = task.measure(names, [records[index] for index in seen], [everything[index] for index in seen])
+    if any(one_was_cut for _, one_was_cut in shares):
+        metrics["val_images"] = len(seen)
+        _log.warning("validated on %d of %d images; there is no time for all of them", len(seen), len(records))
+    return metrics, problems
