@@ -30,13 +30,19 @@ def test_numbers_are_sorted_by_value(tmp_path):
 def test_what_is_left_out(tmp_path):
     picture(tmp_path / "a" / "1.png")
     (tmp_path / "a" / "2.png").write_bytes(b"no picture")
-    (tmp_path / "a" / "notes.txt").write_text("not a picture's ending: silent")
+    (tmp_path / "a" / "notes.txt").write_text("not a picture's ending: counted")
     picture(tmp_path / "stray.png")
     (tmp_path / "empty").mkdir()
     dataset, problems = open_image_folder(tmp_path)
     assert len(dataset) == 1
     assert dataset.names == ("a", "empty")
-    assert sorted(problem.kind for problem in problems) == ["broken-file", "no-class", "unused-class"]
+    assert sorted(problem.kind for problem in problems) == [
+        "broken-file",
+        "no-class",
+        "unused-class",
+        "unused-files",
+    ]
+    assert f"{tmp_path}: 1 file is not used: a/notes.txt" in map(str, problems)
 
 
 def test_messages(tmp_path):

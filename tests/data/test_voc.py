@@ -120,7 +120,7 @@ def test_entity_bomb_does_not_blow_up(tmp_path: Path) -> None:
 
 
 def test_huge_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("falconet.data.voc.MAX_BYTES", 400)
+    monkeypatch.setattr("falconet.data.voc_xml.MAX_BYTES", 400)
     root = write_voc(tmp_path / "voc", {"a": voc_text([]), "b": " " * 500})
     (problem,) = read_voc(root).problems
     assert problem.what == "has 500 bytes; the annotation of one picture has at most 400; file and picture left out"
@@ -147,10 +147,13 @@ def test_lists_name_what_is_missing_or_doubled(tmp_path: Path) -> None:
     root = write_voc(tmp_path / "voc", TWO, {"train": ["a", "zzz", "a", "", "b  1"]})
     dataset = read_voc(root, split="train")
     assert [record.image_id for record in dataset.records] == ["a", "b"]
-    missing, doubled = dataset.problems
+    missing, doubled, unlisted = dataset.problems
     assert (missing.kind, doubled.kind) == ("missing-file", "duplicate-file")
     assert missing.where.endswith("train.txt:2")
     assert doubled.where.endswith("train.txt:3")
+    assert tuple(unlisted) == (
+        str(root / "Annotations"), "1 file is not used, being in none of the lists train.txt: c.xml", "unused-files"
+    )  # fmt: skip
 
 
 def test_unknown_split_and_empty_folder(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from falconet.core.errors import DataError
-from falconet.data.yolo import label_path, read_yolo, yolo_splits
+from falconet.data.yolo import read_yolo, yolo_splits
+from falconet.data.yolo_labels import label_path
 from tests.core.pictures import encode, exif, jpeg_with_exif, smooth
 from tests.data.build import picture, write_yolo
 
@@ -110,9 +111,10 @@ def test_lists_of_pictures(tmp_path: Path, prefix: str) -> None:
     (tmp_path / "train.txt").write_text("\n".join(lines) + "\n")
     dataset = read_yolo(path)
     assert [record.path.name for record in dataset.records] == ["b.png", "gone.png"]
-    (problem,) = dataset.problems
+    problem, rest = dataset.problems
     assert problem.kind == "duplicate-file"
     assert problem.where == f"{tmp_path / 'train.txt'}:3"
+    assert tuple(rest) == (str(tmp_path / "images" / "train"), "1 file is not used: a.png", "unused-files")
 
 
 def test_same_name_in_two_folders_gives_two_ids(tmp_path: Path) -> None:
