@@ -27,6 +27,9 @@ _OUTSIDE = 0.1
 """Share of a box's side by which its key points may leave it."""
 _LONG = 64
 """Points from which on a polygon is not tested for crossing itself."""
+_MOST = 0.7
+"""Share of the lines of one length that are doubtful, from which on they are no polygons; of polygons it is about half
+(small ones in the lower right of the picture), of boxes with key points nearly all."""
 _SYSTEMATIC = 10
 """Unclear lines of one length that are no accident any more."""
 
@@ -105,15 +108,15 @@ def judge(lines: Sequence[Line], columns: Counter[int], source: Path) -> list[bo
     """
     doubtful = Counter(line.columns for line in lines)
     varied = len(columns) >= 3 and any(count % 4 != 1 for count in columns)
-    accepted = [line.simple and (varied or doubtful[line.columns] * 2 < columns[line.columns]) for line in lines]
+    few = {count for count, number in doubtful.items() if number < _MOST * columns[count]}
+    accepted = [line.simple and (varied or line.columns in few) for line in lines]
     refused = Counter(line.columns for line, taken in zip(lines, accepted, strict=True) if not taken)
     for count, number in refused.items():
-        if number >= _SYSTEMATIC and number * 2 >= columns[count]:
-            example = "kpt_shape: [" + (f"{(count - 5) // 2}, 2" if not (count - 5) % 2 else f"{(count - 5) // 3}, 3")
+        if number >= _SYSTEMATIC and number >= _MOST * columns[count]:
             raise DataError(
-                f"{source}: {columns[count]} label lines have {count} numbers, which may be polygons, or boxes with "
-                f"key points; write '{example}]' into the data set's .yaml if they are key points, "
-                "'kpt_shape: null' if they are polygons"
+                f"{source}: {columns[count]} label lines have {count} numbers, which may be polygons, boxes with key "
+                "points, or several boxes without a line break; write 'kpt_shape: [points, numbers per point]' into a "
+                "data set's .yaml for key points, 'kpt_shape: null' for polygons"
             )
     return accepted
 
