@@ -371,3 +371,15 @@ def test_class_list_in_the_folder_of_labels(tmp_path: Path) -> None:
     assert [record.path.stem for record in read_labelimg(path, split="val").records] == ["valid"]
     assert len(read_labelimg(path)) == 2
     assert read_labelimg(path).problems == ()
+
+
+def test_lines_of_lists_that_name_no_file(tmp_path: Path) -> None:
+    path = write_yolo(tmp_path, {"a": ""}, yaml="train: train.txt\nnames: [cat]\n")
+    (tmp_path / "train.txt").write_text(f"images/train/a.png\n/\n{'x' * 5000}.png\na\0b.png\n")
+    dataset = read_yolo(path)
+    assert len(dataset) == 1
+    assert [problem.what for problem in dataset.problems] == [
+        "the line names no file; left out",
+        "the line is too long; left out",
+        "the line holds a NUL character; left out",
+    ]

@@ -70,9 +70,11 @@ def impossible(name: str) -> str | None:
     if "\0" in name:
         return "holds a NUL character"
     try:
-        name.encode()
+        parts = name.encode().split(b"/")
     except UnicodeEncodeError:
         return "holds half of a character (a lone surrogate)"
+    if max(map(len, parts)) > 255 or len(name) > 2000:
+        return "is too long"
     return None
 
 

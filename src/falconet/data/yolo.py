@@ -15,7 +15,7 @@ from falconet.core.config import read_yaml
 from falconet.core.errors import ConfigError, DataError
 from falconet.data.dataset import DataSet, Format, Problem, read_text
 from falconet.data.image_paths import locate
-from falconet.data.listing import exists, files_in, is_picture, walk
+from falconet.data.listing import exists, files_in, impossible, is_picture, walk
 from falconet.data.yolo_labels import not_used, read_labels
 from falconet.data.yolo_lines import KeyPoints, key_points
 
@@ -251,6 +251,11 @@ def _expand(source: Path, path: Path, root: Path, problems: list[Problem]) -> It
         raise DataError(f"{path}: {source} is neither a folder nor a .txt list of pictures")
     lines = enumerate(read_text(source).splitlines(), start=1)
     entries = {number: line.strip().replace("\\", "/") for number, line in lines if line.strip()}
+    for number, entry in list(entries.items()):
+        bad = impossible(entry) if Path(entry).name else "names no file"
+        if bad is not None:
+            problems.append(Problem(f"{source}:{number}", f"the line {bad}; left out", "bad-annotation"))
+            del entries[number]
     found = {number: _listed(entry, source, root) for number, entry in entries.items()}
     if found and not any(map(exists, found.values())):
         located = locate(source, list(dict.fromkeys(entries.values())), root, rest_only=path.suffix.lower() == ".data")
