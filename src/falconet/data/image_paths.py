@@ -1,5 +1,6 @@
 """Where the pictures lie that an annotation file names."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -85,9 +86,10 @@ def _refuse_shared(source: Path, rests: dict[str, str]) -> None:
 
 def _folders(source: Path) -> Iterator[Path]:
     stem = source.stem
-    before, _, behind = stem.partition("_")
+    # "val" for "val-annotations.csv", "train" for "instances_train.json", "train_2" for "instances_train_2.json".
+    names = [stem, stem.removeprefix("instances_"), stem.partition("_")[2], *re.split(r"[^A-Za-z0-9]+", stem)]
     for folder in (source.parent, source.parent.parent):
-        for name in dict.fromkeys(filter(None, [stem, stem.removeprefix("instances_"), behind, before])):
+        for name in dict.fromkeys(filter(None, names)):
             yield folder / name
             yield folder / "images" / name
         yield folder / "images"

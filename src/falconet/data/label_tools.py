@@ -12,6 +12,7 @@ Class names come from the data, sorted; a `classes.txt` or `labels.txt` beside t
 """
 
 import math
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,8 @@ def read_label_studio(path: Path, images: Path | None = None) -> DataSet:
     found: dict[str, NamedBoxes] = {}
     for position, task in enumerate(tasks):
         name = _task_picture(task)
-        where = f"{path} (task {task.get('id', position) if isinstance(task, dict) else position})"
+        number = task.get("id", position) if isinstance(task, dict) else position
+        where = f"{path} (task {number})"
         bad = "names no picture" if not name else impossible(name)
         if bad is not None:
             problems.append(Problem(where, f"the task {bad}: {short(task)}; left out", "bad-annotation"))
@@ -53,11 +55,11 @@ def read_label_studio(path: Path, images: Path | None = None) -> DataSet:
             problems.append(Problem(where, f"{name} has a task already; the second is left out", "duplicate-file"))
         else:
             found[name] = NamedBoxes(where)
-            _add_regions(found[name], _regions(task, where, problems), path, problems)
+            _add_regions(found[name], _regions(task, where, problems), f"{number}, region", path, problems)
     paths = _upload_paths(path, list(found), images)
     pictures = by_path(found, paths, problems)
     names = class_names(path.parent, _classes(pictures))
-    return build(path, "label-studio", pictures, names, problems, key_word="region", relative=True)
+    return build(path, "label-studio", pictures, names, problems, key_word="task", relative=True)
 
 
 def read_labelme(path: Path, images: Path | None = None) -> DataSet:
@@ -171,12 +173,18 @@ def _regions(task: dict[str, Any], where: str, problems: list[Problem]) -> list[
     return [region for region in valid[0]["result"] if isinstance(region, dict)] if valid else []
 
 
-def _add_regions(boxes: NamedBoxes, regions: list[dict[str, Any]], path: Path, problems: list[Problem]) -> None:
-    """The rectangles of a picture. Choices, ratings and texts, which are about all of it, have no label of a region."""
-    bare: dict[int | str, None] = {}
+def _add_regions(
+    boxes: NamedBoxes, regions: list[dict[str, Any]], prefix: str, path: Path, problems: list[Problem]
+) -> None:
+    """The rectangles of a picture. Choices, ratings and texts, which are about all of it, have no label of a region.
+
+    Args:
+        prefix: stands before the region's id or number in its key.
+    """
+    bare: dict[str, None] = {}
     for number, region in enumerate(regions, start=1):
-        key = region.get("id")
-        key = key if isinstance(key, int | str) else number
+        given = region.get("id")
+        key = f"{prefix} {given if isinstance(given, int | str) else number}"
         value = region.get("value")
         value = value if isinstance(value, dict) else {}
         kind = next((name for name in value if name.endswith("labels")), None)
@@ -187,14 +195,12 @@ def _add_regions(boxes: NamedBoxes, regions: list[dict[str, Any]], path: Path, p
             continue
         what = _add_rectangle(boxes, region, value, kind, key)
         if what:
-            problems.append(Problem(f"{path} (region {key})", what, "bad-annotation"))
+            problems.append(Problem(f"{path} (task {key})", what, "bad-annotation"))
     for key in bare.keys() - set(boxes.keys):
-        problems.append(Problem(f"{path} (region {key})", "is a rectangle without a label; left out", "bad-annotation"))
+        problems.append(Problem(f"{path} (task {key})", "is a rectangle without a label; left out", "bad-annotation"))
 
 
-def _add_rectangle(
-    boxes: NamedBoxes, region: dict[str, Any], value: dict[str, Any], kind: str, key: int | str
-) -> str | None:
+def _add_rectangle(boxes: NamedBoxes, region: dict[str, Any], value: dict[str, Any], kind: str, key: str) -> str | None:
     """Add a labelled region, or say what is wrong with it."""
     labels, numbers = value[kind], _numbers(value, ("x", "y", "width", "height"))
     if kind not in ("rectanglelabels", "labels"):
@@ -249,7 +255,8 @@ def _labelme_picture(file: Path, tree: dict[str, Any], root: Path, images: Path 
     said = _text(tree.get("imagePath")).replace("\\", "/")
     last = said.rpartition("/")[2] or f"{file.stem}.jpg"
     base = images if images is not None else file.parent
-    candidates = [base / said] if said and impossible(said) is None else []
+    # "../set/a.png" is the same picture as "a.png".
+    candidates = [Path(os.path.normpath(base / said)), base / said] if said and impossible(said) is None else []
     candidates += [base / last] if impossible(last) is None else []
     candidates += [root / folder / last for folder in ("images", "JPEGImages") if impossible(last) is None]
     for candidate in candidates:

@@ -152,6 +152,9 @@ def unused_beside(
     Args:
         others: composed names of files that other data sets use.
     """
+    used = {Path(os.path.normpath(file)) for file in used}
+    folders = {Path(os.path.normpath(folder)) for folder in folders}
+    own = Path(os.path.normpath(own))
     only_pictures = {folder for folder in folders if folder.is_dir() and not _holds(folder, own)}
     if own.is_dir():
         only_pictures = {folder for folder in only_pictures if own not in folder.parents}

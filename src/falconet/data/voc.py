@@ -194,10 +194,8 @@ def _pictures_by_name(folder: Path) -> _Pictures:
 
 def _find_picture(name: str, annotation: Annotation, folder: Path, pictures: _Pictures) -> tuple[Path, Problem | None]:
     """The picture of an annotation, and a word where another might be meant."""
-    said, last = composed(annotation.file_name), Path(name).name
-    bad = impossible(said)
-    if bad is not None:
-        return folder / f"{last}.jpg", Problem(str(annotation.path), f"'filename' {bad}", "bad-annotation")
+    bad = impossible(annotation.file_name)
+    said, last = composed(annotation.file_name) if bad is None else "", Path(name).name
     # Annotations in `cam1/` may belong to pictures that lie together, and the other way round.
     anywhere = _ANYWHERE if name == last else ""
     candidates = pictures.get(name) or pictures.get(last) or pictures.get(anywhere + last) or []
@@ -207,7 +205,8 @@ def _find_picture(name: str, annotation: Annotation, folder: Path, pictures: _Pi
     named = [picture for place in places for picture in pictures.get(place, []) if composed(picture.name) == said]
     chosen = exact or candidates or named
     if not chosen:
-        return folder / Path(name).parent / (said or f"{last}.jpg"), None
+        problem = None if bad is None else Problem(str(annotation.path), f"'filename' {bad}", "bad-annotation")
+        return folder / Path(name).parent / (said or f"{last}.jpg"), problem
     others = [picture for picture in (exact[1:] if exact else [*candidates[1:], *named]) if picture != chosen[0]]
     if not others:
         return chosen[0], None
