@@ -323,3 +323,22 @@ def test_deep_documents_that_end(tmp_path: Path) -> None:
         DataError, match=r"x\.json: is not valid JSON for annotations: its lists and objects nest too deep"
     ):
         read_coco(path)
+
+
+def test_halves_of_characters(tmp_path: Path) -> None:
+    tree = coco_tree({"a.png": [(0, 1, 1, 5, 5), (1, 1, 1, 5, 6)]})
+    path = write_coco(tmp_path / "x.json", tree)
+    tree["annotations"][0]["category_id"] = "\ud800"
+    path.write_text(json.dumps(tree))
+    (problem,) = read_coco(path).problems
+    assert problem.what == """refers to category id "\\ud800", which is not listed under 'categories'; left out"""
+    tree["categories"][0]["name"] = "\ud800"
+    path.write_text(json.dumps(tree))
+    with pytest.raises(DataError, match=r"categories\[0\] is .*; expected an 'id' and a 'name'") as error:
+        read_coco(path)
+    str(error.value).encode()
+
+
+def test_numbers_beyond_float32_are_told_as_infinite(tmp_path: Path) -> None:
+    tree = coco_tree({"a.png": [(0, 1, 1, 1e300, 5)]})
+    assert not np.isfinite(read_coco(write_coco(tmp_path / "x.json", tree)).records[0].boxes).all()

@@ -227,3 +227,11 @@ def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     convert({"train": _dataset(tmp_path / "in", [[]])}, "coco", tmp_path / "out")
     assert len(open_dataset(tmp_path / "out")) == 1
+
+
+def test_names_with_blanks_come_back_from_voc(tmp_path: Path) -> None:
+    tree = coco_tree({"IMG 20 (1).png": [(0, 1, 1, 5, 5)], "IMG 20 1.png": [(1, 1, 1, 5, 5)]})
+    convert(open_splits(write_coco(tmp_path / "in" / "x.json", tree)), "voc", tmp_path / "out")
+    splits = open_splits(tmp_path / "out")
+    assert sorted(record.path.name for record in splits["train"].records) == ["IMG 20 (1).png", "IMG 20 1.png"]
+    assert check_splits(splits) == []

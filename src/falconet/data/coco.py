@@ -17,7 +17,7 @@ from falconet.core.errors import DataError
 from falconet.core.types import Record
 from falconet.data.dataset import DataSet, Problem, make_record
 from falconet.data.image_paths import locate
-from falconet.data.json_files import is_number, is_side, json_kind, read_json, short
+from falconet.data.json_files import is_number, is_side, is_text, json_kind, read_json, short
 from falconet.data.listing import composed, files_in, impossible, unused_beside
 
 _CHUNK = 1 << 22
@@ -93,7 +93,7 @@ def _categories(
     names: dict[Any, str] = {}
     for position, entry in enumerate(table):
         key, name = _whole(entry.get("id")), entry.get("name")
-        if not _is_id(key) or not isinstance(name, str) or not name:
+        if not _is_id(key) or not is_text(name) or not name:
             raise DataError(f"{path}: categories[{position}] is {short(entry)}; expected an 'id' and a 'name'")
         if key in names:
             raise DataError(f"{path}: category id {key} is used for '{names[key]}' and for '{name}'; make ids unique")
@@ -250,4 +250,4 @@ def _area(value: Any, corners: tuple[float, float, float, float]) -> float:
 
 
 def _is_id(value: Any) -> TypeGuard[int | str]:
-    return isinstance(value, int | str) and not isinstance(value, bool)
+    return (isinstance(value, int) and not isinstance(value, bool)) or is_text(value)

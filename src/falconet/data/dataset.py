@@ -138,15 +138,19 @@ def make_record(
     box_keys: list[int | str],
 ) -> Record:
     """A record from the lists a reader collects; `size` is (height, width) where known."""
+    with np.errstate(over="ignore"):
+        # What float32 cannot hold becomes infinite, and is told as such.
+        corners = np.array(boxes, np.float32).reshape(-1, 4)
+        sizes = None if areas is None else np.array(areas, np.float32)
     return Record(
         image_id=image_id,
         path=path,
         width=None if size is None else size[1],
         height=None if size is None else size[0],
-        boxes=np.array(boxes, np.float32).reshape(-1, 4),
+        boxes=corners,
         labels=np.array(labels, np.int64),
         crowd=np.array(crowd, np.bool_),
-        areas=None if areas is None else np.array(areas, np.float32),
+        areas=sizes,
         source=source,
         box_keys=tuple(box_keys),
     )

@@ -82,6 +82,17 @@ def is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63)
 
 
+def is_text(value: Any) -> TypeGuard[str]:
+    """Whether a JSON value is a text that can be written: JSON may hold halves of characters (lone surrogates)."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def is_side(value: Any) -> TypeGuard[float]:
     """Whether a JSON value can be a picture's width or height."""
     return is_number(value) and 0 < value < 2**31 and value == int(value)
@@ -89,5 +100,5 @@ def is_side(value: Any) -> TypeGuard[float]:
 
 def short(value: Any) -> str:
     """A JSON value for a message."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = json.dumps(value, ensure_ascii=False, default=str).encode(errors="backslashreplace").decode()
     return text if len(text) <= 80 else text[:77] + "..."

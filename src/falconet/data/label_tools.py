@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from falconet.core.errors import DataError
 from falconet.data.dataset import DataSet, Problem
 from falconet.data.image_paths import locate
-from falconet.data.json_files import is_number, is_side, json_kind, read_json, short
+from falconet.data.json_files import is_number, is_side, is_text, json_kind, read_json, short
 from falconet.data.listing import Names, exists, impossible, is_any_picture, walk
 from falconet.data.named_boxes import Corners, NamedBoxes, build, by_path
 from falconet.data.voc import class_names
@@ -46,7 +46,7 @@ def read_label_studio(path: Path, images: Path | None = None) -> DataSet:
     found: dict[str, NamedBoxes] = {}
     for position, task in enumerate(tasks):
         name = _task_picture(task)
-        number = task.get("id", position) if isinstance(task, dict) else position
+        number = short(task.get("id", position)) if isinstance(task, dict) else position
         where = f"{path} (task {number})"
         bad = "names no picture" if not name else impossible(name)
         if bad is not None:
@@ -126,7 +126,7 @@ def _classes(pictures: Mapping[Path, NamedBoxes]) -> Iterator[str]:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
+    return value if is_text(value) else ""
 
 
 def _numbers(value: Any, keys: tuple[str, ...]) -> list[float] | None:
@@ -184,7 +184,7 @@ def _add_regions(
     bare: dict[str, None] = {}
     for number, region in enumerate(regions, start=1):
         given = region.get("id")
-        key = f"{prefix} {given if isinstance(given, int | str) else number}"
+        key = f"{prefix} {given if isinstance(given, int) else _text(given) or number}"
         value = region.get("value")
         value = value if isinstance(value, dict) else {}
         kind = next((name for name in value if name.endswith("labels")), None)
@@ -196,7 +196,7 @@ def _add_regions(
         what = _add_rectangle(boxes, region, value, kind, key)
         if what:
             problems.append(Problem(f"{path} (task {key})", what, "bad-annotation"))
-    for key in bare.keys() - set(boxes.keys):
+    for key in (key for key in bare if key not in boxes.keys):
         problems.append(Problem(f"{path} (task {key})", "is a rectangle without a label; left out", "bad-annotation"))
 
 

@@ -43,18 +43,21 @@ def files_in(folder: Path) -> list[Path]:
     """The files of a folder, sorted; none where there is no such folder."""
     if not folder.is_dir():
         return []
-    return sorted(folder / entry.name for entry in os.scandir(folder) if _counts(entry.name) and entry.is_file())
+    return [
+        folder / name for name in sorted(one.name for one in os.scandir(folder) if _counts(one.name) and one.is_file())
+    ]
 
 
 def walk(folder: Path) -> list[Path]:
-    """All files below `folder`, sorted."""
-    return sorted(_walk(folder))
+    """All files below `folder`, sorted by their parts."""
+    # Sorting texts is many times faster than sorting paths.
+    return [Path(file) for file in sorted(_walk(folder), key=lambda file: file.replace(os.sep, "\0"))]
 
 
 def first_below(folder: Path, suffixes: Iterable[str]) -> Path | None:
     """Any file below `folder` with one of the endings, None where there is none."""
-    wanted = frozenset(suffixes)
-    return next((file for file in _walk(folder) if file.suffix.lower() in wanted), None)
+    wanted = tuple(suffixes)
+    return next((Path(file) for file in _walk(folder) if file.lower().endswith(wanted)), None)
 
 
 def exists(path: Path) -> bool:
@@ -152,7 +155,7 @@ def unused_beside(
     Args:
         others: composed names of files that other data sets use.
     """
-    used = {Path(os.path.normpath(file)) for file in used}
+    taken = {os.path.normpath(file) for file in used}
     folders = {Path(os.path.normpath(folder)) for folder in folders}
     own = Path(os.path.normpath(own))
     only_pictures = {folder for folder in folders if folder.is_dir() and not _holds(folder, own)}
@@ -168,7 +171,7 @@ def unused_beside(
             found = [file for file in walk(own) if is_any_picture(file)]
         else:
             found = [file for file in files_in(folder) if is_any_picture(file)]
-        rest = (file for file in found if file not in used and composed(file.name) not in others)
+        rest = (file for file in found if os.path.normpath(file) not in taken and composed(file.name) not in others)
         yield from unused(folder, rest, why)
 
 
@@ -187,7 +190,7 @@ def _counts(name: str) -> bool:
     return bool(first) and name.lower() not in _SYSTEM and not about
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path) -> Iterator[str]:
     seen: set[str] = set()
     for root, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(root)
@@ -199,4 +202,4 @@ def _walk(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(filter(_counts, folders))
         for name in files:
             if _counts(name):
-                yield Path(root, name)
+                yield f"{root.rstrip(os.sep)}{os.sep}{name}"

@@ -128,7 +128,9 @@ def _read(
     records = read_labels(path, listed, len(names), points, problems)
     if not records:
         raise DataError(f"{path}: no pictures found{'' if split is None else f' for the split {split!r}'}")
-    everything = set(records) if images is not None else _all_pictures(path, root, sources) | set(records)
+    everything = set(records)
+    if images is None and split is not None:
+        everything |= _all_pictures(path, root, sources)
     problems.extend(not_used(records, everything, path))
     return DataSet(names, tuple(records.values()), str(path), form, tuple(problems))
 
