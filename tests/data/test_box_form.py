@@ -75,22 +75,24 @@ def test_a_few_careless_boxes_are_no_other_form(tmp_path: Path) -> None:
     assert len(usable(dataset)[0]) == 12
 
 
-def test_fractions_in_coco_are_left_out_and_said(tmp_path: Path) -> None:
+def test_fractions_throughout_are_refused(tmp_path: Path) -> None:
     dataset = _coco(tmp_path, [(0, 20, 10, 40, 30), (0, 1, 1, 30, 20)], scale=0.5)
-    kept, problems = usable(dataset)
-    assert [problem.kind for problem in problems] == ["not-pixels"] * 2
-    assert problems[0].what == (
-        "image 0.png has box [0.333333, 0.25, 0.666667, 0.75] smaller than a pixel; expected pixels, not fractions of "
-        "the picture (box left out)"
-    )
-    assert [len(record.boxes) for record in kept.records] == [0, 0]
-    assert {problem.kind for problem in check(dataset)} >= {"not-pixels"}
+    with pytest.raises(DataError, match="its boxes seem to be fractions of the picture: all 2 lie between 0 and 1"):
+        usable(dataset)
+    assert [problem.kind for problem in check(dataset)] == ["box-form", "not-pixels", "not-pixels", "unused-class"]
 
 
 def test_fractions_in_voc(tmp_path: Path) -> None:
     root = write_voc(tmp_path / "voc", {"a": voc_text([("x", 0.2, 0.3, 0.7, 0.9), ("x", 2, 3, 7, 9)])})
     kept, problems = usable(open_dataset(root))
-    assert [problem.kind for problem in problems] == ["not-pixels"]
+    assert [tuple(problem) for problem in problems] == [
+        (
+            f"{root / 'Annotations' / 'a.xml'}:3",
+            "image a.png has box [0.2, 0.3, 0.7, 0.9] smaller than a pixel; expected pixels, not fractions of the "
+            "picture (box left out)",
+            "not-pixels",
+        )
+    ]
     np.testing.assert_array_equal(kept.records[0].boxes, [[2, 3, 7, 9]])
 
 

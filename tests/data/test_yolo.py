@@ -204,7 +204,9 @@ def test_key_points_are_behind_the_box(tmp_path: Path) -> None:
     for record in dataset.records:
         np.testing.assert_allclose(record.boxes, [[24, 16, 36, 24]], atol=1e-4)
     (problem,) = dataset.problems
-    assert problem.what == "the line has 21 numbers; 'kpt_shape' asks for 19. The box is taken"
+    assert (problem.kind, problem.what) == (
+        "key-points", "the line has 21 numbers; 'kpt_shape' asks for 19. The box is taken"
+    )  # fmt: skip
     (tmp_path / "data.yaml").write_text("train: images/train\nnames: [dog]\n")
     unclear = read_yolo(path)
     assert [problem.kind for problem in unclear.problems] == ["unclear-line"] * 2

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from falconet.core.types import Floats
 from falconet.data.dataset import DataSet, Problem
 
+_PIXELS = frozenset({"coco", "voc", "csv", "createml", "labelme"})
 _CORNERS = frozenset({"voc", "csv"})
 """Formats that write x1, y1, x2, y2."""
 _SIDES = frozenset({"coco"})
@@ -28,9 +29,22 @@ _FITTING = 0.98
 _Column = NDArray[np.float64]
 
 
+def fractions(boxes: Floats) -> NDArray[np.bool_]:
+    """[N] Where a box has less than a pixel and lies where fractions of the picture would."""
+    with np.errstate(invalid="ignore"):
+        sides = boxes[:, 2:] - boxes[:, :2]
+        small = ((sides > 0) & (sides <= 1)).all(1) & (sides < 1).any(1)
+        return np.asarray(small & (boxes >= 0).all(1) & (boxes[:, :2] <= 1).all(1))
+
+
 def form_problems(dataset: DataSet) -> Iterator[Problem]:
     """At most one problem: the boxes are believed to be written in another form than the format's."""
     form = dataset.format
+    every = np.concatenate([np.zeros((0, 4), np.float32), *(record.boxes for record in dataset.records)])
+    if form in _PIXELS and len(every) and fractions(every).all():
+        what = f"its boxes seem to be fractions of the picture: all {len(every)} lie between 0 and 1; expected pixels"
+        yield Problem(dataset.source, f"{what}: multiply by width and height", "box-form")
+        return
     if form not in _CORNERS | _SIDES | _CENTRES:
         return
     boxes, sizes = _boxes_and_sizes(dataset)

@@ -38,6 +38,7 @@ KINDS = {
     "no-area": "boxes of no area",
     "not-pixels": "boxes smaller than a pixel: fractions of the picture?",
     "box-form": "data sets whose boxes seem to be written in another form; not used for anything before that is mended",
+    "key-points": "lines with another number of key points than 'kpt_shape' says, of which the box is taken",
     "unclear-line": "lines that may be a polygon, or a box with key points, or two boxes",
     "crowds": "data sets or classes of which most boxes are crowds, neither learnt nor counted",
     "out-of-image": "boxes outside the picture, wholly or partly",

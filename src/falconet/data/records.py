@@ -10,7 +10,7 @@ from falconet.core import boxes as box_math
 from falconet.core.errors import DataError
 from falconet.core.images import check_complete
 from falconet.core.types import Record
-from falconet.data.box_form import crowd_problems, form_problems
+from falconet.data.box_form import crowd_problems, form_problems, fractions
 from falconet.data.dataset import DataSet, Problem
 from falconet.data.formats import open_dataset, splits_of
 from falconet.data.listing import exists
@@ -100,16 +100,7 @@ def _suspects(record: Record) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
             limit = np.array([record.width, record.height], np.float32) + TOLERANCE
             good &= (boxes[:, 2:] <= limit).all(1) & (boxes[:, :2] < limit - TOLERANCE).all(1)
         good &= (boxes[:, 2:] > 0).all(1)
-    return np.logical_or(np.logical_not(good), _fractions(record))
-
-
-def _fractions(record: Record) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Where a box has less than a pixel and lies where fractions of the picture would."""
-    boxes = record.boxes
-    with np.errstate(invalid="ignore"):
-        sides = boxes[:, 2:] - boxes[:, :2]
-        small = ((sides > 0) & (sides <= 1)).all(1) & (sides < 1).any(1)
-        return np.asarray(small & (boxes >= 0).all(1) & (boxes[:, :2] <= 1).all(1))
+    return np.logical_or(np.logical_not(good), fractions(record.boxes))
 
 
 def _what_is_wrong(record: Record, index: int) -> tuple[str, str]:
@@ -119,7 +110,7 @@ def _what_is_wrong(record: Record, index: int) -> tuple[str, str]:
         return "not-finite", f"{text}; expected finite numbers"
     if not (x1 < x2 and y1 < y2):
         return "no-area", f"{text} of no area; expected x1 < x2 and y1 < y2"
-    if _fractions(record)[index]:
+    if fractions(record.boxes)[index]:
         return "not-pixels", f"{text} smaller than a pixel; expected pixels, not fractions of the picture"
     size = "" if record.width is None else f" of {record.width} x {record.height} pixels"
     inside = record.width is None or record.height is None or (x1 < record.width and y1 < record.height)

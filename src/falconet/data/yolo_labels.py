@@ -92,7 +92,7 @@ def _record(picture: Path, known: _Labels) -> Record:
         lines[number] = parsed
         if parsed.columns not in (5, expected_columns(known.points) or parsed.columns):
             what = f"the line has {parsed.columns} numbers; 'kpt_shape' asks for {expected_columns(known.points)}. "
-            known.problems.append(Problem(f"{labels_file}:{number}", f"{what}The box is taken", "bad-annotation"))
+            known.problems.append(Problem(f"{labels_file}:{number}", f"{what}The box is taken", "key-points"))
         if parsed.columns > 5:
             known.columns[parsed.columns] += 1
         if parsed.doubtful:
