@@ -170,6 +170,14 @@ def test_other_json_does_not_hide_a_data_set(tmp_path: Path) -> None:
     assert open_dataset(tmp_path).format == "coco"
 
 
+def test_export_of_label_studio_for_yolo(tmp_path: Path) -> None:
+    write_yolo(tmp_path, {"a": "0 0.5 0.5 0.5 0.5"}, split=".").unlink()
+    (tmp_path / "classes.txt").write_text("cat\n")
+    (tmp_path / "notes.json").write_text('{"categories": [{"id": 0, "name": "cat"}], "info": {"year": 2024}}')
+    dataset = open_dataset(tmp_path)
+    assert (dataset.format, dataset.problems, len(dataset.records[0].boxes)) == ("labelimg", (), 1)
+
+
 def test_broken_json_is_still_named(tmp_path: Path) -> None:
     (tmp_path / "train.json").write_text('{"images": [')
     for path in (tmp_path, tmp_path / "train.json"):

@@ -110,6 +110,9 @@ def _find(path: Path) -> tuple[Row, Found]:
     first = first_below(path, [".json"])
     if first is not None and json_kind(first) == "labelme":
         return FORMATS["labelme"], {"": path}
+    if files := _json_files(path):
+        # The COCO reader says what it expected.
+        return FORMATS["coco"], _by_split(files)
     hint = ""
     if (path / "labels").is_dir() or next(path.glob("*.txt"), None) is not None:
         hint = ". If it holds YOLO label files, write a classes.txt with the names of the classes beside them"
@@ -159,8 +162,6 @@ def _json(kind: JsonKind) -> Callable[[Path], Found]:
             return _whole(path if kind in kinds.values() else None)
         kinds.update({file: json_kind(file) for file in files[_PEEKED:] if "labelme" not in kinds.values()})
         known = [file for file, found in kinds.items() if found == kind]
-        if not any(kinds.values()) and kind == "coco":
-            known = files
         return _by_split([file for file in known if file.stem.startswith("instances_")] or known)
 
     return find
