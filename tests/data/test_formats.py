@@ -148,6 +148,37 @@ def test_xml_in_folders_that_are_splits(tmp_path: Path) -> None:
     assert [record.image_id for record in open_dataset(tmp_path).records] == ["cam1/a", "cam2/a"]
 
 
+def test_splits_of_different_formats_and_names(tmp_path: Path) -> None:
+    for folder, form in (("train", "coco"), ("val", "csv")):
+        (tmp_path / folder).mkdir()
+        WRITE[form](tmp_path / folder)
+    with pytest.raises(
+        DataError, match=r"its splits have different formats: COCO \(\.json\), a table \(.*\); give one"
+    ):
+        open_dataset(tmp_path, split="train")
+    (tmp_path / "val" / "set.csv").unlink()
+    for name in ("val", "valid"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        WRITE["coco"](tmp_path / name)
+    assert splits_of(tmp_path) == ("train", "val", "valid")
+    assert open_dataset(tmp_path, split="valid").records[0].path.parent.name == "valid"
+    _json([], tmp_path / "val", "two.json")
+    (tmp_path / "val" / "two.json").write_text((tmp_path / "val" / "set.json").read_text())
+    with pytest.raises(DataError, match=r"val: holds several data sets \(set, two\); give one of them"):
+        open_dataset(tmp_path, split="train")
+
+
+def test_other_formats_in_the_folder_are_said(tmp_path: Path) -> None:
+    _voc(tmp_path)
+    _table(tmp_path)
+    (tmp_path / "classes.txt").write_text("cat\n")
+    (problem,) = open_dataset(tmp_path).problems
+    assert str(problem) == (
+        f"{tmp_path}: holds annotations of another format, too, which are not used: "
+        "a table (.csv with filename, class, xmin, ...)"
+    )
+
+
 def test_one_file_per_picture_of_createml_and_labelme(tmp_path: Path) -> None:
     for form in ("createml", "labelme"):
         for number in range(30):

@@ -3,13 +3,14 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from falconet.core.errors import DataError
 from falconet.data.coco import read_coco
 from falconet.data.csv_files import CsvKind, csv_kind, read_csv
-from falconet.data.dataset import DataSet, Format
+from falconet.data.dataset import DataSet, Format, Problem
 from falconet.data.json_files import JsonKind, json_kind
 from falconet.data.label_tools import read_createml, read_label_studio, read_labelme
 from falconet.data.listing import files_in, first_below
@@ -68,14 +69,14 @@ def open_dataset(annotations: Path | str, images: Path | str | None = None, *, s
         raise DataError(f"{folder}: no such folder; expected the pictures of {path}")
     row, found = _find(path)
     if "" in found:
-        return row.read(found[""], folder, split)
+        return _with_others(path, row, row.read(found[""], folder, split))
     if split is None and len(found) == 1:
         split = next(iter(found))
     name = split if split is not None and split in found else _SPLITS.get(split or "", "")
     if name not in found:
         wanted = "one of several data sets" if split is None else f"no split '{split}'"
         raise DataError(f"{path}: holds {wanted}; choose a split: {', '.join(found)}")
-    return row.read(found[name], folder, None)
+    return _with_others(path, row, row.read(found[name], folder, None))
 
 
 def splits_of(annotations: Path | str) -> tuple[str, ...]:
@@ -99,12 +100,8 @@ def _find(path: Path) -> tuple[Row, Found]:
             return row, found
     if not path.is_dir():
         raise DataError(f"{path}: not a data set; {titles}")
-    parts = {_SPLITS[folder.name]: folder for folder in path.iterdir() if folder.name in _SPLITS and folder.is_dir()}
-    inside = {split: whole for split, folder in parts.items() if (whole := _find_whole(folder)) is not None}
-    if inside:
-        row = next(iter(inside.values()))[0]
-        ordered = [split for split in ("train", "val", "test") if split in inside]
-        return row, {split: inside[split][1] for split in ordered if inside[split][0] == row}
+    if inside := _splits_below(path):
+        return inside
     if is_xml_folder(path):
         return FORMATS["voc"], {"": path}
     first = first_below(path, [".json"])
@@ -119,13 +116,46 @@ def _find(path: Path) -> tuple[Row, Found]:
     raise DataError(f"{path}: no data set found; {titles}{hint}")
 
 
-def _find_whole(folder: Path) -> tuple[Row, Path] | None:
-    """The row and the data set in a folder that is a split: one that is not split again."""
-    for row in FORMATS.values():
-        found = row.find(folder)
-        if len(found) == 1:
-            return row, next(iter(found.values()))
-    return None
+def _splits_below(path: Path) -> tuple[Row, Found] | None:
+    """The row, and the data sets in folders called train, val (valid, validation) and test; None where none holds any.
+
+    Raises:
+        DataError: they have different formats, or one holds several.
+    """
+    inside: dict[str, tuple[Row, Path]] = {}
+    for name in _SPLITS:
+        found = next(((row, whole) for row in FORMATS.values() if (whole := row.find(path / name))), None)
+        if not (path / name).is_dir() or found is None:
+            continue
+        row, whole = found
+        if len(whole) > 1:
+            raise DataError(f"{path / name}: holds several data sets ({', '.join(whole)}); give one of them")
+        # Where both "val" and "valid" are there, both keep their names.
+        inside[_SPLITS[name] if _SPLITS[name] not in inside else name] = (row, next(iter(whole.values())))
+    rows = list(dict.fromkeys(row for row, _ in inside.values()))
+    if len(rows) > 1:
+        raise DataError(f"{path}: its splits have different formats: {', '.join(row.title for row in rows)}; give one")
+    return (rows[0], {split: whole for split, (_, whole) in inside.items()}) if rows else None
+
+
+def _with_others(path: Path, used: Row, dataset: DataSet) -> DataSet:
+    """The data set, and a word about annotations of other formats in its folder."""
+    if not path.is_dir():
+        return dataset
+    # A list of classes belongs to any of them.
+    rows = [row for form, row in FORMATS.items() if row is not used and form != "labelimg" and _holds(row, path)]
+    if not rows or not used.find(path):
+        return dataset
+    what = f"holds annotations of another format, too, which are not used: {', '.join(row.title for row in rows)}"
+    return replace(dataset, problems=(*dataset.problems, Problem(str(path), what, "unused-files")))
+
+
+def _holds(row: Row, path: Path) -> bool:
+    try:
+        return bool(row.find(path))
+    except DataError:
+        # Several, or a broken one: there is something.
+        return True
 
 
 def _whole(path: Path | None) -> Found:
