@@ -178,6 +178,8 @@ def test_labels_that_are_no_text(tmp_path: Path) -> None:
         ("train: nowhere\nnames: [a]\n", r"'nowhere' does not exist below .*; correct 'path' or the split"),
         ("train: data.yaml\nnames: [a]\n", r"data\.yaml is neither a folder nor a \.txt list of pictures"),
         ("names: [a]\n", r"names no pictures; expected 'train' and 'val' with folders or lists of them"),
+        ("train: " + "x" * 5000 + "\nnames: [a]\n", r"'x+' does not exist below"),
+        ("names: " + "[" * 1000, r"data\.yaml: is not valid YAML for a data set: its lists and mappings nest too deep"),
         ("train: [\nnames: [a]\n", r"data\.yaml:\d: is not valid YAML"),
         ("train: images\nnames: [a]\n- b\n", r"data\.yaml:\d: is not valid YAML"),
     ],

@@ -68,6 +68,14 @@ def exists(path: Path) -> bool:
         return False
 
 
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder; False also for names that no folder can have."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def impossible(name: str) -> str | None:
     """Why no file can have this name, None where one can."""
     if "\0" in name:
@@ -103,11 +111,8 @@ class Names:
         return None if folder is None else self._listed(folder).get(_key(path))
 
     def _folder(self, path: Path) -> Path | None:
-        try:
-            if path.is_dir():
-                return path
-        except (OSError, ValueError):
-            return None
+        if is_folder(path):
+            return path
         if path.parent == path:
             return None
         parent = self._folder(path.parent)

@@ -15,7 +15,7 @@ from falconet.core.config import read_yaml
 from falconet.core.errors import ConfigError, DataError
 from falconet.data.dataset import DataSet, Format, Problem, read_text
 from falconet.data.image_paths import locate
-from falconet.data.listing import exists, files_in, impossible, is_picture, walk
+from falconet.data.listing import exists, files_in, impossible, is_folder, is_picture, walk
 from falconet.data.yolo_labels import not_used, read_labels
 from falconet.data.yolo_lines import KeyPoints, key_points
 
@@ -147,6 +147,8 @@ def _tree(path: Path) -> dict[str, Any]:
         return read_yaml(path)
     except ConfigError as error:
         raise DataError(str(error)) from error
+    except RecursionError as error:
+        raise DataError(f"{path}: is not valid YAML for a data set: its lists and mappings nest too deep") from error
 
 
 def _darknet_tree(path: Path) -> dict[str, Any]:
@@ -230,7 +232,7 @@ def _root(path: Path, tree: dict[str, Any]) -> Path:
         return path.parent
     root = path.parent / str(named)
     # A 'path' that was right on the machine that wrote it is often wrong here: fall back to the YAML's folder.
-    return root if root.is_dir() else path.parent
+    return root if is_folder(root) else path.parent
 
 
 def _locate(entry: str, root: Path, path: Path) -> Path:
@@ -240,7 +242,7 @@ def _locate(entry: str, root: Path, path: Path) -> Path:
     parts = [part for part in entry.split("/") if part not in ("", ".", "..")]
     ends = ("/".join(parts[cut:]) for cut in range(len(parts)))
     for candidate in (root / entry, path.parent / entry, *(path.parent / end for end in ends)):
-        if candidate.exists():
+        if exists(candidate) or is_folder(candidate):
             return candidate
     raise DataError(f"{path}: '{entry}' does not exist below {root}; correct 'path' or the split")
 
