@@ -226,3 +226,119 @@ def test_no_pictures_at_all(tmp_path: Path) -> None:
     path.write_text('\ufeff{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}', encoding="utf-8")
     dataset = read_coco(path)
     assert (dataset.names, len(dataset)) == (("a",), 0)
+
+
+@pytest.mark.parametrize(
+    ("listed", "referred"),
+    [(0, "0"), ("0", 0), (0, 0.0), (0.0, 0), ("7", 7.0), (7, "7")],
+)
+def test_ids_as_texts_and_numbers_are_the_same(tmp_path: Path, listed: Any, referred: Any) -> None:
+    tree = coco_tree({"a.png": [(0, 1, 1, 5, 5)]}, names=("LP",))
+    tree["images"][0]["id"] = tree["categories"][0]["id"] = listed
+    tree["annotations"][0].update(image_id=referred, category_id=referred)
+    dataset = read_coco(write_coco(tmp_path / "x.json", tree))
+    assert dataset.problems == ()
+    assert dataset.records[0].labels.tolist() == [0]
+
+
+def test_ids_that_differ_as_texts_and_numbers_stay_apart(tmp_path: Path) -> None:
+    tree = coco_tree({"a.png": [(0, 1, 1, 5, 5)], "b.png": [(1, 1, 1, 5, 5)], "c.png": []})
+    tree["images"][1]["id"] = tree["annotations"][1]["image_id"] = "1"
+    tree["annotations"].append({**tree["annotations"][0], "id": 9, "image_id": "01"})
+    dataset = read_coco(write_coco(tmp_path / "x.json", tree))
+    assert [record.labels.tolist() for record in dataset.records] == [[0], [1], []]
+    (problem,) = dataset.problems
+    assert problem.what == """refers to image id "01", which is not listed under 'images'; left out"""
+
+
+def test_folders_of_another_machine(tmp_path: Path) -> None:
+    tree = coco_tree({"a.png": [(0, 1, 1, 5, 5)], "b.png": []})
+    path = write_coco(tmp_path / "result.json", tree)
+    for image in tree["images"]:
+        image["file_name"] = f"images\\1/{image['file_name']}"
+    path.write_text(json.dumps(tree))
+    for images in (None, tmp_path / "images"):
+        dataset = read_coco(path, images)
+        assert all(record.path.is_file() for record in dataset.records)
+        (problem,) = dataset.problems
+        assert tuple(problem) == (
+            str(path),
+            f"its file names begin with folders that are not in {tmp_path / 'images'}, as in 'images/1/a.png'; "
+            "pictures are found by the rest, 'a.png'",
+            "other-path",
+        )
+
+
+def test_accents_may_be_composed_or_not(tmp_path: Path) -> None:
+    tree = coco_tree({"U\u0308bung.png": [(0, 1, 1, 5, 5)], "b.png": []})
+    path = write_coco(tmp_path / "x.json", tree)
+    tree["images"][0]["file_name"] = "\u00dcbung.png"
+    path.write_text(json.dumps(tree))
+    dataset = read_coco(path)
+    assert dataset.records[0].path.is_file()
+    assert dataset.problems == ()
+
+
+def test_pictures_that_no_file_lists(tmp_path: Path) -> None:
+    train = write_coco(tmp_path / "train.json", coco_tree({"a.png": []}))
+    picture(tmp_path / "images" / "b.png")
+    (tmp_path / "images" / "c.heic").write_bytes(b"x")
+    (problem,) = read_coco(train).problems
+    assert str(problem) == (
+        f"{tmp_path / 'images'}: 2 files are not used, being listed in no annotation file (.png 1, .heic 1): "
+        "b.png, c.heic"
+    )
+    # What another file lists is that one's; captions list nothing.
+    write_coco(tmp_path / "val.json", coco_tree({"b.png": []}))
+    (tmp_path / "notes.json").write_text('{"file_name": "c.heic"}')
+    (problem,) = read_coco(train).problems
+    assert problem.what.endswith(": c.heic")
+
+
+def test_other_pictures_beside_the_file(tmp_path: Path) -> None:
+    path = write_coco(tmp_path / "x.json", coco_tree({"a.png": []}), folder=".")
+    (tmp_path / "readme.html").write_text("")
+    picture(tmp_path / "elsewhere" / "b.png")
+    assert read_coco(path).problems == ()
+    picture(tmp_path / "b.png")
+    (problem,) = read_coco(path).problems
+    assert problem.what == "1 file is not used, being listed in no annotation file: b.png"
+
+
+@pytest.mark.parametrize(("name", "why"), [("a\0.png", "a NUL character"), ("\ud800.png", "half of a character")])
+def test_impossible_file_names(tmp_path: Path, name: str, why: str) -> None:
+    tree = coco_tree({"a.png": [], "b.png": []})
+    path = write_coco(tmp_path / "x.json", tree)
+    tree["images"][0]["file_name"] = name
+    path.write_text(json.dumps(tree))
+    dataset = read_coco(path)
+    assert [record.path.name for record in dataset.records] == ["b.png"]
+    assert (dataset.problems[0].kind, why in dataset.problems[0].what) == ("bad-annotation", True)
+
+
+def test_deep_documents_that_end(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text('{"a": ' * 100_000 + "1" + "}" * 100_000)
+    with pytest.raises(
+        DataError, match=r"x\.json: is not valid JSON for annotations: its lists and objects nest too deep"
+    ):
+        read_coco(path)
+
+
+def test_halves_of_characters(tmp_path: Path) -> None:
+    tree = coco_tree({"a.png": [(0, 1, 1, 5, 5), (1, 1, 1, 5, 6)]})
+    path = write_coco(tmp_path / "x.json", tree)
+    tree["annotations"][0]["category_id"] = "\ud800"
+    path.write_text(json.dumps(tree))
+    (problem,) = read_coco(path).problems
+    assert problem.what == """refers to category id "\\ud800", which is not listed under 'categories'; left out"""
+    tree["categories"][0]["name"] = "\ud800"
+    path.write_text(json.dumps(tree))
+    with pytest.raises(DataError, match=r"categories\[0\] is .*; expected an 'id' and a 'name'") as error:
+        read_coco(path)
+    str(error.value).encode()
+
+
+def test_numbers_beyond_float32_are_told_as_infinite(tmp_path: Path) -> None:
+    tree = coco_tree({"a.png": [(0, 1, 1, 1e300, 5)]})
+    assert not np.isfinite(read_coco(write_coco(tmp_path / "x.json", tree)).records[0].boxes).all()

@@ -30,13 +30,19 @@ def test_numbers_are_sorted_by_value(tmp_path):
 def test_what_is_left_out(tmp_path):
     picture(tmp_path / "a" / "1.png")
     (tmp_path / "a" / "2.png").write_bytes(b"no picture")
-    (tmp_path / "a" / "notes.txt").write_text("not a picture's ending: silent")
+    (tmp_path / "a" / "notes.txt").write_text("not a picture's ending: counted")
     picture(tmp_path / "stray.png")
     (tmp_path / "empty").mkdir()
     dataset, problems = open_image_folder(tmp_path)
     assert len(dataset) == 1
     assert dataset.names == ("a", "empty")
-    assert sorted(problem.kind for problem in problems) == ["broken-file", "no-class", "unused-class"]
+    assert sorted(problem.kind for problem in problems) == [
+        "broken-file",
+        "no-class",
+        "unused-class",
+        "unused-files",
+    ]
+    assert f"{tmp_path}: 1 file is not used: a/notes.txt" in map(str, problems)
 
 
 def test_messages(tmp_path):
@@ -49,3 +55,18 @@ def test_messages(tmp_path):
     (tmp_path / "a").mkdir()
     with pytest.raises(DataError, match=r"no usable picture in the folders a; the first problem: .*holds no pict"):
         open_image_folder(tmp_path)
+
+
+def test_endings(tmp_path):
+    for name in ("a/1.jfif", "a/2.GIF", "b/3.avif", "b/4.mpo"):
+        source = picture(tmp_path / "x.png", value=len(name))
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        source.rename(tmp_path / name)
+    (tmp_path / "b" / "5.heic").write_bytes(b"x")
+    (tmp_path / "6.heic").write_bytes(b"x")
+    dataset, problems = open_image_folder(tmp_path)
+    assert len(dataset) == 4
+    assert [str(problem) for problem in problems] == [
+        f"{tmp_path / '6.heic'}: lies outside the classes' folders (left out)",
+        f"{tmp_path}: 1 file is not used: b/5.heic",
+    ]

@@ -8,7 +8,9 @@ import pytest
 
 from falconet.core.errors import DataError
 from falconet.core.types import Record
-from falconet.data.records import DataSet, drop_invalid, open_dataset, splits_of
+from falconet.data.dataset import DataSet
+from falconet.data.formats import open_dataset, splits_of
+from falconet.data.records import drop_invalid
 from tests.core.pictures import encode, exif, jpeg_with_exif, smooth
 from tests.data.build import Box, coco_tree, picture, voc_text, write_coco, write_voc, write_yolo
 
@@ -82,9 +84,17 @@ def test_messages_for_what_is_no_data_set(tmp_path: Path) -> None:
     for name in ("one", "two"):
         write_yolo(tmp_path / "yolo", {"a": ""}).rename(tmp_path / "yolo" / f"{name}.yaml")
     for path, split, message in (
-        ("nowhere", None, r"nowhere: no such file or folder; expected a data set in COCO, Pascal VOC or YOLO format"),
-        ("x.csv", None, r"x\.csv: not a data set; expected a COCO \.json file, a Pascal VOC folder or list"),
-        ("empty", None, r"empty: no data set found; expected a COCO \.json file, a folder 'Annotations'"),
+        (
+            "nowhere",
+            None,
+            r"nowhere: no such file or folder; expected one of: Pascal VOC \(\.xml files in 'Annotations'",
+        ),
+        (
+            "x.csv",
+            None,
+            r"x\.csv: not a data set; expected one of: .*, COCO \(\.json\), .*, labelImg \(classes\.txt\)$",
+        ),
+        ("empty", None, r"empty: no data set found; expected one of: .*, labelImg \(classes\.txt\)$"),
         ("coco", None, r"coco: holds one of several data sets; choose a split: train, val"),
         ("coco", "test", r"coco: holds no split 'test'; choose a split: train, val"),
         ("coco/train.json", "val", r"train\.json: is one split already; give its folder to choose the split 'val'"),

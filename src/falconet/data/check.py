@@ -12,8 +12,10 @@ import numpy as np
 from falconet.core.errors import DataError
 from falconet.core.images import read_image
 from falconet.core.types import Record
+from falconet.data.box_form import crowd_problems, form_problems
 from falconet.data.dataset import DataSet, Problem
-from falconet.data.records import box_problems, file_kind, open_dataset, size_problems, sizes_of_files, splits_of
+from falconet.data.formats import open_dataset, splits_of
+from falconet.data.records import box_problems, file_kind, size_problems, sizes_of_files
 
 Progress = Callable[[int, int], None]
 """Called with (pictures done, pictures in all)."""
@@ -46,7 +48,9 @@ def check_splits(
     problems: list[Problem] = []
     readable: dict[str, list[Record]] = {}
     for name, dataset in splits.items():
+        problems.extend(form_problems(dataset))
         problems.extend(dataset.problems)
+        problems.extend(crowd_problems(dataset))
         found, readable[name] = _check_records(dataset)
         problems.extend(found)
     problems.extend(_class_problems(splits))

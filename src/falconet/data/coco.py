@@ -1,20 +1,29 @@
 """COCO JSON (cocodataset.org, "data format": object detection).
 
-Ids are arbitrary; class indices follow the order of the category ids, whatever gaps those have. A `bbox` is left,
+Ids are arbitrary; class indices follow the order of the category ids, whatever gaps those have. An id written as a
+text in one table and as a number in another (`"1"`, 1, 1.0) is the same, where that is unambiguous. A `bbox` is left,
 top, width, height in pixels. `iscrowd` becomes `Record.crowd`, `area` becomes `Record.areas`; segmentations are
 skipped while reading.
 """
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
 from falconet.core.errors import DataError
 from falconet.core.types import Record
-from falconet.data.dataset import DataSet, Problem, make_record, read_text
+from falconet.data.dataset import DataSet, Problem, make_record
+from falconet.data.image_paths import locate
+from falconet.data.json_files import is_number, is_side, is_text, json_kind, read_json, short
+from falconet.data.listing import composed, files_in, impossible, unused_beside
 
-_PROBED = 20
+_CHUNK = 1 << 22
+_OVERLAP = 1 << 13
+_FILE_NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.){1,4096}")')
+_WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 
 
 class _Boxes(NamedTuple):
@@ -31,35 +40,31 @@ def read_coco(path: Path, images: Path | None = None) -> DataSet:
     """The data set in the COCO file `path`.
 
     Args:
-        images: folder of the pictures. None looks for the first picture beside the file: in a folder of the
-            file's name without "instances_" (`train.json`, `train/`), in `images/` and in the file's own folder;
-            then likewise one folder up.
+        images: folder of the pictures; None looks beside the file, see `falconet.data.image_paths`.
 
     Raises:
         DataError: not JSON (with line and column), not a COCO detection file, or the pictures are not found.
     """
-    tree = _read_json(path)
+    tree = _read_tree(path)
     tables = {key: _table(tree, key, path) for key in ("images", "annotations", "categories")}
     problems: list[Problem] = []
     names, index_of = _categories(tables["categories"], path, problems)
     listed = _images(tables["images"], path, problems)
     collected = {image_id: _Boxes([], [], [], [], []) for image_id in listed}
     _collect(tables["annotations"], collected, index_of, path, problems)
-    folder = images if images is not None else _find_images(path, [_file_name(image) for image in listed.values()])
+    names_of = {image_id: _file_name(image) for image_id, image in listed.items()}
+    located = locate(path, list(dict.fromkeys(names_of.values())), images)
+    problems += located.problems
     records = [
-        _record(image_id, image, collected[image_id], folder, path, problems) for image_id, image in listed.items()
+        _record(image_id, image, collected[image_id], located.paths[names_of[image_id]], path, problems)
+        for image_id, image in listed.items()
     ]
-    return DataSet(names, tuple(records), str(path), "coco", tuple(problems))
+    problems += _not_used(path, records, {_last(_file_name(image)) for image in tables["images"]})
+    return DataSet(names, tuple(records), str(path), "coco", tuple(problems), "annotation")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    text = read_text(path)
-    try:
-        tree = json.loads(text, object_hook=_without_segmentation)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}:{error.colno}: is not valid JSON: {error.msg}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: is not valid JSON: {error}") from error
+def _read_tree(path: Path) -> dict[str, Any]:
+    tree = read_json(path, hook=_without_segmentation)
     if not isinstance(tree, dict):
         raise DataError(f"{path}: expected a COCO object with 'images', 'annotations' and 'categories' at the top")
     return tree
@@ -78,7 +83,7 @@ def _table(tree: dict[str, Any], key: str, path: Path) -> list[dict[str, Any]]:
         raise DataError(f"{path}: '{key}' {found}; expected a list, as in every COCO detection file")
     for position, entry in enumerate(table):
         if not isinstance(entry, dict):
-            raise DataError(f"{path}: {key}[{position}] is {_short(entry)}; expected an object with an 'id'")
+            raise DataError(f"{path}: {key}[{position}] is {short(entry)}; expected an object with an 'id'")
     return table
 
 
@@ -87,9 +92,9 @@ def _categories(
 ) -> tuple[tuple[str, ...], dict[Any, int]]:
     names: dict[Any, str] = {}
     for position, entry in enumerate(table):
-        key, name = entry.get("id"), entry.get("name")
-        if not _is_id(key) or not isinstance(name, str) or not name:
-            raise DataError(f"{path}: categories[{position}] is {_short(entry)}; expected an 'id' and a 'name'")
+        key, name = _whole(entry.get("id")), entry.get("name")
+        if not _is_id(key) or not is_text(name) or not name:
+            raise DataError(f"{path}: categories[{position}] is {short(entry)}; expected an 'id' and a 'name'")
         if key in names:
             raise DataError(f"{path}: category id {key} is used for '{names[key]}' and for '{name}'; make ids unique")
         if name in names.values():
@@ -104,9 +109,9 @@ def _categories(
 def _images(table: list[dict[str, Any]], path: Path, problems: list[Problem]) -> dict[Any, dict[str, Any]]:
     listed: dict[Any, dict[str, Any]] = {}
     for position, entry in enumerate(table):
-        key = entry.get("id")
-        if not _is_id(key) or not _file_name(entry):
-            what = f"is {_short(entry)}; expected an 'id' and a 'file_name'. Left out"
+        key, bad = _whole(entry.get("id")), impossible(_file_name(entry))
+        if not _is_id(key) or not _file_name(entry) or bad is not None:
+            what = f"is {short(entry)}; expected an 'id' and a 'file_name'{f', which {bad}' if bad else ''}. Left out"
             problems.append(Problem(f"{path}: images[{position}]", what, "bad-annotation"))
         elif key in listed:
             what = f"is used for {_file_name(listed[key])} and again for {_file_name(entry)}; the second is left out"
@@ -124,48 +129,49 @@ def _collect(
     problems: list[Problem],
 ) -> None:
     seen: set[int | str] = set()
+    images, classes = _by_either(collected), _by_either(index_of)
     for position, entry in enumerate(table):
-        key, image_id, category = entry.get("id"), entry.get("image_id"), entry.get("category_id")
+        key, image_id, category = (_whole(entry.get(name)) for name in ("id", "image_id", "category_id"))
         if not _is_id(key):
             key = f"at position {position}"
         where = f"{path} (annotation {key})"
         if key in seen:
             problems.append(Problem(where, "the annotation id is used twice", "duplicate-annotation-id"))
         seen.add(key)
-        if not _is_id(image_id) or image_id not in collected:
-            what = f"refers to image id {image_id}, which is not listed under 'images'; left out"
+        if not _is_id(image_id) or image_id not in images:
+            what = f"refers to image id {short(image_id)}, which is not listed under 'images'; left out"
             problems.append(Problem(where, what, "unknown-image"))
             continue
-        if not _is_id(category) or category not in index_of:
-            what = f"refers to category id {category}, which is not listed under 'categories'; left out"
+        if not _is_id(category) or category not in classes:
+            what = f"refers to category id {short(category)}, which is not listed under 'categories'; left out"
             problems.append(Problem(where, what, "unknown-class"))
             continue
         corners = _corners(entry.get("bbox"))
         if corners is None:
-            what = f"'bbox' is {_short(entry.get('bbox'))}; expected [left, top, width, height]. Left out"
+            what = f"'bbox' is {short(entry.get('bbox'))}; expected [left, top, width, height]. Left out"
             problems.append(Problem(where, what, "bad-annotation"))
             continue
-        target = collected[image_id]
+        target = collected[images[image_id]]
         target.boxes.append(corners)
-        target.labels.append(index_of[category])
+        target.labels.append(index_of[classes[category]])
         target.crowd.append(entry.get("iscrowd") in (1, True))
         target.areas.append(_area(entry.get("area"), corners))
         target.keys.append(key)
 
 
 def _record(
-    image_id: Any, image: dict[str, Any], found: _Boxes, folder: Path, path: Path, problems: list[Problem]
+    image_id: Any, image: dict[str, Any], found: _Boxes, picture: Path, path: Path, problems: list[Problem]
 ) -> Record:
     width, height = image.get("width"), image.get("height")
     size = None
-    if _is_side(width) and _is_side(height):
+    if is_side(width) and is_side(height):
         size = (int(height), int(width))
     elif (width, height) != (None, None):
-        what = f"size is {_short(width)} x {_short(height)}; expected positive whole numbers. Read from the file"
+        what = f"size is {short(width)} x {short(height)}; expected positive whole numbers. Read from the file"
         problems.append(Problem(f"{path} (image {image_id})", what, "wrong-size"))
     return make_record(
         image_id,
-        folder / _file_name(image),
+        picture,
         size,
         boxes=found.boxes,
         labels=found.labels,
@@ -176,29 +182,53 @@ def _record(
     )
 
 
-def _find_images(path: Path, names: list[str]) -> Path:
-    folders = list(dict.fromkeys(_image_folders(path)))
-    for name in names[:_PROBED]:
-        for folder in folders:
-            if (folder / name).is_file():
-                return folder
-    if not names:
-        return path.parent
-    looked = ", ".join(str(folder) for folder in folders)
-    raise DataError(
-        f"{path}: its pictures are not found ({names[0]} is in none of {looked}); "
-        "say where they are with the 'images' folder"
-    )
+def _not_used(path: Path, records: list[Record], listed: set[str]) -> list[Problem]:
+    """Files in the pictures' folders that neither this file nor another COCO file beside it lists.
+
+    Args:
+        listed: names in this file, without folders, also of pictures that were left out.
+    """
+    used = {record.path for record in records}
+    folders = {picture.parent for picture in used}
+    why = ", being listed in no annotation file"
+    problems = list(unused_beside(folders, used, path, why, others=listed))
+    beside = [file for file in files_in(path.parent) if file.suffix.lower() == ".json" and file != path]
+    if problems and (beside := [file for file in beside if json_kind(file) == "coco"]):
+        others = listed.union(*map(_listed_names, beside))
+        problems = list(unused_beside(folders, used, path, why, others=others))
+    return problems
 
 
-def _image_folders(path: Path) -> Iterator[Path]:
-    stems = dict.fromkeys([path.stem, path.stem.removeprefix("instances_"), path.stem.partition("_")[2]])
-    for folder in (path.parent, path.parent.parent):
-        for stem in filter(None, stems):
-            yield folder / stem
-            yield folder / "images" / stem
-        yield folder / "images"
-        yield folder
+def _listed_names(path: Path) -> Iterator[str]:
+    """The names of the pictures that a COCO file lists, without folders; the file is searched, not held."""
+    with path.open("rb") as stream:
+        rest = b""
+        while chunk := stream.read(_CHUNK):
+            data = rest + chunk
+            for match in _FILE_NAME.finditer(data):
+                with suppress(ValueError):
+                    yield _last(json.loads(match[1]).replace("\\", "/"))
+            rest = data[-_OVERLAP:]
+
+
+def _last(name: str) -> str:
+    return composed(name.rpartition("/")[2])
+
+
+def _whole(key: Any) -> Any:
+    """An id, where whole numbers are written as 1.0 as 1."""
+    return int(key) if isinstance(key, float) and key.is_integer() else key
+
+
+def _by_either(keys: Iterable[int | str]) -> dict[int | str, int | str]:
+    """The ids, each also by its text or its number where no other id has that."""
+    found: dict[int | str, int | str] = {key: key for key in keys}
+    for key in list(found):
+        if isinstance(key, int):
+            found.setdefault(str(key), key)
+        elif _WHOLE.fullmatch(key):
+            found.setdefault(int(key), key)
+    return found
 
 
 def _file_name(image: dict[str, Any]) -> str:
@@ -207,31 +237,17 @@ def _file_name(image: dict[str, Any]) -> str:
 
 
 def _corners(value: Any) -> tuple[float, float, float, float] | None:
-    if not isinstance(value, list) or len(value) != 4 or not all(_is_number(number) for number in value):
+    if not isinstance(value, list) or len(value) != 4 or not all(is_number(number) for number in value):
         return None
     left, top, width, height = (float(number) for number in value)
     return left, top, left + width, top + height
 
 
 def _area(value: Any, corners: tuple[float, float, float, float]) -> float:
-    if _is_number(value) and 0 < value < float("inf"):
+    if is_number(value) and 0 < value < float("inf"):
         return float(value)
     return max(0.0, corners[2] - corners[0]) * max(0.0, corners[3] - corners[1])
 
 
-def _is_number(value: Any) -> TypeGuard[float]:
-    # Larger whole numbers do not fit into a float.
-    return isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63)
-
-
 def _is_id(value: Any) -> TypeGuard[int | str]:
-    return isinstance(value, int | str) and not isinstance(value, bool)
-
-
-def _is_side(value: Any) -> TypeGuard[float]:
-    return _is_number(value) and 0 < value < 2**31 and value == int(value)
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 80 else text[:77] + "..."
+    return (isinstance(value, int) and not isinstance(value, bool)) or is_text(value)

@@ -19,7 +19,7 @@ from falconet.core.config import write_yaml
 from falconet.core.errors import DataError
 from falconet.core.files import replace_file
 from falconet.core.types import Record
-from falconet.data.dataset import DataSet, Format, Problem
+from falconet.data.dataset import DataSet, Problem, Written
 from falconet.data.records import drop_invalid
 
 Transfer = Literal["copy", "link"]
@@ -28,7 +28,7 @@ _NAMES_FILE = "classes.txt"
 
 
 def convert(
-    splits: Mapping[str, DataSet], to: Format, out: Path, *, transfer: Transfer = "copy"
+    splits: Mapping[str, DataSet], to: Written, out: Path, *, transfer: Transfer = "copy"
 ) -> dict[str, list[Problem]]:
     """Write the splits of a data set to the new folder `out`.
 
@@ -81,7 +81,7 @@ def convert(
     return problems
 
 
-def _common_names(splits: Mapping[str, DataSet], to: Format) -> tuple[str, ...]:
+def _common_names(splits: Mapping[str, DataSet], to: Written) -> tuple[str, ...]:
     first, *others = splits.values()
     for other in others:
         if other.names != first.names:
@@ -125,7 +125,7 @@ def _file_name(record: Record, split: str, taken: set[str]) -> str:
             return name
 
 
-def _image_folder(to: Format, split: str) -> Path:
+def _image_folder(to: Written, split: str) -> Path:
     return {"coco": Path(split), "voc": Path("JPEGImages"), "yolo": Path("images") / split}[to]
 
 

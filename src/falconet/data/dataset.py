@@ -9,7 +9,13 @@ import numpy as np
 from falconet.core.errors import DataError
 from falconet.core.types import Record
 
-Format = Literal["coco", "voc", "yolo"]
+Format = Literal[
+    "coco", "voc", "yolo", "darknet", "labelimg", "label-studio", "labelme", "createml", "csv", "open-images"
+]
+"""What a data set may be written in; `falconet.data.formats` has a row for each."""
+
+Written = Literal["coco", "voc", "yolo"]
+"""What `falconet.data.convert` writes."""
 
 
 class Problem(NamedTuple):
@@ -30,6 +36,11 @@ KINDS = {
     "bad-annotation": "annotations that cannot be read",
     "not-finite": "boxes with NaN or infinite corners",
     "no-area": "boxes of no area",
+    "not-pixels": "boxes smaller than a pixel: fractions of the picture?",
+    "box-form": "data sets whose boxes seem to be written in another form; not used for anything before that is mended",
+    "key-points": "lines with another number of key points than 'kpt_shape' says, of which the box is taken",
+    "unclear-line": "lines that may be a polygon, or a box with key points, or two boxes",
+    "crowds": "data sets or classes of which most boxes are crowds, neither learnt nor counted",
     "out-of-image": "boxes outside the picture, wholly or partly",
     "duplicate-box": "the same box and class twice in a picture",
     "unknown-image": "annotations of a picture that is not listed",
@@ -44,6 +55,10 @@ KINDS = {
     "missing-file": "files that do not exist",
     "broken-file": "picture files that are truncated, damaged or no pictures",
     "orphan-label": "label files without a picture",
+    "unused-files": "folders with files that are not used",
+    "other-picture": "annotations that fit two pictures",
+    "other-annotation": "pictures with several annotations, or labels, of which one is taken",
+    "other-path": "data sets whose file names begin with folders that are not there",
     "shared-picture": "pictures in two splits",
     "no-class": "pictures outside the folders of the classes",
     "no-crop": "boxes too small to stand alone, or of crowds",
@@ -62,6 +77,7 @@ class DataSet:
         source: the annotation file or folder, for messages.
         format: how `source` is written; None for one that was made in memory or of folders.
         problems: what the reader had to leave out, each with its place.
+        key_word: what a box is called in `source`, as in "annotation"; empty where `box_keys` are lines.
     """
 
     names: tuple[str, ...]
@@ -69,6 +85,7 @@ class DataSet:
     source: str
     format: Format | None = None
     problems: tuple[Problem, ...] = ()
+    key_word: str = ""
 
     def __len__(self) -> int:
         return len(self.records)
@@ -82,9 +99,12 @@ class DataSet:
         if not record.box_keys:
             return f"{record.source}, box {index}"
         key = record.box_keys[index]
-        if self.format == "coco":
-            return f"{self.source} (annotation {key})"
-        return f"{record.source}:{key}"
+        if not self.key_word:
+            return f"{record.source}:{key}"
+        # A record's source is "a.json", or "a.json (image 7)" where one file describes many pictures.
+        behind = record.source.lower().find(".json (")
+        file = record.source if behind < 0 else record.source[: behind + len(".json")]
+        return f"{file} ({self.key_word} {key})"
 
 
 def read_text(path: Path, *, limit: int | None = None) -> str:
@@ -119,15 +139,19 @@ def make_record(
     box_keys: list[int | str],
 ) -> Record:
     """A record from the lists a reader collects; `size` is (height, width) where known."""
+    with np.errstate(over="ignore"):
+        # What float32 cannot hold becomes infinite, and is told as such.
+        corners = np.array(boxes, np.float32).reshape(-1, 4)
+        sizes = None if areas is None else np.array(areas, np.float32)
     return Record(
         image_id=image_id,
         path=path,
         width=None if size is None else size[1],
         height=None if size is None else size[0],
-        boxes=np.array(boxes, np.float32).reshape(-1, 4),
+        boxes=corners,
         labels=np.array(labels, np.int64),
         crowd=np.array(crowd, np.bool_),
-        areas=None if areas is None else np.array(areas, np.float32),
+        areas=sizes,
         source=source,
         box_keys=tuple(box_keys),
     )

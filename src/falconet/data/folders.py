@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from falconet.core.errors import DataError
-from falconet.core.images import IMAGE_SUFFIXES
 from falconet.core.types import Record
 from falconet.data.dataset import DataSet, Problem
+from falconet.data.listing import files_in, is_any_picture, is_picture, unused, walk
 from falconet.data.records import file_kind, sizes_of_files
 
 _EXPECTED = (
@@ -26,7 +26,8 @@ def open_image_folder(folder: Path) -> tuple[DataSet, list[Problem]]:
     """The pictures of each class, and what was left out, with why.
 
     Only the header and the end of each picture are read. Class names are the names of the folders, sorted (numbers
-    by their value); folders inside a class's folder belong to that class. Hidden files and folders do not count.
+    by their value); folders inside a class's folder belong to that class. Hidden files and folders do not count; what
+    is no picture is counted and named.
 
     Raises:
         DataError: not a folder of folders, or no picture can be used.
@@ -35,30 +36,36 @@ def open_image_folder(folder: Path) -> tuple[DataSet, list[Problem]]:
         raise DataError(f"{folder}: {'is a file' if folder.exists() else 'no such folder'}; {_EXPECTED}")
     problems = [
         Problem(str(path), "lies outside the classes' folders (left out)", "no-class")
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+        for path in files_in(folder)
+        if is_any_picture(path)
     ]
     classes = sorted((path for path in folder.iterdir() if _is_class(path)), key=lambda path: natural(path.name))
     if not classes:
         raise DataError(f"{folder}: holds no folders; {_EXPECTED}")
     records: list[Record] = []
+    rest: list[Path] = []
     for label, path in enumerate(classes):
-        pictures = _pictures(path)
+        files = walk(path)
+        pictures = [file for file in files if is_picture(file)]
+        rest += [file for file in files if not is_picture(file)]
         if not pictures:
             problems.append(Problem(str(path), "holds no picture of this class", "unused-class"))
         records += [_record(picture, label) for picture in pictures]
-    usable = []
+    problems += unused(folder, rest)
+    kept = []
     for record, size in zip(records, sizes_of_files(records), strict=True):
         if isinstance(size, DataError):
             problems.append(Problem(record.source, f"{size} (left out)", file_kind(record)))
             continue
         height, width = size
-        usable.append(replace(record, height=height, width=width, boxes=np.array([[0, 0, width, height]], np.float32)))
-    if not usable:
+        kept.append(
+            replace(record, height=height, width=width, boxes=np.array([[0, 0, width, height]], np.float32))
+        )
+    if not kept:
         why = f"; the first problem: {problems[0]}" if problems else ""
         raise DataError(f"{folder}: no usable picture in the folders {_some(classes)}{why}; {_EXPECTED}")
     names = tuple(path.name for path in classes)
-    return DataSet(names, tuple(usable), str(folder)), problems
+    return DataSet(names, tuple(kept), str(folder)), problems
 
 
 def natural(name: str) -> list[tuple[int, str]]:
@@ -68,11 +75,6 @@ def natural(name: str) -> list[tuple[int, str]]:
 
 def _is_class(path: Path) -> bool:
     return path.is_dir() and not path.name.startswith(".")
-
-
-def _pictures(folder: Path) -> list[Path]:
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted(path for path in found if not path.name.startswith(".") and path.is_file())
 
 
 def _record(path: Path, label: int) -> Record:

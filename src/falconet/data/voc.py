@@ -1,7 +1,8 @@
 """Pascal VOC XML (Everingham et al., VOC2012 development kit): one file per picture.
 
-A root folder holds `JPEGImages`, `Annotations` and, perhaps, `ImageSets/Main/{train,val,test}.txt` with one file
-stem per line. A folder of XML files alone (pictures beside them or in `JPEGImages` next door) is read likewise.
+A root folder holds `JPEGImages`, `Annotations` and, perhaps, `ImageSets/Main/{train,val,test}.txt` with one name per
+line. A folder of XML files alone (pictures beside them or in `JPEGImages` next door) is read likewise. Files may lie
+in sub-folders; the name of one is then its path without ending, as in `cam1/0001`.
 
 * Corners are taken as they stand: x1 = xmin, ..., y2 = ymax. The original kit counts pixels from 1 and includes the
   last one, which would ask for xmin - 1; the tools that write this format today (and BCCD) write plain corners,
@@ -9,45 +10,38 @@ stem per line. A folder of XML files alone (pictures beside them or in `JPEGImag
 * `difficult` objects become crowd boxes: ignored by training, not counted by evaluation, as VOC does.
 * Class names come from the data, sorted, over all annotation files, so that every split has the same; a
   `classes.txt` or `labels.txt` in the root, one name per line, fixes their order instead.
-* A DTD or an entity in a file is refused: nothing in this format needs one, and they can blow up a parser.
+* The picture of an annotation is the one of its name; where there are several, `filename` decides.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from xml.parsers import expat
 
 from falconet.core.errors import DataError
-from falconet.core.images import IMAGE_SUFFIXES
 from falconet.core.types import Record
 from falconet.data.dataset import DataSet, Problem, make_record, read_text
+from falconet.data.listing import composed, first_below, impossible, is_picture, unused, walk
+from falconet.data.voc_xml import Annotation, BadFileError, parse_annotation
 
-MAX_BYTES = 64 << 20
 SPLITS = ("train", "val", "test")
 CLASS_FILES = ("classes.txt", "labels.txt")
-_CORNERS = ("xmin", "ymin", "xmax", "ymax")
-_KEPT = frozenset(
-    ["filename", "size/width", "size/height", "object/name", "object/difficult"]
-    + [f"object/bndbox/{corner}" for corner in _CORNERS]
-)
+_LISTS = (*SPLITS, "trainval")
+_NO_CLASS = frozenset({"__ignore__", "_background_"})
+"""Lines of labelme's `labels.txt` that are no classes."""
 
-
-@dataclass(slots=True)
-class _Object:
-    line: int
-    values: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class _Annotation:
-    path: Path
-    values: dict[str, str] = field(default_factory=dict)
-    objects: list[_Object] = field(default_factory=list)
+_Pictures = dict[str, list[Path]]
+_ANYWHERE = "*/"
+"""What stands before the last part of the names of pictures in sub-folders."""
 
 
 def is_voc_root(folder: Path) -> bool:
     """Whether `folder` holds Pascal VOC annotations in `Annotations`."""
     return (folder / "Annotations").is_dir()
+
+
+def is_xml_folder(folder: Path) -> bool:
+    """Whether XML files lie in `folder` or below it."""
+    return first_below(folder, [".xml"]) is not None
 
 
 def voc_splits(root: Path) -> tuple[str, ...]:
@@ -56,7 +50,7 @@ def voc_splits(root: Path) -> tuple[str, ...]:
 
 
 def read_voc(path: Path, images: Path | None = None, *, split: str | None = None) -> DataSet:
-    """The data set in `path`: a VOC root, a folder of XML files, or a list of stems `ImageSets/Main/x.txt`.
+    """The data set in `path`: a VOC root, a folder of XML files, or a list of names `ImageSets/Main/x.txt`.
 
     Args:
         images: folder of the pictures; None means `JPEGImages` of the root, or the folder of the XML files.
@@ -68,19 +62,45 @@ def read_voc(path: Path, images: Path | None = None, *, split: str | None = None
     """
     root, annotations = _folders(path)
     list_file = path if path.is_file() else None if split is None else _split_file(root, split)
-    files = sorted(annotations.glob("*.xml"))
+    below = walk(annotations)
+    files = {_name(file, annotations): file for file in below if file.suffix.lower() == ".xml"}
     if not files:
         raise DataError(f"{annotations}: holds no .xml files; expected Pascal VOC annotations")
     problems: list[Problem] = []
-    stems = None if list_file is None else _read_stems(list_file, root)
+    lines = None if list_file is None else _read_lines(list_file, root)
     parsed = _parse_all(files, problems)
-    names = _class_names(root, list(parsed.values()))
+    names = class_names(root, (entry.values.get("name", "") for one in parsed.values() for entry in one.objects))
     folder = images if images is not None else _image_folder(root, annotations)
-    pictures = _pictures_by_stem(folder)
-    chosen = list(parsed) if stems is None else _listed(stems, parsed, annotations, list_file, problems)
+    pictures = _pictures_by_name(folder)
+    chosen = list(parsed) if lines is None else _listed(lines, files, parsed, annotations, list_file, problems)
     index_of = {name: index for index, name in enumerate(names)}
-    records = [_record(parsed[stem], folder, pictures, index_of, problems) for stem in chosen]
+    found = {name: _find_picture(name, parsed[name], folder, pictures) for name in parsed}
+    records = []
+    for name in chosen:
+        picture, problem = found[name]
+        problems += [] if problem is None else [problem]
+        records.append(_record(name, parsed[name], picture, index_of, problems))
+    if list_file is not None:
+        problems += _in_no_list(root, list_file, parsed, annotations)
+    used = {picture for picture, _ in found.values()} | set(files.values())
+    # The picture of a broken file is not without one.
+    used.update(picture for name in files.keys() - parsed.keys() for picture in pictures.get(name, []))
+    for place in dict.fromkeys([annotations, folder]):
+        rest = [file for file in (below if place == annotations else walk(place)) if file not in used]
+        without = [file for file in rest if is_picture(file)]
+        problems += unused(place, without, ", having no annotation file")
+        own = {root / name for name in CLASS_FILES} if place == root else set()
+        problems += unused(place, (file for file in rest if not is_picture(file) and file not in own))
     return DataSet(names, tuple(records), str(list_file or path), "voc", tuple(problems))
+
+
+def class_names(root: Path, found: Iterator[str]) -> tuple[str, ...]:
+    """The classes of data that name them box by box: those in `classes.txt` or `labels.txt`, else the found, sorted."""
+    for name in CLASS_FILES:
+        if (root / name).is_file():
+            lines = (line.strip() for line in read_text(root / name).splitlines())
+            return tuple(dict.fromkeys(line for line in lines if line and line not in _NO_CLASS))
+    return tuple(sorted(set(found) - {""}))
 
 
 def _folders(path: Path) -> tuple[Path, Path]:
@@ -93,45 +113,63 @@ def _folders(path: Path) -> tuple[Path, Path]:
     return (path.parent, path) if path.name == "Annotations" else (path, path)
 
 
+def _name(file: Path, folder: Path) -> str:
+    """What lists and pictures call a file: its path in `folder` without ending, accents composed."""
+    return composed(file.relative_to(folder).with_suffix("").as_posix())
+
+
 def _split_file(root: Path, split: str) -> Path:
     return root / "ImageSets" / "Main" / f"{split}.txt"
 
 
-def _read_stems(list_file: Path, root: Path) -> list[str]:
+def _read_lines(list_file: Path, root: Path) -> list[str]:
     if not list_file.is_file():
         known = ", ".join(voc_splits(root)) or "none"
         raise DataError(f"{list_file}: no such split; 'ImageSets/Main' of this data set has: {known}")
-    lines = read_text(list_file).splitlines()
-    # Per-class lists carry a second column (1, 0, -1), which is not needed here.
-    return [line.split()[0] for line in lines if line.strip()]
+    return read_text(list_file).splitlines()
+
+
+def _meant(line: str, files: Mapping[str, Path]) -> str:
+    """The name that a line of a list means: the whole line, blanks and all, or what stands before a flag."""
+    name = composed(line.strip().replace("\\", "/"))
+    # Lists of one class carry a second column, which is not needed here.
+    *before, flag = name.rsplit(maxsplit=1)
+    return before[0] if name not in files and before and before[0] in files and flag in ("-1", "0", "1") else name
 
 
 def _listed(
-    stems: Sequence[str],
-    parsed: dict[str, _Annotation],
+    lines: list[str],
+    files: Mapping[str, Path],
+    parsed: Mapping[str, Annotation],
     annotations: Path,
     list_file: Path | None,
     problems: list[Problem],
 ) -> list[str]:
     chosen: dict[str, None] = {}
-    for number, stem in enumerate(stems, start=1):
-        where = f"{list_file}:{number}"
-        if stem not in parsed and not (annotations / f"{stem}.xml").is_file():
-            what = f"'{stem}' has no annotation file {annotations / (stem + '.xml')}; left out"
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        name, where = _meant(line, files), f"{list_file}:{number}"
+        if name not in files:
+            what = f"'{name}' has no annotation file {annotations / (name + '.xml')}; left out"
             problems.append(Problem(where, what, "missing-file"))
-        elif stem in chosen:
-            problems.append(Problem(where, f"'{stem}' is listed twice; counted once", "duplicate-file"))
-        elif stem in parsed:
-            chosen[stem] = None
+        elif name in chosen:
+            problems.append(Problem(where, f"'{name}' is listed twice; counted once", "duplicate-file"))
+        elif name in parsed:
+            chosen[name] = None
     return list(chosen)
 
 
-def _class_names(root: Path, annotations: list[_Annotation]) -> tuple[str, ...]:
-    for name in CLASS_FILES:
-        if (root / name).is_file():
-            return tuple(line.strip() for line in read_text(root / name).splitlines() if line.strip())
-    found = {entry.values.get("name", "") for annotation in annotations for entry in annotation.objects}
-    return tuple(sorted(found - {""}))
+def _in_no_list(root: Path, list_file: Path, parsed: Mapping[str, Annotation], annotations: Path) -> list[Problem]:
+    """The annotation files that none of the lists train, val, test and trainval names."""
+    lists = [file for file in (_split_file(root, split) for split in _LISTS) if file.is_file()]
+    if list_file not in lists:
+        # A list of somebody's own, such as one of a class, is a choice.
+        return []
+    files = {name: annotation.path for name, annotation in parsed.items()}
+    named = {_meant(line, files) for file in lists for line in _read_lines(file, root) if line.strip()}
+    rest = (file for name, file in files.items() if name not in named)
+    return unused(annotations, rest, ", being in none of the lists " + ", ".join(file.name for file in lists))
 
 
 def _image_folder(root: Path, annotations: Path) -> Path:
@@ -141,18 +179,44 @@ def _image_folder(root: Path, annotations: Path) -> Path:
     return annotations
 
 
-def _pictures_by_stem(folder: Path) -> dict[str, Path]:
+def _pictures_by_name(folder: Path) -> _Pictures:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected the pictures of the Pascal VOC data set there")
-    return {file.stem: file for file in sorted(folder.iterdir()) if file.suffix.lower() in IMAGE_SUFFIXES}
+    pictures: defaultdict[str, list[Path]] = defaultdict(list)
+    for file in walk(folder):
+        if is_picture(file):
+            name = _name(file, folder)
+            pictures[name].append(file)
+            if "/" in name:
+                pictures[_ANYWHERE + Path(name).name].append(file)
+    return dict(pictures)
+
+
+def _find_picture(name: str, annotation: Annotation, folder: Path, pictures: _Pictures) -> tuple[Path, Problem | None]:
+    """The picture of an annotation, and a word where another might be meant."""
+    bad = impossible(annotation.file_name)
+    said, last = composed(annotation.file_name) if bad is None else "", Path(name).name
+    # Annotations in `cam1/` may belong to pictures that lie together, and the other way round.
+    anywhere = _ANYWHERE if name == last else ""
+    candidates = pictures.get(name) or pictures.get(last) or pictures.get(anywhere + last) or []
+    exact = [picture for picture in candidates if composed(picture.name) == said]
+    stem = Path(said).stem
+    places = ((Path(name).parent / stem).as_posix(), stem, anywhere + stem)
+    named = [picture for place in places for picture in pictures.get(place, []) if composed(picture.name) == said]
+    chosen = exact or candidates or named
+    if not chosen:
+        problem = None if bad is None else Problem(str(annotation.path), f"'filename' {bad}", "bad-annotation")
+        return folder / Path(name).parent / (said or f"{last}.jpg"), problem
+    others = [picture for picture in (exact[1:] if exact else [*candidates[1:], *named]) if picture != chosen[0]]
+    if not others:
+        return chosen[0], None
+    first, second = (picture.relative_to(folder) for picture in (chosen[0], others[0]))
+    what = f"may belong to {first} or to {second} ('filename' is '{said}'); the first is taken"
+    return chosen[0], Problem(str(annotation.path), what, "other-picture")
 
 
 def _record(
-    annotation: _Annotation,
-    folder: Path,
-    pictures: dict[str, Path],
-    index_of: dict[str, int],
-    problems: list[Problem],
+    name: str, annotation: Annotation, picture: Path, index_of: Mapping[str, int], problems: list[Problem]
 ) -> Record:
     path = annotation.path
     boxes: list[list[float]] = []
@@ -161,118 +225,32 @@ def _record(
     lines: list[int | str] = []
     for entry in annotation.objects:
         where = f"{path}:{entry.line}"
-        name = entry.values.get("name", "")
-        corners = _corners(entry)
-        if not name or corners is None:
-            missing = "a 'name'" if not name else "numbers in 'bndbox': xmin, ymin, xmax, ymax"
+        label = entry.values.get("name", "")
+        corners = entry.corners()
+        if not label or corners is None:
+            missing = "a 'name'" if not label else "numbers in 'bndbox': xmin, ymin, xmax, ymax"
             problems.append(Problem(where, f"an 'object' lacks {missing}; left out", "bad-annotation"))
-        elif name not in index_of:
-            what = f"class '{name}' is not in the list of classes ({', '.join(index_of)}); left out"
+        elif label not in index_of:
+            what = f"class '{label}' is not in the list of classes ({', '.join(index_of)}); left out"
             problems.append(Problem(where, what, "unknown-class"))
         else:
             boxes.append(corners)
-            labels.append(index_of[name])
+            labels.append(index_of[label])
             crowd.append(entry.values.get("difficult", "0").strip() == "1")
             lines.append(entry.line)
-    # Labels of the tools differ in the extension, and copies in the name: the stem decides where both exist.
-    file_name = annotation.values.get("filename", "").replace("\\", "/").rpartition("/")[2]
-    picture = pictures.get(path.stem) or folder / (file_name or f"{path.stem}.jpg")
     return make_record(
-        path.stem,
-        picture,
-        _size(annotation),
-        boxes=boxes,
-        labels=labels,
-        crowd=crowd,
-        source=str(path),
-        box_keys=lines,
+        name, picture, annotation.size, boxes=boxes, labels=labels, crowd=crowd, source=str(path), box_keys=lines
     )
 
 
-def _corners(entry: _Object) -> list[float] | None:
-    try:
-        return [float(entry.values[f"bndbox/{corner}"]) for corner in _CORNERS]
-    except (KeyError, ValueError):
-        return None
-
-
-def _size(annotation: _Annotation) -> tuple[int, int] | None:
-    # Many tools write 0 x 0 where they do not know the size.
-    try:
-        height, width = (round(float(annotation.values[f"size/{side}"])) for side in ("height", "width"))
-    except (KeyError, ValueError, OverflowError):
-        return None
-    return (height, width) if height > 0 and width > 0 else None
-
-
-class _BadFileError(Exception):
-    """An annotation file that cannot be used: line (0: the whole file) and why."""
-
-    def __init__(self, line: int, what: str) -> None:
-        super().__init__(what)
-        self.line = line
-
-
-def _parse_all(files: list[Path], problems: list[Problem]) -> dict[str, _Annotation]:
-    parsed: dict[str, _Annotation] = {}
-    for file in files:
+def _parse_all(files: Mapping[str, Path], problems: list[Problem]) -> dict[str, Annotation]:
+    parsed: dict[str, Annotation] = {}
+    for name, file in files.items():
         try:
-            parsed[file.stem] = _parse(file)
-        except _BadFileError as error:
+            parsed[name] = parse_annotation(file)
+        except BadFileError as error:
             where = f"{file}:{error.line}" if error.line else str(file)
             problems.append(Problem(where, f"{error}; file and picture left out", "bad-annotation"))
     if not parsed:
         raise DataError(f"{problems[0]}. No other annotation file could be read either")
     return parsed
-
-
-def _parse(path: Path) -> _Annotation:
-    """What an annotation file says, as text by path below `annotation`, one dictionary per object."""
-    annotation = _Annotation(path)
-    parser = expat.ParserCreate()
-    parser.buffer_text = True
-    stack: list[str] = []
-    text: list[str] = []
-
-    def start(tag: str, _: dict[str, str]) -> None:
-        if not stack and tag != "annotation":
-            raise _BadFileError(parser.CurrentLineNumber, f"starts with <{tag}>; expected <annotation>")
-        stack.append(tag)
-        text.clear()
-        if stack[1:] == ["object"]:
-            annotation.objects.append(_Object(parser.CurrentLineNumber))
-
-    def end(_: str) -> None:
-        key = "/".join(stack[1:])
-        stack.pop()
-        if key in _KEPT:
-            value = "".join(text).strip()
-            if key.startswith("object/"):
-                annotation.objects[-1].values[key.removeprefix("object/")] = value
-            else:
-                annotation.values[key] = value
-        text.clear()
-
-    def refuse(*_: object) -> None:
-        raise _BadFileError(parser.CurrentLineNumber, "has a DTD or an entity, which is refused; remove it")
-
-    parser.StartElementHandler = start
-    parser.EndElementHandler = end
-    parser.CharacterDataHandler = text.append
-    parser.StartDoctypeDeclHandler = refuse
-    parser.EntityDeclHandler = refuse
-    try:
-        parser.Parse(_read_xml(path), True)
-    except expat.ExpatError as error:
-        raise _BadFileError(error.lineno, f"is not valid XML: {expat.ErrorString(error.code)}") from error
-    return annotation
-
-
-def _read_xml(path: Path) -> bytes:
-    try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise _BadFileError(0, f"has {size} bytes; the annotation of one picture has at most {MAX_BYTES}")
-        return path.read_bytes()
-    except OSError as error:
-        raise _BadFileError(0, f"cannot be read: {error.strerror or error}") from error

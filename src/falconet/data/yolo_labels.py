@@ -1,0 +1,184 @@
+"""Pictures of a YOLO data set with their label files: which belongs to which, and what belongs to none.
+
+The label file of `.../images/a/x.jpg` is `.../labels/a/x.txt` (the last folder called "images" counts), else `x.txt`
+beside the picture. Lines are read by `falconet.data.yolo_lines`; a polygon counts as the box around it. A picture
+without label file, or with an empty one, has no boxes.
+
+The format knows no picture sizes, so the header of each picture that has boxes is read.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from falconet.core.errors import DataError
+from falconet.core.images import image_size
+from falconet.core.types import Record
+from falconet.data.dataset import Problem, make_record, read_text
+from falconet.data.listing import Names, composed, exists, files_in, is_any_picture, unused, unused_beside
+from falconet.data.yolo_lines import KeyPoints, Line, expected_columns, judge, parse_line, unclear
+
+MAX_BYTES = 64 << 20
+
+
+@dataclass(slots=True)
+class _Labels:
+    """What is known of a data set while its label files are read."""
+
+    num_classes: int
+    points: KeyPoints | None
+    problems: list[Problem]
+    files: Names = field(default_factory=Names)
+    columns: Counter[int] = field(default_factory=Counter)
+    """Lines that could be polygons, by their number of columns."""
+    doubtful: dict[tuple[Path, int], Line] = field(default_factory=dict)
+    """by picture and line."""
+
+
+def read_labels(
+    path: Path,
+    pictures: Iterable[tuple[Path, str]],
+    num_classes: int,
+    points: KeyPoints | None,
+    problems: list[Problem],
+) -> dict[Path, Record]:
+    """The record of each picture; what is wrong joins `problems`.
+
+    Args:
+        path: the data set's description.
+        pictures: each with the place that lists it.
+        points: key points behind the boxes, see `falconet.data.yolo_lines.key_points`.
+
+    Raises:
+        DataError: lines that may be polygons or boxes with key points throughout.
+    """
+    known = _Labels(num_classes, points, problems)
+    records: dict[Path, Record] = {}
+    for picture, where in pictures:
+        if picture in records:
+            problems.append(Problem(where, f"{picture} is listed twice; counted once", "duplicate-file"))
+        else:
+            records[picture] = _record(picture, known)
+    _leave_out_unclear(records, known, path)
+    # The id is the stem of the picture, or its path where two share a stem.
+    counts = Counter(record.image_id for record in records.values())
+    return {
+        picture: record if counts[record.image_id] == 1 else replace(record, image_id=picture.as_posix())
+        for picture, record in records.items()
+    }
+
+
+def label_path(picture: Path) -> Path:
+    """The label file that belongs to a picture."""
+    parts = list(picture.parts)
+    for position in range(len(parts) - 2, -1, -1):
+        if parts[position] == "images":
+            parts[position] = "labels"
+            break
+    return Path(*parts).with_suffix(".txt")
+
+
+def _record(picture: Path, known: _Labels) -> Record:
+    labels_file = _find_label(picture, known.files)
+    lines: dict[int | str, Line] = {}
+    for number, line in _label_lines(labels_file, known.problems):
+        parsed = parse_line(line, known.num_classes, known.points)
+        if isinstance(parsed, Problem):
+            known.problems.append(parsed._replace(where=f"{labels_file}:{number}"))
+            continue
+        lines[number] = parsed
+        if parsed.columns not in (5, expected_columns(known.points) or parsed.columns):
+            what = f"the line has {parsed.columns} numbers; 'kpt_shape' asks for {expected_columns(known.points)}. "
+            known.problems.append(Problem(f"{labels_file}:{number}", f"{what}The box is taken", "key-points"))
+        if parsed.columns > 5:
+            known.columns[parsed.columns] += 1
+        if parsed.doubtful:
+            known.doubtful[picture, number] = parsed
+    size: tuple[int, int] | None = None
+    if lines:
+        try:
+            size = image_size(picture)
+        except DataError:
+            # Whoever uses or checks the data set reports the picture itself.
+            lines = {}
+    scale = np.array([1, 1, 1, 1] if size is None else [size[1], size[0]] * 2, np.float64)
+    return make_record(
+        picture.stem,
+        picture,
+        size,
+        boxes=[np.array(line.corners) * scale for line in lines.values()],
+        labels=[line.label for line in lines.values()],
+        crowd=[False] * len(lines),
+        source=str(labels_file),
+        box_keys=list(lines),
+    )
+
+
+def _find_label(picture: Path, files: Names) -> Path:
+    """The label file of a picture; where there is none, the place it would have."""
+    expected = label_path(picture)
+    return files.find(expected) or files.find(picture.with_suffix(".txt")) or expected
+
+
+def _label_lines(file: Path, problems: list[Problem]) -> Iterator[tuple[int, str]]:
+    if not exists(file):
+        return
+    try:
+        text = read_text(file, limit=MAX_BYTES)
+    except DataError as error:
+        problems.append(Problem(str(file), f"{error}; taken as no boxes", "bad-annotation"))
+        return
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip():
+            yield number, line
+
+
+def _leave_out_unclear(records: dict[Path, Record], known: _Labels, path: Path) -> None:
+    """Take lines that may be anything out of the records, and say so."""
+    lines = list(known.doubtful.values())
+    for (picture, number), line, polygon in zip(known.doubtful, lines, judge(lines, known.columns, path), strict=True):
+        if polygon:
+            continue
+        record = records[picture]
+        known.problems.append(Problem(f"{record.source}:{number}", unclear(line), "unclear-line"))
+        records[picture] = record.take(np.array([key != number for key in record.box_keys], np.bool_))
+
+
+def not_used(records: dict[Path, Record], everything: set[Path], path: Path) -> Iterator[Problem]:
+    """Label files without a picture, or with two, and other files that nothing in the data set uses.
+
+    Args:
+        everything: the pictures of all splits.
+        path: the data set's description.
+    """
+    labels = {Path(record.source) for record in records.values()}
+    first: dict[str, Path] = {}
+    for picture, record in records.items():
+        other = first.setdefault(record.source, picture)
+        if other != picture and len(record.boxes):
+            what = f"belongs to two pictures, {other.name} and {picture.name}; both have its boxes"
+            yield Problem(record.source, what, "other-picture")
+    used = everything | labels | {picture.with_suffix(".txt") for picture in everything}
+    for picture_folder in dict.fromkeys(picture.parent for picture in records):
+        label_folder = label_path(picture_folder / "x.jpg").parent
+        stems = {composed(file.stem) for file in files_in(picture_folder) if is_any_picture(file)}
+        rest = [file for file in files_in(label_folder) if file not in used and file.name != "classes.txt"]
+        apart = label_folder != picture_folder
+        for file in rest:
+            text = file.suffix.lower() == ".txt" and (apart or _is_label(file))
+            if text and composed(file.stem) not in stems:
+                used.add(file)
+                yield Problem(str(file), f"belongs to no picture in {picture_folder}", "orphan-label")
+        if apart:
+            yield from unused(label_folder, (file for file in rest if file.suffix.lower() != ".txt"))
+    yield from unused_beside({picture.parent for picture in records}, used, path)
+
+
+def _is_label(file: Path) -> bool:
+    """Whether a text file beside pictures, where it may be anything, is one of labels."""
+    with file.open("rb") as stream:
+        words = stream.read(4096).decode("utf-8-sig", errors="replace").split("\n")[0].split()
+    return len(words) >= 5 and words[0].isdecimal()

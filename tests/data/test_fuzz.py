@@ -1,0 +1,95 @@
+"""Damaged annotations of every format end in a data set or in a sentence, never in anything else."""
+
+import copy
+import json
+import random
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from falconet.core.errors import DataError
+from falconet.data.check import check_splits, open_splits
+from falconet.data.dataset import Format
+from falconet.data.formats import FORMATS
+from falconet.data.records import drop_invalid
+from tests.data.test_formats import WRITE
+
+ENDINGS = (".json", ".xml", ".txt", ".csv", ".yaml", ".data", ".names")
+VALUES: tuple[Any, ...] = (
+    None, True, 0, -1, 1.5, 1e308, float("nan"), float("inf"), 2**70, "", "a", "\0", "\ud800", "x" * 5000, "/", "..",
+    [], {}, [[]], [None], {"a": 1}, "1", [1, 2, 3, 4], ["1"],
+)  # fmt: skip
+BYTES = (b"\0", b"\xff", b"1e999", b"-", b",", b'"', b"<", b"\n", b"nan", b"&#0;", b"9" * 30, b"[" * 300)
+
+
+def _places(tree: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    keys = tree if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else ()
+    for key in keys:
+        yield (*place, key)
+        yield from _places(tree[key], (*place, key))
+
+
+def _other_values(tree: Any, rng: random.Random) -> Any:
+    tree = copy.deepcopy(tree)
+    for _ in range(rng.randint(1, 3)):
+        places = list(_places(tree))
+        if not places:
+            break
+        *way, last = rng.choice(places)
+        parent = tree
+        for key in way:
+            parent = parent[key]
+        if isinstance(parent, dict) and rng.random() < 0.2:
+            del parent[last]
+        else:
+            parent[last] = copy.deepcopy(rng.choice(VALUES))
+    return tree
+
+
+def _other_bytes(data: bytes, rng: random.Random) -> bytes:
+    changed = bytearray(data)
+    for _ in range(rng.randint(1, 4)):
+        place = rng.randrange(len(changed) + 1)
+        what = rng.random()
+        if what < 0.4:
+            changed[place : place + 1] = bytes([rng.randrange(256)])
+        elif what < 0.6:
+            del changed[place : place + rng.randint(1, 8)]
+        else:
+            changed[place:place] = rng.choice(BYTES)
+    return bytes(changed)
+
+
+def _read(root: Path) -> None:
+    """All that is done with a data set; every text can be printed."""
+    splits = open_splits(root)
+    for problem in check_splits(splits, decode=False):
+        str(problem).encode()
+    for dataset in splits.values():
+        for record in dataset.records:
+            for index in range(len(record.boxes)):
+                dataset.box_source(record, index).encode()
+        "".join(dataset.names).encode()
+        drop_invalid(dataset)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("count", [30, pytest.param(1000, marks=pytest.mark.slow)])
+def test_damaged_annotations(tmp_path: Path, form: Format, count: int) -> None:
+    rng = random.Random(form)
+    root = tmp_path / "in"
+    root.mkdir()
+    WRITE[form](root)
+    originals = {file: file.read_bytes() for file in sorted(root.rglob("*")) if file.suffix in ENDINGS}
+    for _ in range(count):
+        file = rng.choice(list(originals))
+        if file.suffix == ".json" and rng.random() < 0.7:
+            file.write_text(json.dumps(_other_values(json.loads(originals[file]), rng)))
+        else:
+            file.write_bytes(_other_bytes(originals[file], rng))
+        with suppress(DataError):
+            _read(root)
+        file.write_bytes(originals[file])
