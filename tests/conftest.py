@@ -23,3 +23,17 @@ if find_spec("jaxtyping") and find_spec("beartype"):  # the base install, which 
         ["falconet.models", "falconet.train.losses", "falconet.train.assign", "falconet.train.criteria"],
         "tests.typecheck.checked",
     )
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say how many tests could not run because what they compare with is not part of a clone."""
+    reasons = ("is not part of the copy in tests/golden", "holds no", "not distributed", "real data sets are not in")
+    skipped = [str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", []) if report.longrepr]
+    missing = [reason for reason in skipped if any(part in reason for part in reasons)]
+    if missing:
+        golden = sum("golden" in reason for reason in missing)
+        terminalreporter.write_line(
+            f"{len(missing)} tests were skipped for want of data that a clone does not have: {golden} golden cases, "
+            f"{len(missing) - golden} with real weights, photos or data sets",
+            yellow=True,
+        )
