@@ -58,8 +58,9 @@ def main() -> None:
     print("\nmeasured on the exported file, pictures the training never saw:")
     for key in ("AP", "AP50", "AP75"):
         print(f"  {key:<9} {metrics[key]:.3f}")
-    boxes, scores = receipt["largest_box_difference"], receipt["largest_score_difference"]
-    print(f"  drift     {boxes:.2g} pixels, {scores:.2g} score (file - torch)")
+    found = {finding["key"]: finding["value"] for finding in receipt["findings"]}
+    boxes, scores = found["box difference"], found["score difference"]
+    print(f"  drift     {boxes:.2g} pixels, {scores:.2g} score (between file and torch)")
     print(f"  minutes   {(time.monotonic() - start) / 60:.1f}")
     print(f"\nlook at   {out / 'report.html'}\n          {out / 'found'}")
 

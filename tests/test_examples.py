@@ -55,9 +55,19 @@ def test_video(folder):
     assert "broken.mp4: cannot be opened" in run(folder, "detect_video.py", "m.onnx", "broken.mp4", "x.mp4", code=1)[1]
 
 
+@pytest.mark.slow
+def test_demo(tmp_path):
+    pytest.importorskip("torch")
+    lines, _ = run(tmp_path, "demo.py", "--out", "demo", "train.minutes=0.2")
+    assert "verdict              the same within tolerance" in lines
+    words = {line.split()[0] for line in lines[-9:] if line}
+    assert {"AP", "AP50", "AP75", "drift", "minutes"} <= words
+    assert (tmp_path / "demo" / "report.html").is_file()
+    assert list((tmp_path / "demo" / "found" / "annotated").iterdir())
+
+
 def test_there_is_a_test_for_each():
-    # demo.py takes minutes: 'make demo' runs it.
-    examples = {path.name for path in EXAMPLES.glob("*.py")} - {"demo.py"}
+    examples = {path.name for path in EXAMPLES.glob("*.py")}
     source = Path(__file__).read_text("utf-8")
     assert examples >= {"detect_array.py", "detect_folder.py", "detect_video.py"}
     assert [name for name in examples if f'"{name}"' not in source] == []
