@@ -64,7 +64,7 @@ def show(
     images: Images = None,
     split: Split = None,
     count: Annotated[int, typer.Option(min=1, help="Pictures to draw, chosen at random.")] = 16,
-    seed: Annotated[int, typer.Option(min=0, help="Of the choice.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed draws other pictures.")] = 0,
 ) -> None:
     """Draw boxes into some pictures, and all of these on one sheet (sheet.jpg)."""
     from falconet.data.show import show as draw
@@ -129,8 +129,8 @@ def demo(
     train: Annotated[int, typer.Option(min=1, help="Pictures to train on.")] = 600,
     val: Annotated[int, typer.Option(min=1, help="Pictures to evaluate on.")] = 120,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 0,
-    height: Annotated[int, typer.Option(min=64, help="Of a picture, pixels.")] = 288,
-    width: Annotated[int, typer.Option(min=64, help="Of a picture, pixels.")] = 320,
+    height: Annotated[int, typer.Option(min=64, help="Height of a picture, pixels.")] = 288,
+    width: Annotated[int, typer.Option(min=64, help="Width of a picture, pixels.")] = 320,
 ) -> None:
     """Draw a small data set (COCO JSON) to try everything on: six classes of shapes on textures."""
     from falconet.data.drawn import NAMES, write_drawn_dataset

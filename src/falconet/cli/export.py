@@ -24,7 +24,7 @@ def export(
     to: Annotated[Literal["onnx"], typer.Option(help="Format.")] = "onnx",
     out: Annotated[Path, typer.Option(help="Folder for the model and its receipt.")] = Path("export"),
     name: Annotated[
-        str | None, typer.Option(help="Of the file, without ending [default: of the run or weights file].")
+        str | None, typer.Option(help="Name of the file, without ending [default: that of the run or weights file].")
     ] = None,
     data: Annotated[
         Path | None,

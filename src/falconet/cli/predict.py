@@ -63,12 +63,12 @@ def predict(
     max_detections: Annotated[int | None, typer.Option(min=1, help="At most so many per picture.")] = None,
     classes: Annotated[str | None, typer.Option(help="Report only these, as in person,car.")] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="For the network (default: usable CPUs, at most 4).")
+        int | None, typer.Option(min=1, help="CPUs that the network uses (default: those usable, at most 4).")
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures that go through the network together.")] = 1,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into folders of folders.")] = False,
     top: Annotated[
-        int | None, typer.Option(min=1, help="Of a classifier: classes per picture [default: 5].", show_default=False)
+        int | None, typer.Option(min=1, help="Classes that a classifier tells [default: 5].", show_default=False)
     ] = None,
     engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = "auto",
     json: Annotated[

@@ -1,1 +1,1 @@
-"""The words everybody uses: data types, boxes, resizing, selection, configuration. NumPy and OpenCV only."""
+"""The words everybody uses: data types, boxes, resizing, selection, configuration. No torch."""

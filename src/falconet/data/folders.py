@@ -58,9 +58,7 @@ def open_image_folder(folder: Path) -> tuple[DataSet, list[Problem]]:
             problems.append(Problem(record.source, f"{size} (left out)", file_kind(record)))
             continue
         height, width = size
-        kept.append(
-            replace(record, height=height, width=width, boxes=np.array([[0, 0, width, height]], np.float32))
-        )
+        kept.append(replace(record, height=height, width=width, boxes=np.array([[0, 0, width, height]], np.float32)))
     if not kept:
         why = f"; the first problem: {problems[0]}" if problems else ""
         raise DataError(f"{folder}: no usable picture in the folders {_some(classes)}{why}; {_EXPECTED}")

@@ -276,4 +276,4 @@ FORMATS: Mapping[Format, Row] = {
         lambda path, images, split: read_labelimg(path, images, split=split),
     ),
 }
-"""In the order they are looked for; in a folder with several kinds of files the first counts."""
+"""The formats in the order they are looked for: in a folder with several kinds of files the first one counts."""

@@ -27,7 +27,7 @@ from falconet.data.named_boxes import Corners, NamedBoxes, build, by_path
 from falconet.data.voc import class_names
 
 MAX_BYTES = 64 << 20
-"""Of a file that describes one picture."""
+"""Largest file that describes one picture."""
 _PREFIX = 9
 """Length of what Label Studio puts before the name of an uploaded file: eight hexadecimal digits and a dash."""
 _AREAS = frozenset({"rectangle", "polygon", "mask", "circle"})

@@ -14,7 +14,7 @@ from falconet.core.manifest import Preprocess
 from falconet.data.anchors import Sides
 
 LEVELS = 3
-"""Of a YOLOv3 whose run file does not say."""
+"""Levels of a YOLOv3 whose run file does not say."""
 
 
 @dataclass(frozen=True, slots=True)

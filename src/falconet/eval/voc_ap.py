@@ -21,7 +21,7 @@ from falconet.core.boxes import pairwise_iou
 from falconet.core.types import Detections, Record
 
 UNDEFINED = -1.0
-"""Of a class without truth."""
+"""AP of a class without ground truth."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,8 +44,8 @@ OBJECTNESS_PRIOR = 0.01
 """Objectness of every prediction before training."""
 
 LARGEST_LOG = 10.0
-"""Of a side over its anchor's. A box 20,000 times as wide as its anchor lies outside every picture; beyond, areas
-soon are no numbers any more."""
+"""Largest log of a side over its anchor's. A box 20,000 times as wide as its anchor lies outside every picture; beyond,
+areas soon are no numbers any more."""
 
 Side = Annotated[float, Field(gt=0, le=65536)]
 Anchor = tuple[Side, Side]

@@ -42,7 +42,7 @@ class Group:
 
     @property
     def weight_bytes(self) -> int:
-        """Of the parameters as float32."""
+        """Bytes of the parameters as float32."""
         return FLOAT_BYTES * self.parameters
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 
 SIDE = 1024
-"""Of the square matrices that are multiplied: enough work to hide every start, and they stay in the cache's reach."""
+"""Side of the square matrices that are multiplied: enough work to hide every start, and they stay in the caches."""
 
 COPIED = 64 << 20
 """Bytes that are copied, far more than any cache holds."""

@@ -139,7 +139,7 @@ class Sums:
 
     @property
     def mean_loss(self) -> float:
-        """Of the steps so far, in this process."""
+        """Mean loss of the steps so far, in this process."""
         return float(self._sums["loss"]) / self._steps
 
     def means(self) -> dict[str, float]:

@@ -24,7 +24,7 @@ VALIDATION_COST = 0.5
 """Seconds an image takes in a validation over those it takes in a step; assumed until one was measured."""
 
 WRITING_SECONDS = 0.5
-"""For weights and checkpoint; assumed until they were written once."""
+"""Time that writing weights and checkpoint takes; assumed until they were written once."""
 
 MARGIN = 1.2
 """What is kept for the end, over what it is expected to take."""
@@ -39,11 +39,11 @@ class Progress(NamedTuple):
     epoch: int
     """From 0."""
     epochs: int | None
-    """In all; None where the run has minutes."""
+    """How many there will be; None where the run has minutes."""
     fraction: float
-    """Of the whole run, 0..1."""
+    """Share of the run that is over, 0..1."""
     seconds_left: float | None = None
-    """Until the minutes are over, in this process."""
+    """Time until the minutes are over, in this process."""
 
     def within(self, share: float) -> bool:
         """Whether the run is in its first `share`, in whole epochs where it has a number of these."""

@@ -54,7 +54,7 @@ class AnchorGrid:
         return [rows * columns * self.per_cell for rows, columns in self.sizes]
 
     def tables(self) -> Int[Tensor, "S 4"]:
-        """For each slot: rows, columns, position of its level's first prediction, position within a cell."""
+        """A line per slot: rows, columns, position of its level's first prediction, position within a cell."""
         table, start = [], 0
         for (rows, columns), count in zip(self.sizes, self.counts, strict=True):
             table += [(rows, columns, start, anchor) for anchor in range(self.per_cell)]

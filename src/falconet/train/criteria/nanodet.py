@@ -30,7 +30,7 @@ ANCHOR_SCALE = 5
 """Side of the square that stands for a place when truths are assigned, in strides."""
 
 SMALLEST_TOTAL = 1e-6
-"""Of the weights of box terms; a sum below it does not divide."""
+"""A sum of the weights of box terms is not divided by, if it is smaller."""
 
 
 class NanoDetCriterionConfig(Config):

@@ -35,7 +35,7 @@ INSIDE_BY = 1e-9
 MARGIN = 0.01
 """Distances stay this much below reg_max."""
 STATIC_ALPHA = 0.25
-"""Of the focal loss while ATSS assigns; later there is none."""
+"""Alpha of the focal loss while ATSS assigns; later there is none."""
 
 ClassLoss = Literal["varifocal", "focal"]
 

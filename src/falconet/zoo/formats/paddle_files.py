@@ -16,7 +16,7 @@ from falconet.zoo.formats.pickles import arrays, read_pickle
 
 NAMES = "StructuredToParameterName@@"
 PIECES = "UnpackBigParamInfor@@"
-"""Of arrays of more than a gigabyte, which are cut up."""
+"""Names the pieces into which arrays above a gigabyte are cut."""
 
 BESIDE = {
     ".pdopt": "the state of an optimiser",

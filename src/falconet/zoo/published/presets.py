@@ -10,7 +10,7 @@ class Preset(NamedTuple):
 
     task: Literal["detect", "classify"]
     height: int
-    """Of the input, pixels."""
+    """The input's, pixels."""
     width: int
     parameters: int
     macs: int

@@ -37,7 +37,7 @@ DARKNET_EPS = 1e-6
 """Added to the standard deviation by darknet's batch norm, where others add to the variance."""
 
 PUBLISHED_TINY_MASKS = ((1, 2, 3), (3, 4, 5))
-"""Of the tiny weights on COCO: trained with a slip in the masks, which the configuration has lost since."""
+"""The masks that the published tiny weights were trained with; their configuration was corrected later."""
 
 
 @dataclass(frozen=True, slots=True)
