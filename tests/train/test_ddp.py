@@ -187,8 +187,9 @@ def test_an_error_of_any_process_comes_through() -> None:
 
 
 PROGRAM = """
-import sys
+import signal, sys
 from falconet.train import fit, read_run
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which shells turn off in what they run in the background
 fit(read_run(sys.argv[1], sys.argv[2:]))
 """
 

@@ -20,8 +20,9 @@ from falconet.train.run_folder import RunFolder
 from tests.train.tiny import assert_same_weights, draw, options, tiny_run
 
 PROGRAM = """
-import sys
+import signal, sys
 from falconet.train import fit, read_run, resume
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which shells turn off in what they run in the background
 if __name__ == "__main__":
     try:
         print(resume(sys.argv[2]) if sys.argv[1] == "--resume" else fit(read_run(sys.argv[1], sys.argv[2:])))
@@ -80,7 +81,7 @@ def test_killed_and_resumed_is_the_same_run(data: Path, undisturbed: Path, tmp_p
 def test_interrupted_by_the_user_says_how_to_go_on(data: Path, undisturbed: Path, tmp_path: Path) -> None:
     folder = tmp_path / "interrupted"
     code = stop_in_the_middle(folder, signal.SIGINT, *options(data, folder, *LONG))
-    assert code == 130, (tmp_path / "errors.txt").read_text() + (folder / "train.log").read_text()
+    assert code == 130, (tmp_path / "errors.txt").read_text()
     assert f"go on with it by: falconet train --resume {folder}" in (folder / "train.log").read_text()
     resume(folder)
     assert_same_weights(folder / "last.safetensors", undisturbed / "last.safetensors")

@@ -169,7 +169,7 @@ def test_runs_exported_in_a_detector(name, size, tmp_path):
     save_weights(tmp_path / "w.safetensors", detector.eval(), ModelCard(model=config, classes=("a", "b", "c")))
     engine = OnnxEngine(export_onnx(tmp_path / "w.safetensors", tmp_path / "m.onnx"))
     boxes, scores = engine(pixels).values()
-    all_boxes, all_scores = TorchEngine(tmp_path / "w.safetensors", max_points=ALL_POINTS)(pixels)
+    all_boxes, all_scores = TorchEngine(tmp_path / "w.safetensors", max_points=ALL_POINTS)(pixels).values()
     for one in range(2):
         box, score = raw_differences(boxes[one], scores[one], all_boxes[one], all_scores[one])
         assert box < 0.1
