@@ -21,7 +21,7 @@ from torch import nn
 
 from falconet.data.augment import Augment
 from falconet.data.drawn import write_drawn_dataset
-from falconet.data.records import open_dataset
+from falconet.data.formats import open_dataset
 from falconet.models import PRESETS, build
 from falconet.models.deployable import Normalize
 from falconet.train.batch import Batch

@@ -8,7 +8,7 @@ import pytest
 from falconet.core.errors import DataError
 from falconet.data.check import check_splits, class_counts, open_splits, summary
 from falconet.data.dataset import KINDS, DataSet, Problem
-from falconet.data.records import open_dataset
+from falconet.data.formats import open_dataset
 from tests.core.pictures import encode
 from tests.data.build import coco_tree, voc_text, write_coco, write_voc, write_yolo
 

@@ -14,7 +14,7 @@ from falconet.core.types import Record
 from falconet.data.check import check_splits, open_splits
 from falconet.data.convert import convert
 from falconet.data.dataset import DataSet, Written
-from falconet.data.records import open_dataset
+from falconet.data.formats import open_dataset
 from tests.data.build import Box, coco_tree, picture, voc_text, write_coco, write_voc, write_yolo
 
 FORMATS: tuple[Written, ...] = get_args(Written)

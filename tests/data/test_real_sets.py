@@ -9,7 +9,7 @@ from falconet.core import images
 from falconet.core.images import image_size, read_image
 from falconet.data.check import check_splits, class_counts, open_splits
 from falconet.data.convert import convert
-from falconet.data.records import open_dataset
+from falconet.data.formats import open_dataset
 
 SHARED = Path(__file__).parents[3] / "shared" / "datasets"
 

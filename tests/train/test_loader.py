@@ -12,7 +12,7 @@ from falconet.core.manifest import Preprocess
 from falconet.core.resize import resize
 from falconet.core.types import Record
 from falconet.data.augment import Augment
-from falconet.data.records import open_dataset
+from falconet.data.formats import open_dataset
 from falconet.train.batch import Batch
 from falconet.train.loader import (
     ImageCache,

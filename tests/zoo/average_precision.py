@@ -1,6 +1,6 @@
 """COCO average precision of a predictor on real pictures, where they are."""
 
-from falconet.data.records import open_dataset
+from falconet.data.formats import open_dataset
 from falconet.eval.classes import match
 from falconet.eval.coco_ap import evaluate
 from falconet.runtime.predictor import Predictor

@@ -56,7 +56,8 @@ def open_ground_truth(
             raise ConfigError(f"{option} needs --data ANNOTATIONS beside it")
     if data is not None:
         from falconet.data.folders import open_image_folder
-        from falconet.data.records import drop_invalid, open_dataset
+        from falconet.data.formats import open_dataset
+        from falconet.data.records import drop_invalid
 
         dataset, problems = (
             open_image_folder(data) if classifies else drop_invalid(open_dataset(data, images, split=split))

@@ -160,7 +160,8 @@ def anchors(
 ) -> None:
     """Find anchors that fit the boxes of a data set, and say how well they do."""
     from falconet.data.anchors import find_anchors, measure, widths_heights_in_input
-    from falconet.data.records import drop_invalid, open_dataset
+    from falconet.data.formats import open_dataset
+    from falconet.data.records import drop_invalid
     from falconet.data.run_anchors import read_run_anchors
 
     if run is not None and (size is not None or resize is not None):

@@ -12,10 +12,7 @@ from falconet.core.images import check_complete
 from falconet.core.types import Record
 from falconet.data.box_form import crowd_problems, form_problems, fractions
 from falconet.data.dataset import DataSet, Problem
-from falconet.data.formats import open_dataset, splits_of
 from falconet.data.listing import exists
-
-__all__ = ["DataSet", "Problem", "drop_invalid", "open_dataset", "splits_of"]
 
 TOLERANCE = 0.5
 """Pixels a box may stick out of its picture without mention: rounding of the annotation."""

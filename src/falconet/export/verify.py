@@ -62,17 +62,7 @@ def verify(
     left: Predictor[Any] = Predictor(TorchEngine(weights, max_points=ALL_POINTS))
     right: Predictor[Any] = Predictor(ENGINES[choose_engine(model, engine)].open(model, used))
     comparison = comparison or COMPARISONS[right.manifest.task](right.manifest, match)
-    first: Prepared | None = None
-    count = 0
-    for batch in _batches(left, progress(records)):
-        # Torch runs the images together, which saves it time; the file one by one, as devices do.
-        together = left.run([prepared for _, prepared in batch])
-        for index, (record, prepared) in enumerate(batch):
-            alone = right.run([prepared])
-            torch = {key: value[index] for key, value in together.items()}
-            comparison.add(record, prepared.placement, torch, {key: value[0] for key, value in alone.items()})
-            first = first or prepared
-            count += 1
+    count, first = _compare(left, right, progress(records), comparison)
     if first is None:
         raise ModelError(f"{model}: an export is compared with torch on images, but there are none")
     pixels, shipped = first.pixels[None], TorchEngine(weights)
@@ -92,6 +82,24 @@ def verify(
         torch=sides[0],
         exported=sides[1],
     )
+
+
+def _compare(
+    left: Predictor[Any], right: Predictor[Any], records: Iterable[Record], comparison: Comparison
+) -> tuple[int, Prepared | None]:
+    """How many images entered the comparison, and the first of them."""
+    first: Prepared | None = None
+    count = 0
+    for batch in _batches(left, records):
+        # Torch runs the images together, which saves it time; the file one by one, as devices do.
+        together = left.run([prepared for _, prepared in batch])
+        for index, (record, prepared) in enumerate(batch):
+            alone = right.run([prepared])
+            torch = {key: value[index] for key, value in together.items()}
+            comparison.add(record, prepared.placement, torch, {key: value[0] for key, value in alone.items()})
+            first = first or prepared
+            count += 1
+    return count, first
 
 
 def _batches(predictor: Predictor[Any], records: Iterable[Record]) -> Iterator[list[tuple[Record, Prepared]]]:

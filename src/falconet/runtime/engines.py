@@ -11,7 +11,7 @@ import numpy as np
 
 from falconet.core.cpus import usable_cpus
 from falconet.core.errors import ConfigError, ModelError
-from falconet.core.manifest import Manifest
+from falconet.core.manifest import Manifest, read_manifest
 from falconet.core.types import Floats, Pixels
 from falconet.runtime.tasks import TASKS, Outputs, Shape
 
@@ -173,10 +173,35 @@ class TensorInfo(NamedTuple):
     shape: Sequence[int | str | None]
 
 
-def check_signature(
+class Signature(NamedTuple):
+    """What a model file says about itself."""
+
+    manifest: Manifest
+    input: str
+    outputs: tuple[str, ...]
+    """In the order of the task."""
+    batch: int | None
+    """Images per run where the file fixes it, None where any number goes."""
+
+
+def read_signature(
+    path: Path, text: str | None, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]
+) -> Signature:
+    """The signature of a file, from the manifest's text in its metadata and what it declares.
+
+    Raises:
+        ModelError: no manifest, or other inputs and outputs than those of its task.
+    """
+    manifest = read_manifest(text, str(path))
+    _check_signature(path, manifest, inputs, outputs)
+    first = inputs[0].shape[0]
+    names = tuple(TASKS[manifest.task].outputs(manifest))
+    return Signature(manifest, inputs[0].name, names, first if isinstance(first, int) else None)
+
+
+def _check_signature(
     path: Path, manifest: Manifest, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]
 ) -> None:
-    """Raise ModelError unless inputs and outputs are those of the manifest's task."""
     pixels: Shape = ("B", manifest.preprocess.height, manifest.preprocess.width, 3)
     wanted = TASKS[manifest.task].outputs(manifest)
     found = {one.name: one for one in outputs}
@@ -198,8 +223,14 @@ def check_signature(
     )
 
 
-def check_file(path: Path) -> None:
-    """Raise ModelError for what cannot be an exported model, before anything is opened."""
+def check_file(path: Path, threads: int | None) -> int:
+    """The number of threads to run an exported file with; None takes `default_threads()`.
+
+    Raises:
+        ModelError: what cannot be an exported model, before anything is opened; no number of threads.
+    """
+    if threads is not None and threads < 1:
+        raise ModelError(f"threads must be 1 or more, but got {threads}")
     if path.is_dir() or path.suffix == ".safetensors":
         kind = "a folder" if path.is_dir() else "a weights file"
         raise ModelError(
@@ -208,6 +239,15 @@ def check_file(path: Path) -> None:
         )
     if not path.is_file():
         raise ModelError(f"{path}: no such file; expected a model written by 'falconet export --to onnx'")
+    return threads or default_threads()
+
+
+def incomplete(path: Path, reason: str) -> ModelError:
+    """The error for a file that an engine cannot read."""
+    return ModelError(
+        f"{path}: is not a complete ONNX model ({reason}); "
+        "expected a file written by 'falconet export --to onnx': copy or export it again"
+    )
 
 
 def run_fixed_batch(run: Callable[[Pixels], Outputs], pixels: Pixels, batch: int | None) -> Outputs:

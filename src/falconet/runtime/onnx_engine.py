@@ -9,20 +9,19 @@ from typing import Any
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 
-from falconet.core.errors import ModelError
-from falconet.core.manifest import MANIFEST_KEY, read_manifest
+from falconet.core.manifest import MANIFEST_KEY
 from falconet.core.types import Pixels
 from falconet.runtime.engines import (
     NodeTimes,
     TensorInfo,
     check_file,
-    check_signature,
-    default_threads,
+    incomplete,
     named,
+    read_signature,
     run_fixed_batch,
     time_calls,
 )
-from falconet.runtime.tasks import TASKS, Outputs
+from falconet.runtime.tasks import Outputs
 
 # ONNX Runtime's exceptions share no base class but Exception.
 _LOAD_ERRORS = (
@@ -59,21 +58,15 @@ class OnnxEngine:
     version = onnxruntime.__version__
 
     def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
-        if threads is not None and threads < 1:
-            raise ModelError(f"threads must be 1 or more, but got {threads}")
         self.path = Path(path)
-        check_file(self.path)
-        self._session = open_session(self.path, threads or default_threads())
+        threads = check_file(self.path, threads)
+        self._session = open_session(self.path, threads)
         text = self._session.get_modelmeta().custom_metadata_map.get(MANIFEST_KEY)
-        self.manifest = read_manifest(text, str(path))
         inputs, outputs = (
             [TensorInfo(one.name, one.type, one.shape) for one in entries]
             for entries in (self._session.get_inputs(), self._session.get_outputs())
         )
-        check_signature(self.path, self.manifest, inputs, outputs)
-        first = inputs[0].shape[0]
-        self.batch: int | None = first if isinstance(first, int) else None
-        self._input, self._outputs = inputs[0].name, tuple(TASKS[self.manifest.task].outputs(self.manifest))
+        self.manifest, self._input, self._outputs, self.batch = read_signature(self.path, text, inputs, outputs)
 
     def __call__(self, pixels: Pixels) -> Outputs:
         """See `Engine`."""
@@ -111,10 +104,7 @@ def open_session(path: Path, threads: int, *, profile: Path | None = None) -> on
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except _LOAD_ERRORS as error:
         reason = str(error).rpartition("failed:")[2].strip() or str(error)
-        raise ModelError(
-            f"{path}: is not a complete ONNX model ({reason}); "
-            "expected a file written by 'falconet export --to onnx': copy or export it again"
-        ) from error
+        raise incomplete(path, reason) from error
 
 
 def time_nodes(path: Path, pixels: Pixels, *, threads: int, warm_up: int, calls: int) -> NodeTimes:

@@ -6,20 +6,19 @@ from typing import Any
 
 import openvino  # type: ignore[import-not-found, import-untyped, unused-ignore]  # optional
 
-from falconet.core.errors import ModelError
-from falconet.core.manifest import MANIFEST_KEY, read_manifest
+from falconet.core.manifest import MANIFEST_KEY
 from falconet.core.types import Pixels
 from falconet.runtime.engines import (
     NodeTimes,
     TensorInfo,
     check_file,
-    check_signature,
-    default_threads,
+    incomplete,
     named,
+    read_signature,
     run_fixed_batch,
     time_calls,
 )
-from falconet.runtime.tasks import TASKS, Outputs
+from falconet.runtime.tasks import Outputs
 
 _TYPES = {"u8": "tensor(uint8)", "f32": "tensor(float)"}
 
@@ -48,19 +47,14 @@ class OpenVinoEngine:
     version = str(openvino.__version__).partition("-")[0]
 
     def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
-        if threads is not None and threads < 1:
-            raise ModelError(f"threads must be 1 or more, but got {threads}")
         self.path = Path(path)
-        check_file(self.path)
+        threads = check_file(self.path, threads)
         self._core = openvino.Core()
         self._network = _read(self._core, self.path)
-        self.manifest = read_manifest(_metadata(self._network), str(path))
         inputs, outputs = ([_describe(one) for one in ports] for ports in (self._network.inputs, self._network.outputs))
-        check_signature(self.path, self.manifest, inputs, outputs)
-        first = inputs[0].shape[0]
-        self.batch: int | None = first if isinstance(first, int) else None
-        self._hints = _hints(threads or default_threads())
-        self._outputs = tuple(TASKS[self.manifest.task].outputs(self.manifest))
+        signature = read_signature(self.path, _metadata(self._network), inputs, outputs)
+        self.manifest, _, self._outputs, self.batch = signature
+        self._hints = _hints(threads)
         self._requests: dict[int, Any] = {}
         self._request(self.batch or 1)
 
@@ -109,10 +103,7 @@ def _read(core: Any, path: Path) -> Any:
         return core.read_model(str(path))
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
-        raise ModelError(
-            f"{path}: is not a complete ONNX model ({reason}); "
-            "expected a file written by 'falconet export --to onnx': copy or export it again"
-        ) from error
+        raise incomplete(path, reason) from error
 
 
 def _metadata(network: Any) -> str | None:

@@ -9,8 +9,10 @@ import numpy as np
 
 from falconet.core.errors import ConfigError, DataError
 from falconet.core.types import Record
+from falconet.data.dataset import DataSet, Problem
 from falconet.data.folders import open_image_folder
-from falconet.data.records import DataSet, Problem, drop_invalid, open_dataset
+from falconet.data.formats import open_dataset
+from falconet.data.records import drop_invalid
 from falconet.train.run_config import Data, Source
 
 _log = logging.getLogger(__name__)

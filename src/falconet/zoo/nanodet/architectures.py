@@ -1,21 +1,18 @@
 """Which of our configurations a list of foreign convolutions may be, told from their shapes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from falconet.core.manifest import Preprocess
-from falconet.models import ModelConfig
 from falconet.models.backbones import ShuffleNetV2Config
 from falconet.models.backbones.shufflenet_v2 import STAGE_CHANNELS
 from falconet.models.nanodet import NanoDetConfig, NanoDetHeadConfig, PANConfig
 from falconet.models.nanodet_plus import GhostPANConfig, NanoDetPlusConfig, NanoDetPlusHeadConfig
 from falconet.zoo.formats.ncnn_files import Layer
 
-BACKBONES = tuple(ShuffleNetV2Config.model_validate({"width": width}) for width in STAGE_CHANNELS)
-
 
 def candidates(
     architecture: str, convolutions: Sequence[Layer], preprocess: Preprocess, *, num_classes: int, bins: int
-) -> list[ModelConfig]:
+) -> list[NanoDetConfig | NanoDetPlusConfig]:
     """Configurations worth trying; exactly one fits, or none.
 
     Args:
@@ -30,22 +27,17 @@ def candidates(
         return []
     channels, kernel = ends[-1].shape[1], depthwise[-1].shape[2]
     head = {"channels": channels, "kernel_size": kernel, "reg_max": bins - 1}
+    neck = {"channels": channels, "kernel_size": kernel}
+    return [nanodet_config(architecture, preprocess, width=width, neck=neck, head=head) for width in STAGE_CHANNELS]
+
+
+def nanodet_config(
+    architecture: str, preprocess: Preprocess, *, width: float, neck: Mapping[str, int], head: Mapping[str, int]
+) -> NanoDetConfig | NanoDetPlusConfig:
+    """NanoDet ("nanodet", whose neck has channels alone) or NanoDet-Plus on ShuffleNetV2."""
+    backbone = ShuffleNetV2Config.model_validate({"width": width})
     if architecture == "nanodet":
-        return [
-            NanoDetConfig(
-                input=preprocess,
-                backbone=backbone,
-                neck=PANConfig(channels=channels),
-                head=NanoDetHeadConfig.model_validate(head),
-            )
-            for backbone in BACKBONES
-        ]
-    return [
-        NanoDetPlusConfig(
-            input=preprocess,
-            backbone=backbone,
-            neck=GhostPANConfig.model_validate({"channels": channels, "kernel_size": kernel}),
-            head=NanoDetPlusHeadConfig.model_validate(head),
-        )
-        for backbone in BACKBONES
-    ]
+        pan, nano_head = PANConfig(channels=neck["channels"]), NanoDetHeadConfig.model_validate(head)
+        return NanoDetConfig(input=preprocess, backbone=backbone, neck=pan, head=nano_head)
+    ghost_pan, plus_head = GhostPANConfig.model_validate(neck), NanoDetPlusHeadConfig.model_validate(head)
+    return NanoDetPlusConfig(input=preprocess, backbone=backbone, neck=ghost_pan, head=plus_head)

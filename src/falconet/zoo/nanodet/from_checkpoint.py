@@ -13,14 +13,12 @@ from torch import Tensor
 from falconet.core.errors import ModelError
 from falconet.core.manifest import Preprocess
 from falconet.models import ModelConfig, build
-from falconet.models.backbones import ShuffleNetV2Config
 from falconet.models.backbones.shufflenet_v2 import STAGE_CHANNELS
-from falconet.models.nanodet import NanoDetConfig, NanoDetHeadConfig, PANConfig
-from falconet.models.nanodet_plus import GhostPANConfig, NanoDetPlusConfig, NanoDetPlusHeadConfig
 from falconet.zoo.formats.torch_files import Chosen
 from falconet.zoo.imported import NO_OPTIONS, Imported, ImportOptions
 from falconet.zoo.nanodet import keys as nanodet_keys
 from falconet.zoo.nanodet import m_keys as nanodet_m_keys
+from falconet.zoo.nanodet.architectures import nanodet_config
 from falconet.zoo.nanodet.ncnn_to_onnx import class_names
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -114,23 +112,11 @@ def _config(architecture: str, state: Arrays, preprocess: Preprocess, *, bins: i
     stacked = sum(re.fullmatch(r"head\.cls_convs\.0\.\d+\.depthwise\.weight", key) is not None for key in state)
     if width is None:
         raise ModelError(f"{where}: its backbone gives {shapes[first][1]} channels, which is no width of ShuffleNetV2")
-    backbone = ShuffleNetV2Config.model_validate({"width": width})
     head = {"channels": channels, "stacked_convs": stacked, "kernel_size": kernel, "reg_max": bins - 1}
-    if architecture == "nanodet":
-        return NanoDetConfig(
-            input=preprocess,
-            backbone=backbone,
-            neck=PANConfig(channels=neck),
-            head=NanoDetHeadConfig.model_validate(head),
-        )
     extra = sum(re.fullmatch(r"fpn\.extra_lvl_in_conv\.\d+\.depthwise\.weight", key) is not None for key in state)
     neck_kernel = next((v.shape[2] for k, v in state.items() if k == "fpn.downsamples.0.depthwise.weight"), kernel)
-    return NanoDetPlusConfig(
-        input=preprocess,
-        backbone=backbone,
-        neck=GhostPANConfig.model_validate({"channels": neck, "kernel_size": neck_kernel, "extra_levels": extra}),
-        head=NanoDetPlusHeadConfig.model_validate(head),
-    )
+    sizes = {"channels": neck, "kernel_size": neck_kernel, "extra_levels": extra}
+    return nanodet_config(architecture, preprocess, width=width, neck=sizes, head=head)
 
 
 def _checked(state: Arrays, own: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
