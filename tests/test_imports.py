@@ -16,7 +16,7 @@ TRAINING = ("torch", "onnx", "onnxscript", "jaxtyping", "tensorboard")
 
 def loaded_after(code: str) -> set[str]:
     """Top-level modules in a fresh interpreter after `code`."""
-    script = f"import json, sys\n{code}\nprint(json.dumps(sorted({{n.partition('.')[0] for n in sys.modules}})))"
+    script = f"import json, sys\n{code}\nprint(json.dumps(sorted({{n.partition('.')[0] for n in list(sys.modules)}})))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return set(json.loads(done.stdout.splitlines()[-1]))
