@@ -128,6 +128,8 @@ def test_the_report_shows_what_is_taken_for_what(trained: Path, tmp_path: Path):
     run("eval", trained / "run", "--data", tmp_path / "d", "--out", tmp_path / "out")
     page = (tmp_path / "out/report.html").read_text()
     assert "azure taken for blue" in page
+    assert "azure, taken for blue with a score of " in page
+    assert ">missed<" not in page
     assert "top-1" in page
     assert page.count("<figure>") == 2  # both azure images are wrong
     assert "Worst pictures" in page

@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from falconet.core.errors import DataError
-from falconet.core.types import Classification, Detections, Floats, Ints, Record
+from falconet.core.types import Classification, Floats, Ints, Record
 from falconet.eval.accuracy import Accuracy, measure_accuracy
-from falconet.eval.curves import ImageResult
 from falconet.eval.picture import ImageView
 
 SHOWN = 10
@@ -145,8 +144,8 @@ class ClassificationResults:
         }
 
     def _view(self, index: int) -> ImageView:
-        """An image with the wrong answer, as a box around all of it."""
+        """An image, what it shows, and what it was taken for."""
         record, answer = self.records[index], self.answers[index]
-        found = Detections(record.boxes[:1], answer.scores[:1], answer.labels[:1], self.names)
-        result = ImageResult(index, 0, 1, 0, 0.0, np.zeros(1, bool), np.ones(len(record.boxes), bool))
-        return ImageView(record, found, result)
+        truth, found = self.names[int(record.labels[0])], self.names[int(answer.labels[0])]
+        caption = f"{truth}, taken for {found} with a score of {float(answer.scores[0]):.2f}"
+        return ImageView(record, caption=caption)

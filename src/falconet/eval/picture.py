@@ -20,17 +20,20 @@ class ImageView:
 
     Attributes:
         record: with its truth.
-        detections: above the score the result was made with, labels and names as those of the record.
+        detections: above the score the result was made with, labels and names as those of the record; None where the
+            answer is about the whole picture.
         result: which of them are right.
+        caption: what is told below it; empty: how many detections are right, false and missed.
     """
 
     record: Record
-    detections: Detections
-    result: ImageResult
+    detections: Detections | None = None
+    result: ImageResult | None = None
+    caption: str = ""
 
 
 def render_image(view: ImageView) -> str:
-    """A figure: picture, boxes, counts.
+    """A figure: picture, boxes, caption.
 
     Raises:
         DataError: the picture cannot be read.
@@ -41,40 +44,34 @@ def render_image(view: ImageView) -> str:
         size = (max(1, round(image.shape[1] * shrink)), max(1, round(image.shape[0] * shrink)))
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     data = base64.b64encode(encode_image(image, ".jpg", jpeg_quality=80)).decode()
-    names = view.detections.names
-    shapes = [*_truth(view, names), *_found(view, names)]
+    shapes, caption = [], escape(view.caption)
+    found, result = view.detections, view.result
+    if found is not None and result is not None:
+        shapes = [*_truth(view.record, result, found.names), *_found(found, result, found.names)]
+        caption = caption or f"{result.true} right, {result.false} false, {result.missed} missed"
     font = max(width, height) / 34
-    result = view.result
-    counts = f"{result.true} right, {result.false} false, {result.missed} missed"
     return (
         f'<figure><svg viewBox="0 0 {width} {height}" style="font-size:{font:.1f}px" role="img">'
-        f"<title>{escape(view.record.path.name)}: {counts}</title>"
+        f"<title>{escape(view.record.path.name)}: {caption}</title>"
         f'<image href="data:image/jpeg;base64,{data}" width="{width}" height="{height}" preserveAspectRatio="none"/>'
         f"{''.join(shapes)}</svg>"
-        f"<figcaption><b>{escape(view.record.path.name)}</b><br>{counts}</figcaption></figure>"
+        f"<figcaption><b>{escape(view.record.path.name)}</b><br>{caption}</figcaption></figure>"
     )
 
 
-def _truth(view: ImageView, names: tuple[str, ...]) -> list[str]:
+def _truth(record: Record, result: ImageResult, names: tuple[str, ...]) -> list[str]:
     """Truth that was not found; what was found is under a detection."""
     shapes = []
-    for box, label, crowd, found in zip(
-        view.record.boxes.tolist(), view.record.labels.tolist(), view.record.crowd, view.result.truth_found, strict=True
-    ):
+    rows = zip(record.boxes.tolist(), record.labels.tolist(), record.crowd, result.truth_found, strict=True)
+    for box, label, crowd, found in rows:
         if not found and not crowd:
             shapes.append(_box(box, "missed", f"missed: {names[label]}", ""))
     return shapes
 
 
-def _found(view: ImageView, names: tuple[str, ...]) -> list[str]:
-    found = view.detections
-    rows = zip(
-        found.boxes.tolist(),
-        found.labels.tolist(),
-        found.scores.tolist(),
-        view.result.detection_right.tolist(),
-        strict=True,
-    )
+def _found(found: Detections, result: ImageResult, names: tuple[str, ...]) -> list[str]:
+    right_ones = result.detection_right.tolist()
+    rows = zip(found.boxes.tolist(), found.labels.tolist(), found.scores.tolist(), right_ones, strict=True)
     shapes = []
     for box, label, score, right in rows:
         kind = "right" if right else "false"

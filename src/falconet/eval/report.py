@@ -267,10 +267,12 @@ def _largest_confusions(confusion: Confusion) -> str:
 def _gallery(views: Sequence[ImageView]) -> str:
     if not views:
         return ""
-    legend = (
-        '<p class="hint boxes"><span class="right">right</span> <span class="false">false</span> '
-        '<span class="missed">missed</span></p>'
-    )
+    legend = ""
+    if any(view.result is not None for view in views):
+        legend = (
+            '<p class="hint boxes"><span class="right">right</span> <span class="false">false</span> '
+            '<span class="missed">missed</span></p>'
+        )
     return f'{legend}<div class="gallery">{"".join(render_image(view) for view in views)}</div>'
 
 
