@@ -113,7 +113,7 @@ def main() -> None:
     preset = arguments.preset
     cv2.setNumThreads(1)
     command = "python benchmarks/yolov3.py" + ("" if preset == "yolov3-mobilenet-v2" else f" --preset {preset}")
-    name = preset.replace("-", "_")
+    name, size = preset.replace("-", "_"), PRESETS[preset].input.height
     write(
         f"{name}_criterion",
         f"The criterion of {preset}, {BATCH} pictures of {BOXES} boxes",
@@ -127,7 +127,7 @@ def main() -> None:
         fused = export_onnx(weights, folder / "fused.onnx")
         write(
             f"{name}_fusion",
-            f"{preset} at 320, fused against unfused",
+            f"{preset} at {size}, fused against unfused",
             command,
             fusion(weights, fused, folder, rounds=arguments.rounds),
             "The same network in the same engine, measured in turn: as torch exports it, with norms and pixel scale "
@@ -138,7 +138,7 @@ def main() -> None:
         table = [row for threads in (1, 2) for row in rows(fused, pictures, threads=threads, rounds=arguments.rounds)]
     write(
         f"{name}_detect",
-        f"JPEG file to boxes against the bare session, {preset} at 320",
+        f"JPEG file to boxes against the bare session, {preset} at {size}",
         command,
         table,
         "One picture at a time, score above 0.25. `x bare` is the ratio of medians, measured in turn.",

@@ -22,7 +22,7 @@ COUNTS = {  # parameters and multiply-adds (convolutions) with 80 classes, predi
     "nanodet-plus-m-1.5x-416": (2_477_792, 1_486_468_128, 3598),
     "nanodet-plus-demo": (320_096, 72_261_024, 1045),
     "yolov3-darknet53": (61_949_149, 19_486_412_800, 6300),
-    "yolov3-mobilenet-v2": (22_680_317, 5_425_753_600, 6300),
+    "yolov3-mobilenet-v2": (22_680_317, 9_169_523_584, 10_647),
     "yolov3-spp": (62_998_749, 19_591_270_400, 6300),
     "yolov3-tiny": (8_852_366, 1_646_438_400, 1500),
     "yolov3-lite-mobilenet-v2": (3_082_045, 899_136_000, 6300),

@@ -14,11 +14,12 @@ from typer.testing import CliRunner
 from falconet.cli import _register, app
 from falconet.core.errors import ConfigError, FalconetError
 from falconet.core.manifest import Preprocess
-from falconet.models import CLASSIFIERS, build
+from falconet.models import CLASSIFIERS, PRESETS, build
 from falconet.models.classifier import Classifier
-from falconet.models.deployable import DeployableClassifier
+from falconet.models.deployable import Deployable, DeployableClassifier
 from falconet.models.reparam import fuse
-from falconet.profile.layers import OTHER, count_layers, group_of, tagged_group
+from falconet.profile.block import parse_block
+from falconet.profile.layers import OTHER, count_layers, layer_of, part_of, tagged_group
 from falconet.profile.roofline import Peak, measure_peak
 from falconet.profile.scatter import Point, scatter
 from falconet.runtime import engines, onnx_engine
@@ -47,7 +48,7 @@ class Two(nn.Module):
 
 def test_counts_by_hand():
     module = DeployableClassifier(Classifier(Two(), 5), Preprocess(height=32, width=64)).eval()
-    stem, output = count_layers(module, height=32, width=64)
+    stem, output = count_layers(module, torch.zeros(1, 32, 64, 3, dtype=torch.uint8), part_of)
     assert (stem.name, stem.shape) == ("backbone.stem", (8, 16, 32))
     assert stem.parameters == 8 * 3 * 9 + 8
     assert stem.macs == 8 * 16 * 32 * 27
@@ -60,7 +61,9 @@ def test_counts_by_hand():
 def test_totals_are_torchs_own():
     config = CLASSIFIERS["ghostnet-0.5"]
     network = fuse(build(config, 10).eval())
-    groups = count_layers(DeployableClassifier(network, config.input).eval(), height=64, width=96)
+    groups = count_layers(
+        DeployableClassifier(network, config.input).eval(), torch.zeros(1, 64, 96, 3, dtype=torch.uint8), part_of
+    )
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(1, 3, 64, 96))
     assert sum(group.macs for group in groups) == counter.get_total_flops() // 2
@@ -68,14 +71,92 @@ def test_totals_are_torchs_own():
 
 
 def test_groups():
-    assert group_of("detector.backbone.stages.2.0.expand.conv") == "backbone.stages.2"
-    assert group_of("detector.backbone.stem.0") == "backbone.stem"
-    assert group_of("detector.neck.top_down.1") == "neck"
-    assert group_of("classifier.hidden.linear") == "hidden"
-    assert group_of("normalize") == "input"
-    assert group_of("") == group_of("detector") == "output"
+    assert part_of("detector.backbone.stages.2.0.expand.conv") == "backbone.stages.2"
+    assert part_of("detector.backbone.stem.0") == "backbone.stem"
+    assert part_of("detector.neck.top_down.1") == "neck"
+    assert part_of("classifier.hidden.linear") == "hidden"
+    assert part_of("normalize") == "input"
+    assert part_of("") == part_of("detector") == "output"
     assert tagged_group("fused g001_17 nchwc", ["a", "b"]) == "b"
     assert tagged_group("ReorderInput_token_3", ["a"]) == OTHER
+
+
+def test_each_layer_by_itself():
+    config = PRESETS["nanodet-plus-demo"]
+    network = fuse(build(config, 3).eval())
+    module = Deployable(network, config.input, max_points=100).eval()
+    layers = count_layers(module, torch.zeros(1, 64, 64, 3, dtype=torch.uint8), layer_of(module))
+    assert [layer.name for layer in layers[:3]] == [
+        "backbone.stem",
+        "backbone.stages.0.down.shortcut.0",
+        "backbone.stages.0.down.shortcut.1",
+    ]
+    stem, depthwise, point = layers[:3]
+    assert (stem.kind, stem.shape, stem.parameters, stem.uses) == ("conv 3x3 / 2", (24, 32, 32), 24 * 27 + 24, 1)
+    assert (depthwise.kind, depthwise.macs, depthwise.flops) == ("depthwise 3x3 / 2", 24 * 9 * 64, 2 * 24 * 9 * 64)
+    assert (point.kind, point.macs) == ("conv 1x1", 24 * 24 * 64)
+    convolutions = [one for one in network.modules() if isinstance(one, nn.Conv2d)]
+    assert sum(layer.uses for layer in layers) == len(layers) == len(convolutions)
+    parts = count_layers(module, torch.zeros(1, 64, 64, 3, dtype=torch.uint8), part_of)
+    for key in ("macs", "parameters", "activations", "moved"):
+        assert sum(getattr(one, key) for one in layers) == sum(getattr(one, key) for one in parts)
+
+
+def test_a_profile_layer_by_layer():
+    arguments = ("--layers", "--size", 64, "--calls", 3, "--json")
+    (model,) = json.loads(run("profile", "lcnet-0.25", *arguments).stdout)["models"]
+    times = model["measured"][0]["groups"]
+    layers = [layer["name"] for layer in model["layers"] if layer["macs"] and layer["name"] != "total"]
+    assert len(layers) > 30
+    assert len(set(layers) & set(times)) > 0.8 * len(layers), "nearly every layer has a time of its own"
+    shown = run("profile", "lcnet-0.25", *arguments[:-1]).stdout
+    assert "depthwise 3x3 / 2" in shown
+    assert "MACs so far" in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "parameters", "macs"),
+    [
+        # By hand: weights of the convolutions with a bias each, since norms are folded; MACs on 20 x 20 places.
+        ("conv k=3 c=4 o=6", 4 * 6 * 9 + 6, 400 * 4 * 6 * 9),
+        ("depthwise k=5 c=8 s=2", 8 * 25 + 8, 100 * 8 * 25),
+        ("separable k=5 c=40", 40 * 26 + 40 * 41, 400 * (40 * 25 + 40 * 40)),
+        ("separable k=3 c=40 n=2", 2 * (40 * 10 + 40 * 41), 400 * 2 * (40 * 9 + 40 * 40)),
+        (
+            "mbconv k=5 e=6 c=40 se=0.25",
+            240 * 41 + 240 * 26 + (240 * 10 + 10) + (10 * 240 + 240) + (240 * 40 + 40),
+            400 * (40 * 240 + 240 * 25 + 240 * 40) + 2 * 240 * 10,
+        ),
+        ("mbconv e=1 c=16 o=24 se=0", 16 * 10 + 24 * 17, 400 * (16 * 9 + 16 * 24)),
+        ("ghost c=40", 20 * 41 + 20 * 10, 400 * (40 * 20 + 20 * 9)),
+        ("repvgg c=8", 8 * 8 * 9 + 8, 400 * 8 * 8 * 9),
+    ],
+)
+def test_blocks_by_hand(text, parameters, macs):
+    block, channels = parse_block(text)
+    module = fuse(block)
+    layers = count_layers(module, torch.zeros(1, channels, 20, 20), layer_of(module))
+    assert sum(layer.parameters for layer in layers) == parameters
+    assert sum(layer.macs for layer in layers) == macs
+
+
+def test_blocks_beside_each_other(tmp_path: Path):
+    two = ("--block", "separable k=5 c=8", "--block", "separable k=3 c=8 n=2")
+    text = run("profile", *two, "--size", 6, "--calls", 3, "--out", tmp_path).stdout
+    assert "separable k=3 c=8 n=2" in text
+    assert "published" not in text
+    first, second = json.loads((tmp_path / "profile.json").read_text())["models"]
+    assert first["layers"][-1]["macs"] == 36 * (8 * 25 + 64)
+    assert second["layers"][-1]["macs"] == 36 * 2 * (8 * 9 + 64)
+    assert {"0.depthwise", "0.pointwise"} <= set(first["measured"][0]["groups"])
+
+
+def test_classes_of_a_preset():
+    arguments = ("--classes", 20, "--size", 64, "--calls", 3, "--json")
+    (model,) = json.loads(run("profile", "yolov3-mobilenet-v2", *arguments).stdout)["models"]
+    with torch.device("meta"):
+        network = fuse(build(PRESETS["yolov3-mobilenet-v2"], 20).eval())
+    assert model["layers"][-1]["parameters"] == sum(one.numel() for one in network.parameters())
 
 
 def test_the_roof():
@@ -148,12 +229,19 @@ def test_a_detector_in_layers():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], r"expected a model, as in 'falconet profile efficientnet-lite0', or --compare a,b,c"),
+        ([], r"expected a model, as in 'falconet profile efficientnet-lite0', --compare a,b,c or --block"),
         (["efficientnet-lite"], r"no such file; expected .* published weights; did you mean 'efficientnet-lite\d'\?"),
         (["lcnet-1.0", "--size", "32x32x3"], r"--size 32x32x3: expected pixels from 32"),
         (["lcnet-1.0", "--size", "20"], r"--size 20: expected pixels from 32"),
         (["lcnet-1.0", "--threads", "1,0"], r"--threads 1,0: expected numbers from 1, as in 1,2"),
         (["lcnet-1.0", "--engine", "tflite"], r"--engine tflite: is not known; expected some of onnxruntime, openvino"),
+        (["lcnet-1.0", "--block", "conv c=8"], r"--block is measured by itself; leave out lcnet-1.0"),
+        (["--block", "mbcon c=8"], r"there is no block 'mbcon'; did you mean 'mbconv'\?"),
+        (["--block", "conv c=8 se=1"], r"'se=1' is no option of conv; expected k, c, o, s, act, n"),
+        (["--block", "conv k=3"], r"the channels are missing; add them as in c=40"),
+        (["--block", "conv c=8 k=two"], r"k=two: expected a number from 1 to 31"),
+        (["--block", "conv c=8 k=4"], r"k=4: kernels are odd"),
+        (["--block", "conv c=8 act=gelu"], r"act=gelu: expected one of relu, "),
         (["--compare", "lcnet-1.0,nanodet-m-320"], r"detectors and classifiers have no accuracy in common"),
     ],
 )

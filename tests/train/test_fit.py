@@ -78,6 +78,7 @@ def test_the_folder_holds_everything(first: Path) -> None:
         "classes (boxes): disc (",
         "learning rate: 0.004 * sqrt(batch 4 / 8) = 0.00283; warm-up over 0 steps",
         "weights: from scratch",
+        "model: nanodet-plus for 6 classes: 0.16 M parameters, 2.75 M MACs (5.49 M FLOPs) at 64 x 64",
         "epoch 1/2  loss",
         "0 loader workers",
         "done after 2 epochs",

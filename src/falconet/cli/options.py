@@ -8,12 +8,12 @@ ENGINE_HELP = "What runs the model: onnxruntime, openvino, torch; auto takes by 
 SMALLEST, LARGEST = 32, 8192
 
 
-def parse_size(text: str) -> tuple[int, int]:
+def parse_size(text: str, *, smallest: int = SMALLEST, largest: int = LARGEST) -> tuple[int, int]:
     """(height, width) in pixels of 416, or of 320x416 (height x width)."""
     sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isdecimal() and SMALLEST <= int(side) <= LARGEST for side in sides):
+    if len(sides) > 2 or not all(side.isdecimal() and smallest <= int(side) <= largest for side in sides):
         raise ConfigError(
-            f"--size {text}: expected pixels from {SMALLEST} to {LARGEST}, as in 416, or height x width as in 320x416"
+            f"--size {text}: expected pixels from {smallest} to {largest}, as in 416, or height x width as in 320x416"
         )
     return int(sides[0]), int(sides[-1])
 

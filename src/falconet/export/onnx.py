@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx
 import torch
+from torch import Tensor, nn
 
 from falconet.core.errors import ModelError
 from falconet.core.files import replace_file
@@ -62,15 +63,30 @@ def trace(
     height, width = manifest.preprocess.height, manifest.preprocess.width
     # A dimension of one would be taken for a constant.
     pixels = torch.zeros(batch or 2, height, width, 3, dtype=torch.uint8)
-    free = None if batch else ({0: torch.export.Dim("batch", min=1)},)
+    outputs = list(TASKS[manifest.task].outputs(manifest))
+    return to_onnx(module, pixels, input_name="pixels", output_names=outputs, opset=opset, free=batch is None)
+
+
+def to_onnx(
+    module: nn.Module, entry: Tensor, *, input_name: str, output_names: list[str], opset: int, free: bool = False
+) -> onnx.ModelProto:
+    """A module of one input as an ONNX model.
+
+    Args:
+        module: in eval mode.
+        entry: an example of what goes in.
+        input_name, output_names: of what goes in and comes out.
+        opset: version of ONNX's operators.
+        free: the first dimension may have any size.
+    """
     with quiet_exporter(), torch.no_grad():
         program = torch.onnx.export(
             module,
-            (pixels,),
+            (entry,),
             dynamo=True,
-            input_names=["pixels"],
-            output_names=list(TASKS[manifest.task].outputs(manifest)),
-            dynamic_shapes=free,
+            input_names=[input_name],
+            output_names=output_names,
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},) if free else None,
             opset_version=opset,
             verbose=False,
         )
@@ -80,14 +96,19 @@ def trace(
 
 def describe(model: onnx.ModelProto, manifest: Manifest) -> None:
     """Put the manifest into the model and take out what the exporter notes about the machine and its source files."""
+    clean(model)
+    model.producer_name, model.producer_version = "falconet", manifest.falconet_version
+    model.graph.name = manifest.model
+    onnx.helper.set_model_props(model, {MANIFEST_KEY: manifest.to_json()})
+
+
+def clean(model: onnx.ModelProto) -> None:
+    """Take out what the exporter notes about the machine and its source files."""
     graph = model.graph
     for owner in (model, graph, *graph.node, *graph.value_info, *graph.initializer, *graph.input, *graph.output):
         del owner.metadata_props[:]
     for node in graph.node:
         node.doc_string = ""
-    model.producer_name, model.producer_version = "falconet", manifest.falconet_version
-    graph.name = manifest.model
-    onnx.helper.set_model_props(model, {MANIFEST_KEY: manifest.to_json()})
 
 
 @contextmanager

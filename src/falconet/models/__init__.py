@@ -1,5 +1,6 @@
 """Networks, nothing else: backbones, necks, heads. Needs torch (`pip install 'falconet[train]'`)."""
 
+from dataclasses import replace
 from typing import Annotated, Union
 
 from pydantic import Field
@@ -39,6 +40,7 @@ _PADDED_320 = Preprocess(resize="letterbox", pad_value=0)
 _PADDED_416 = Preprocess(height=416, width=416, resize="letterbox", pad_value=0)
 
 _IMAGENET_RGB = Preprocess(resize="letterbox", channels="rgb", mean=IMAGENET_MEAN, std=IMAGENET_STD)
+_IMAGENET_RGB_416 = replace(_IMAGENET_RGB, height=416, width=416)
 _LITE = {
     "input": _IMAGENET_RGB,
     "neck": YOLOv3NeckConfig(channels=64, depthwise=True),
@@ -66,7 +68,7 @@ PRESETS: dict[str, ModelConfig] = {
     ),
     "yolov3-darknet53": YOLOv3Config(),
     "yolov3-mobilenet-v2": YOLOv3Config(
-        input=_IMAGENET_RGB, backbone=MobileNetV2Config(), head=YOLOv3HeadConfig(center_reach=2.0)
+        input=_IMAGENET_RGB_416, backbone=MobileNetV2Config(), head=YOLOv3HeadConfig(center_reach=2.0)
     ),
     "yolov3-spp": YOLOv3Config(neck=YOLOv3NeckConfig(spp=True)),
     "yolov3-tiny": YOLOv3Config(

@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -15,6 +15,9 @@ from falconet.models.deployable import Deployable, DeployableClassifier
 INPUT, OUTPUT, OTHER = "input", "output", "layout and other"
 """Groups of what is no layer: from pixels to the network, from the network to answers, what a runtime adds."""
 
+GroupOf = Callable[[str], str | None]
+"""The group of a module by its path; None: that of what it follows."""
+
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _TAG = re.compile(r"g(\d{3})_")
 FLOAT_BYTES = 4
@@ -25,7 +28,9 @@ class Group:
     """What the layers of a group add up to, for one picture.
 
     Attributes:
-        name: as in the network: "backbone.stages.2".
+        name: as in the network: "backbone.stages.2", or "backbone.stages.2.0.expand" where a group is one layer.
+        kind: of the last convolution or linear layer: "conv 3x3 / 2", "depthwise 5x5", "linear".
+        uses: how often its layers run.
         shape: of what leaves the last convolution or linear layer, without the batch.
         parameters: numbers in all weights and biases, norms folded.
         macs: multiply-adds of convolutions and linear layers, one per use of a weight; all else is not counted.
@@ -34,11 +39,18 @@ class Group:
     """
 
     name: str
+    kind: str = ""
+    uses: int = 0
     shape: tuple[int, ...] = ()
     parameters: int = 0
     macs: int = 0
     activations: int = 0
     moved: int = 0
+
+    @property
+    def flops(self) -> int:
+        """Operations: two per multiply-add."""
+        return 2 * self.macs
 
     @property
     def weight_bytes(self) -> int:
@@ -54,25 +66,26 @@ class _Counter:
         return self.groups.setdefault(name, Group(name))
 
 
-def count_layers(module: Deployable | DeployableClassifier, *, height: int, width: int) -> list[Group]:
-    """The groups of a deployable network, in the order in which they run.
+def count_layers(module: nn.Module, entry: Tensor, group_of: GroupOf) -> list[Group]:
+    """The groups of a network, in the order in which they run.
 
     Args:
         module: fused, in eval mode.
-        height, width: of the picture, pixels.
+        entry: what goes in: uint8 [1, H, W, 3] of a deployable network.
+        group_of: gives every layer its group.
     """
     counter = _Counter()
-    with _watched(module, counter), torch.inference_mode():
-        module(torch.zeros(1, height, width, 3, dtype=torch.uint8))
+    with _watched(module, counter, group_of), torch.inference_mode():
+        module(entry)
     counted: set[int] = set()
     for name, parameter in module.named_parameters():
         if id(parameter) not in counted:
             counted.add(id(parameter))
-            counter.group(group_of(name.rpartition(".")[0])).parameters += parameter.numel()
+            counter.group(group_of(name.rpartition(".")[0]) or OTHER).parameters += parameter.numel()
     return list(counter.groups.values())
 
 
-def group_of(path: str) -> str:
+def part_of(path: str) -> str:
     """The group of a module by its path in a deployable network: stages of the backbone apart, all else by part."""
     parts = [part for part in path.split(".") if part]
     if parts[:1] in (["detector"], ["classifier"]):
@@ -86,7 +99,34 @@ def group_of(path: str) -> str:
     return INPUT if parts[:1] == ["normalize"] else OUTPUT
 
 
-def tag(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
+def layer_of(module: nn.Module) -> GroupOf:
+    """Each convolution, linear layer and module with parameters of its own is a group; all else follows one.
+
+    Args:
+        module: a deployable network, fused, or a block.
+    """
+    outside = isinstance(module, Deployable | DeployableClassifier)
+    names = {}
+    for path, layer in module.named_modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear) or list(layer.parameters(recurse=False)):
+            inner = path.partition(".")[2] if outside and path.split(".")[0] in ("detector", "classifier") else path
+            # A convolution in front of its activation is a block's first part, and bears the block's name.
+            names[path] = inner.removesuffix(".0") if _is_fused(module, path) else inner
+
+    def group(path: str) -> str | None:
+        if path in names:
+            return names[path]
+        return part_of(path) if outside and part_of(path) in (INPUT, OUTPUT) else None
+
+    return group
+
+
+def _is_fused(module: nn.Module, path: str) -> bool:
+    owner = module.get_submodule(path.rpartition(".")[0])
+    return path.endswith(".0") and isinstance(owner, nn.Sequential) and not list(owner[1].parameters())
+
+
+def tag(model: onnx.ModelProto, group_of: GroupOf) -> tuple[onnx.ModelProto, list[str]]:
     """A copy of a traced model whose nodes and values begin with "gNNN_", and the names of the groups NNN.
 
     A runtime that fuses or replaces nodes names the result after the node or after the value it makes, so that times
@@ -97,9 +137,10 @@ def tag(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
     names: list[str] = []
     makers: dict[str, str] = {}
     renamed: dict[str, str] = {}
-    outputs = {value.name for value in tagged.graph.output}
     for number, node in enumerate(tagged.graph.node):
-        group = _group(node) or next((makers[name] for name in node.input if name in makers), INPUT)
+        path = _path(node)
+        group = None if path is None else group_of(path)
+        group = group or next((makers[name] for name in node.input if name in makers), INPUT)
         if group not in names:
             names.append(group)
         prefix = f"g{names.index(group):03d}_"
@@ -109,9 +150,11 @@ def tag(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
         for position, name in enumerate(node.output):
             if not name:
                 continue
-            new = name if name in outputs else f"{prefix}{number}_{position}"
+            new = f"{prefix}{number}_{position}"
             renamed[name], makers[name], makers[new] = new, group, group
             node.output[position] = new
+    for value in tagged.graph.output:
+        value.name = renamed.get(value.name, value.name)
     del tagged.graph.value_info[:]
     return tagged, names
 
@@ -122,24 +165,24 @@ def tagged_group(name: str, groups: list[str]) -> str:
     return groups[int(found[1])] if found and int(found[1]) < len(groups) else OTHER
 
 
-def _group(node: onnx.NodeProto) -> str | None:
-    """The group that the exporter's note of the module tells."""
+def _path(node: onnx.NodeProto) -> str | None:
+    """The path of the module that the exporter's note tells."""
     text = next((one.value for one in node.metadata_props if one.key == _SCOPES), None)
     if text is None:
         return None
     scopes = ast.literal_eval(text)
-    return group_of(scopes[-2] if len(scopes) > 1 else "")
+    return str(scopes[-2]) if len(scopes) > 1 else ""
 
 
 @contextmanager
-def _watched(module: nn.Module, counter: _Counter) -> Iterator[None]:
+def _watched(module: nn.Module, counter: _Counter, group_of: GroupOf) -> Iterator[None]:
     """While the network runs, each convolution and linear layer is counted."""
     hooks = []
     for path, layer in module.named_modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
 
             def count(
-                layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, group: str = group_of(path)
+                layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, group: str = group_of(path) or OTHER
             ) -> None:
                 _count(counter.group(group), layer, inputs[0], output)
 
@@ -159,3 +202,15 @@ def _count(group: Group, layer: nn.Module, entry: Tensor, output: Tensor) -> Non
     group.activations += output.numel()
     group.moved += FLOAT_BYTES * (entry.numel() + output.numel() + weight.numel())
     group.shape = tuple(output.shape[1:])
+    group.kind = _kind(layer)
+    group.uses += 1
+
+
+def _kind(layer: nn.Module) -> str:
+    if not isinstance(layer, nn.Conv2d):
+        return "linear"
+    height, width = layer.kernel_size
+    alone = layer.groups == layer.in_channels and layer.groups > 1
+    name = f"{'depthwise' if alone else 'conv'} {height}x{width}"
+    stride = f" / {layer.stride[0]}" if layer.stride[0] > 1 else ""
+    return f"{name}{stride}" + (f", {layer.groups} groups" if layer.groups > 1 and not alone else "")

@@ -6,17 +6,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
+import torch
+from torch import Tensor, nn
 
 from falconet.core.files import replace_file
 from falconet.eval.latency import Latency
-from falconet.export.onnx import OPSET, describe, trace
+from falconet.export.onnx import OPSET, clean, to_onnx, trace
 from falconet.export.rewrite import rewrite
 from falconet.export.torch_engine import deployable, manifest_of, points_to_decode
 from falconet.models import Network
+from falconet.models.reparam import fuse
 from falconet.models.weights import ModelCard
-from falconet.profile.layers import Group, count_layers, tag, tagged_group
+from falconet.profile.layers import Group, GroupOf, count_layers, layer_of, part_of, tag, tagged_group
 from falconet.profile.roofline import Peak
 from falconet.runtime.engines import ENGINES, NodeTimes, require_engine
 
@@ -81,7 +83,10 @@ class Profile:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, for programs."""
-        layers = [asdict(group) | {"weight_bytes": group.weight_bytes} for group in (*self.groups, self.total())]
+        layers = [
+            asdict(group) | {"flops": group.flops, "weight_bytes": group.weight_bytes}
+            for group in (*self.groups, self.total())
+        ]
         return {
             "model": self.model,
             "height": self.height,
@@ -104,15 +109,7 @@ class Profile:
 
 
 def measure_network(
-    network: Network,
-    card: ModelCard,
-    *,
-    name: str,
-    engines: Sequence[str],
-    peaks: Sequence[Peak],
-    warm_up: int = 10,
-    calls: int = 50,
-    progress: Callable[[Iterable[tuple[str, Peak]]], Iterable[tuple[str, Peak]]] = iter,
+    network: Network, card: ModelCard, *, name: str, timing: "Timing", by_layer: bool = False
 ) -> Profile:
     """Count the layers of a network and measure its exported form.
 
@@ -120,37 +117,87 @@ def measure_network(
         network: in eval mode.
         card: its configuration and classes; the input's size is that of the configuration.
         name: to call it by.
-        engines: what runs it.
-        peaks: of the machine, one per number of threads to measure with.
-        warm_up, calls: runs that do not count, and runs that do.
-        progress: wraps what is to be measured.
+        timing: what measures it.
+        by_layer: a group is one layer, instead of a stage or part.
 
     Raises:
         ConfigError: an engine is not installed.
     """
-    for engine in engines:
-        require_engine(engine)
     manifest = manifest_of(card)
     height, width = manifest.preprocess.height, manifest.preprocess.width
     module = deployable(network, card, max_points=points_to_decode(manifest))
-    groups = count_layers(module, height=height, width=width)
-    model, names = tag(rewrite(trace(module, manifest, opset=OPSET, batch=1)))
-    describe(model, manifest)
+    pixels = torch.randint(256, (1, height, width, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    group_of = layer_of(module) if by_layer else part_of
+    model = trace(module, manifest, opset=OPSET, batch=1)
+    return _measure(module, model, pixels, group_of, name=name, size=(height, width), timing=timing)
+
+
+def measure_block(block: nn.Module, channels: int, *, size: tuple[int, int], name: str, timing: "Timing") -> Profile:
+    """Count the layers of a block and measure it by itself, on random features.
+
+    Args:
+        block: features [1, C, H, W] -> features; a sequence of blocks in eval mode, not fused.
+        channels: C.
+        size: H and W.
+        name: to call it by.
+        timing: what measures it.
+
+    Raises:
+        ConfigError: an engine is not installed.
+    """
+    module = fuse(block)
+    features = torch.rand((1, channels, *size), generator=torch.Generator().manual_seed(0))
+    model = to_onnx(module, features, input_name="features", output_names=["result"], opset=OPSET)
+    return _measure(module, model, features, layer_of(module), name=name, size=size, timing=timing)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How a model is measured.
+
+    Attributes:
+        engines: what runs it.
+        peaks: of the machine, one per number of threads to measure with.
+        warm_up, calls: runs that do not count, and runs that do.
+        progress: wraps what is to be measured.
+    """
+
+    engines: Sequence[str]
+    peaks: Sequence[Peak]
+    warm_up: int = 10
+    calls: int = 50
+    progress: Callable[[Iterable[tuple[str, Peak]]], Iterable[tuple[str, Peak]]] = iter
+
+
+def _measure(
+    module: nn.Module,
+    model: onnx.ModelProto,
+    entry: Tensor,
+    group_of: GroupOf,
+    *,
+    name: str,
+    size: tuple[int, int],
+    timing: Timing,
+) -> Profile:
+    for engine in timing.engines:
+        require_engine(engine)
+    groups = count_layers(module, entry, group_of)
+    model, names = tag(rewrite(model), group_of)
+    clean(model)
     onnx.checker.check_model(model)
-    pixels = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), dtype=np.uint8)
     measured = []
     with tempfile.TemporaryDirectory(prefix="falconet-profile-") as folder:
         path = Path(folder) / "model.onnx"
         replace_file(path, model.SerializeToString())
-        for engine, peak in progress([(engine, peak) for engine in engines for peak in peaks]):
+        for engine, peak in timing.progress([(engine, peak) for engine in timing.engines for peak in timing.peaks]):
             time_nodes = ENGINES[engine].time_nodes
             assert time_nodes is not None, f"{engine} does not report the times of nodes"
-            times = time_nodes(path, pixels, threads=peak.threads, warm_up=warm_up, calls=calls)
+            times = time_nodes(path, entry.numpy(), threads=peak.threads, warm_up=timing.warm_up, calls=timing.calls)
             measured.append(_measured(times, names, groups, engine, peak))
     known = {group.name for group in groups}
     seen = [group for one in measured for group in one.groups if group not in known]
     groups += [Group(group) for group in dict.fromkeys(seen)]
-    return Profile(name, height, width, tuple(_ordered(groups)), tuple(measured))
+    return Profile(name, *size, tuple(_ordered(groups)), tuple(measured))
 
 
 def _measured(times: NodeTimes, names: list[str], groups: Sequence[Group], engine: str, peak: Peak) -> Measured:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from falconet.core.errors import ConfigError
+from falconet.models.cost import cost
 from falconet.train.depthwise import use_fast_depthwise
 from falconet.train.distributed import from_first
 from falconet.train.initial import StartingPoint, build_networks
@@ -94,6 +95,15 @@ def prepare(
     # A run that goes on has its weights and its rate in the checkpoint.
     start = StartingPoint(run.model, run.train.weights if state is None else None)
     networks = build_networks(run, data.names, start, loader, speak=state is None)
+    size = run.model.input
+    _log.info(
+        "model: %s for %d classes: %s at %d x %d",
+        run.model.name,
+        len(data.names),
+        cost(run.model, len(data.names)),
+        size.height,
+        size.width,
+    )
     if device == "cpu":
         use_fast_depthwise(networks)
     networks = networks.to(device, memory_format=torch.channels_last)

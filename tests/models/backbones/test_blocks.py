@@ -65,6 +65,12 @@ def test_drop_path():
     assert drop.train()(ones[:0]).shape == (0, 2, 1, 1)
 
 
+def test_channels_are_rounded_to_what_is_asked_for():
+    assert MobileNetV2Config(width=0.35).build().channels == (16, 32, 112)
+    assert MobileNetV2Config(width=0.35, round_nearest=1).build().channels == (11, 34, 112)
+    assert MobileNetV2Config(width=0.35, round_nearest=4).build().channels == (12, 32, 112)
+
+
 def test_squeeze_excite_by_hand():
     block = SqueezeExcite(2, 1, gate="hard-sigmoid")
     with torch.no_grad():

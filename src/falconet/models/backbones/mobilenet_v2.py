@@ -1,8 +1,8 @@
 """MobileNetV2: Sandler, Howard, Zhu, Zhmoginov, Chen, "MobileNetV2: Inverted Residuals and Linear Bottlenecks",
 CVPR 2018 (arXiv:1801.04381), table 2. Numbers as in torchvision.
 
-Channels are rounded to multiples of 8 after scaling, as in torchvision; RangiLyu/nanodet only cuts off the
-fraction. The two agree for width 1.
+Channels are rounded to multiples of `round_nearest` after scaling, 8 by default, as in torchvision;
+RangiLyu/nanodet only cuts off the fraction. The two agree for width 1.
 """
 
 import itertools
@@ -57,6 +57,9 @@ class MobileNetV2Config(Config):
     )
     activation: Activation = "relu6"
     with_last_conv: bool = Field(default=False, description="a 1x1 convolution to 1280 channels after the last row")
+    round_nearest: int = Field(
+        default=8, ge=1, le=64, description="channels are multiples of it; 1 leaves them as scaled"
+    )
 
     @model_validator(mode="after")
     def _stages_exist(self) -> "MobileNetV2Config":
@@ -80,6 +83,7 @@ class MobileNetV2Config(Config):
             out_stages=self.stages(),
             activation=self.activation,
             with_last_conv=self.with_last_conv,
+            round_nearest=self.round_nearest,
         )
 
 
@@ -95,12 +99,17 @@ def mobilenet_v2(
     out_stages: Sequence[int] = (2, 4, 6),
     activation: Activation = "relu6",
     with_last_conv: bool = False,
+    round_nearest: int = 8,
 ) -> StagedBackbone:
     """MobileNetV2 without its classifier; the arguments are described at `MobileNetV2Config`."""
-    in_channels = stem_channels = make_divisible(STEM_CHANNELS * width)
+
+    def scaled(count: int, by: float) -> int:
+        return make_divisible(count * by, round_nearest)
+
+    in_channels = stem_channels = scaled(STEM_CHANNELS, width)
     stages, channels = [], []
     for expansion, row_channels, blocks, first_stride in rows:
-        out_channels = make_divisible(row_channels * width)
+        out_channels = scaled(row_channels, width)
         stage = nn.Sequential()
         for index in range(blocks):
             stage.append(
@@ -115,7 +124,7 @@ def mobilenet_v2(
             in_channels = out_channels
         stages.append(stage)
         channels.append(out_channels)
-    last_channels = make_divisible(LAST_CHANNELS * max(1.0, width))
+    last_channels = scaled(LAST_CHANNELS, max(1.0, width))
     return StagedBackbone(
         ConvNormAct(3, stem_channels, 3, stride=2, activation=activation),
         stages,
