@@ -49,6 +49,25 @@ def _plain(
     return truth, quality
 
 
+def test_close_places_need_not_lie_inside() -> None:
+    """A truth smaller than a cell: no point lies inside of it, several lie within two strides of its centre."""
+    targets = _targets([([17.5, 17.5, 18.5, 18.5], 0)])
+    boxes = torch.tensor([17.5, 17.5, 18.5, 18.5]).expand(1, P, 4)
+    none, _ = task_aligned_assign(torch.zeros(1, P, 1), boxes, POINTS, targets)
+    assert (none == -1).all()
+    strides = make_priors((SIDE, SIDE), (8, 16, 32), offset=0.5).strides.flatten()
+    truth, quality = task_aligned_assign(torch.zeros(1, P, 1), boxes, POINTS, targets, reach=2 * strides, candidates=P)
+    expected = (POINTS - 18).norm(dim=1) < 2 * strides
+    assert torch.equal(truth[0] == 0, expected)
+    assert 5 < expected.sum() < P
+    torch.testing.assert_close(quality[0], expected.float())
+    padded = pad_targets([np.zeros((0, 4)), np.array([[17.5, 17.5, 18.5, 18.5]])], [np.zeros(0), np.zeros(1)])
+    truth, _ = task_aligned_assign(
+        torch.zeros(2, P, 1), boxes.expand(2, P, 4), POINTS, padded, reach=2 * strides, candidates=P
+    )
+    assert (truth[0] == -1).all()
+
+
 def test_by_hand() -> None:
     # One truth over the first four cells of 8 pixels and the first of 16. Its class scores 0.5 everywhere; the boxes
     # of two cells are perfect and half right, all others lie elsewhere.

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from falconet.core.errors import ConfigError
 from falconet.models import build
 from falconet.models.backbones import CSPResNetConfig
 from falconet.models.ppyoloe import CSPPANConfig, PPYOLOEConfig, PPYOLOEHeadConfig
 from falconet.train.batch import pad_targets
+from falconet.train.criteria.auxiliary import guide
 from falconet.train.criteria.ppyoloe import match_by_alignment, match_by_geometry, ppyoloe_terms
 from falconet.train.progress import Progress
 from falconet.train.recipes import read_run
@@ -69,6 +71,61 @@ def test_every_parameter_gets_a_finite_gradient(targets, epoch):
     if targets is EMPTY:
         assert (terms["box"], terms["distribution"]) == (0, 0)
         assert terms["class"] > 0
+
+
+def _tiny(auxiliary="keep", **settings):
+    """Size t with few channels: a detector, its criterion with an auxiliary branch, images."""
+    torch.manual_seed(0)
+    config = PPYOLOEConfig(
+        backbone=CSPResNetConfig(width=0.125, alpha=True),
+        neck=CSPPANConfig(channels=16, growth=1),
+        head=PPYOLOEHeadConfig(branch="repvgg"),
+    )
+    detector = build(config, 3)
+    criterion = make_criterion(
+        config, detector, num_classes=3, auxiliary=auxiliary, guided_share=0.05, static_share=0.02, **settings
+    )
+    return detector, criterion, torch.randn(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+
+
+def test_the_auxiliary_branch_assigns_for_both():
+    detector, criterion, images = _tiny(close_places=True)
+    outputs = detector.forward_outputs(images)
+    branch = guide(criterion.auxiliary_neck, criterion.auxiliary_head, outputs)
+    assert branch.logits.shape == outputs.raw.logits.shape
+    assert branch.box_code.shape == outputs.raw.box_code.shape
+    for epoch in (0, 9):
+        if epoch == 0:
+            matches = match_by_geometry(outputs.raw, TARGETS, strides=(8, 16, 32))
+        else:
+            matches = match_by_alignment(branch, TARGETS, close_places=True)
+        alpha = 0.25 if epoch == 0 else None
+        terms = criterion(outputs, TARGETS, at(epoch))
+        for prefix, raw in (("", outputs.raw), ("auxiliary_", branch)):
+            for name, value in ppyoloe_terms(raw, matches, reg_max=16, focal_alpha=alpha).items():
+                assert terms[prefix + name] == value
+
+
+@pytest.mark.parametrize(
+    ("auxiliary", "epoch", "learns", "taught"),
+    [("keep", 0, True, True), ("keep", 9, True, False), ("drop", 0, True, True), ("drop", 9, False, False)],
+)
+def test_how_long_the_auxiliary_branch_teaches(auxiliary, epoch, learns, taught):
+    """What of its loss reaches its own weights and those of the backbone."""
+    detector, criterion, images = _tiny(auxiliary)
+    terms = criterion(detector.forward_outputs(images), TARGETS, at(epoch))
+    own = [term for name, term in terms.items() if name.startswith("auxiliary_")]
+    assert len(own) == (3 if learns else 0)
+    if learns:
+        torch.stack(own).sum().backward()
+    assert all((p.grad is not None) == learns for p in criterion.parameters())
+    assert any(p.grad is not None for p in detector.backbone.parameters()) == taught
+
+
+def test_an_auxiliary_branch_needs_equal_levels():
+    config = PPYOLOEConfig(backbone=CSPResNetConfig(width=0.125), neck=CSPPANConfig(channels=16))
+    with pytest.raises(ConfigError, match=r"criterion.auxiliary=keep: needs .*, model.neck.growth=1"):
+        make_criterion(config, build(config, 3), num_classes=3, auxiliary="keep")
 
 
 @pytest.mark.parametrize("epoch", [0, 5])

@@ -1,5 +1,6 @@
 """PP-YOLOE weights of Paddle: written the way `paddle.save` writes them, read without Paddle, wrong files named."""
 
+import itertools
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,6 +23,7 @@ from falconet.zoo.importing import import_files
 from falconet.zoo.ppyoloe.keys import CONSTANT, convert
 from tests.golden import fill
 from tests.golden.case import Case
+from tests.train.criterion import make_criterion
 
 CLASSES = ["apple", "banana", "cherry"]
 TINY = PPYOLOEConfig(
@@ -117,6 +119,53 @@ def test_the_published_sizes(tmp_path: Path, name: str, preset: str) -> None:
         neck = imported.detector.forward_outputs(images).neck
     for level in range(3):
         case.check(f"nonsq/neck.{level}", neck[2 - level])
+
+
+@pytest.mark.parametrize("branch", ["repvgg", "none"])
+def test_the_tiny_size_with_its_auxiliary_branch(tmp_path: Path, branch: str) -> None:
+    """Names by the original's code: equal levels, RepVGG or nothing behind the gates, a second neck, a wide head."""
+    activation = "relu" if branch == "none" else "silu"
+    backbone = CSPResNetConfig(variant="s", width=0.125, alpha=True, activation="relu" if branch == "none" else None)
+    config = PPYOLOEConfig(
+        input=PLUS_INPUT,
+        backbone=backbone,
+        neck=CSPPANConfig(channels=16, growth=1, activation=activation),
+        head=PPYOLOEHeadConfig(reg_max=5, branch=branch, activation=activation),
+    )
+    detector = build(config, len(CLASSES))
+    criterion = make_criterion(config, detector, num_classes=len(CLASSES), auxiliary="keep")
+    own = {name: tuple(value.shape) for name, value in detector.state_dict().items()}
+    state = {}
+    for ours, theirs in original_names(TINY).items():
+        if ".conv." not in theirs or not theirs.startswith("yolo_head.stem"):
+            state[theirs] = fill.fill(theirs, own[ours])
+    if branch == "repvgg":
+        for kind, part in itertools.product(("cls", "reg"), ("conv1.conv.weight", "conv2.conv.weight")):
+            for level in range(3):
+                shape = (16, 16, 3, 3) if part.startswith("conv1") else (16, 16, 1, 1)
+                key = f"yolo_head.stem_{kind}.{level}.conv.{part}"
+                state[key] = fill.fill(key, shape)
+                for leaf in ("weight", "bias", "_mean", "_variance"):
+                    norm = key.replace("conv.weight", f"bn.{leaf}")
+                    state[norm] = fill.fill(norm, (16,))
+    detector_keys = len(state)
+    state |= {f"aux_{key}": value + 1 for key, value in state.items() if key.startswith("neck.")}
+    for kind, count in (("cls", len(CLASSES)), ("reg", 24)):
+        state[f"aux_head.{kind}_convs.0.conv.weight"] = fill.fill(kind, (32, 32, 3, 3))
+        state |= {f"aux_head.{kind}_convs.0.norm.{leaf}": fill.fill(leaf, (32,)) for leaf in ("weight", "bias")}
+        state[f"aux_head.gfl_{kind}.weight"] = fill.fill(f"{kind} out", (count, 32, 3, 3))
+        state[f"aux_head.gfl_{kind}.bias"] = fill.fill(f"{kind} bias", (count,))
+    state |= {f"aux_head.scales.{level}.scale": np.array([level + 2], np.float32) for level in range(3)}
+    imported = import_files([save(tmp_path / "m.pdparams", state)], ImportOptions(classes=CLASSES))
+    assert imported.card.model == config
+    assert (imported.left_over, imported.matched) == ((), detector_keys)
+    assert imported.notes[0].startswith(
+        f"activations are not told by weights: {'ReLU' if activation == 'relu' else 'SiLU'}"
+    )
+    learnt = {name for name in criterion.state_dict() if not name.endswith("num_batches_tracked")}
+    assert set(imported.extra) == learnt
+    assert [float(imported.extra[f"auxiliary_head.scales.{level}"]) for level in range(3)] == [4, 3, 2]
+    criterion.load_state_dict(imported.extra, strict=False)
 
 
 def test_what_lies_beside_is_left_out(state: dict[str, np.ndarray], tmp_path: Path) -> None:

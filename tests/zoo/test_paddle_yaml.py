@@ -196,7 +196,7 @@ def test_the_plain_kind(top: Path) -> None:
         (
             "out_channels: [768, 384, 192]",
             "out_channels: [768, 384, 96]",
-            "CustomCSPPAN.out_channels: each level must have twice the channels of the next",
+            "CustomCSPPAN.out_channels: each level must have twice the channels of the next, or as many",
         ),
         ("stage_num: 1", "stage_num: 2", "CustomCSPPAN.stage_num: has no counterpart; expected 1"),
         (
@@ -229,6 +229,26 @@ def test_other_widths(top: Path) -> None:
     run = validate(RunConfig, translate(read_chain(top), "top.yml").run, name="x")
     assert (run.model.backbone.variant, run.model.backbone.width, run.model.backbone.depth) == ("l", 0.375, 0.33)
     assert (run.model.neck.channels, run.model.neck.blocks) == (72, 1)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+def test_the_tiny_size(top: Path, relu: bool) -> None:
+    model = MODEL.replace("YOLOv3", "PPYOLOEWithAuxHead").replace("[768, 384, 192]", "[384, 384, 384]")
+    model = model.replace("yolo_head: PPYOLOEHead", "yolo_head: PPYOLOEHead\n  aux_head: SimpleConvHead")
+    model = model.replace("beta: 6.0", "beta: 6.0, is_close_gt: True")
+    model += "SimpleConvHead: {feat_in: 288, feat_out: 288, num_convs: 1, norm_type: gn, act: LeakyReLU, reg_max: 16}\n"
+    (top.parent / "_base_" / "plus.yml").write_text(model)
+    acts = "\nCSPResNet: {act: relu}\nCustomCSPPAN: {act: relu}\n" if relu else ""
+    head = "\n  act: relu\n  attn_conv: None\n" if relu else "\n  attn_conv: repvgg\n"
+    top.write_text(TOP.replace("width_mult: 0.50", "width_mult: 0.375").rstrip() + head + acts)
+    translation = translate(read_chain(top), "top.yml")
+    run = validate(RunConfig, translation.run, name="x")
+    preset = PRESETS["ppyoloe-plus-t-relu" if relu else "ppyoloe-plus-t"]
+    built = {name: value.shape for name, value in run.model.build(3).state_dict().items()}
+    assert built == {name: value.shape for name, value in preset.build(3).state_dict().items()}
+    assert run.model.head.activation == run.model.neck.activation == ("relu" if relu else "silu")
+    assert (run.criterion.auxiliary, run.criterion.guided_share, run.criterion.close_places) == ("keep", 0.0625, True)
+    assert not any("SimpleConvHead" in line for line in translation.lines())
 
 
 def test_bases_that_lie_elsewhere(top: Path, tmp_path: Path) -> None:

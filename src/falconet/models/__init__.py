@@ -17,7 +17,7 @@ from falconet.models.classifiers import CLASSIFIERS
 from falconet.models.detector import Detector
 from falconet.models.nanodet import NanoDetConfig, NanoDetHeadConfig, PANConfig
 from falconet.models.nanodet_plus import GhostPANConfig, NanoDetPlusConfig, NanoDetPlusHeadConfig
-from falconet.models.ppyoloe import PPYOLOEConfig, ppyoloe
+from falconet.models.ppyoloe import PPYOLOEConfig, ppyoloe, ppyoloe_tiny
 from falconet.models.yolov3 import TINY_ANCHORS, YOLOv3Config, YOLOv3HeadConfig, YOLOv3NeckConfig
 
 MODELS: dict[str, type[NanoDetPlusConfig] | type[NanoDetConfig] | type[YOLOv3Config] | type[PPYOLOEConfig]] = {
@@ -83,6 +83,10 @@ PRESETS: dict[str, ModelConfig] = {
     "ppyoloe-m": ppyoloe("m", plus=False),
     "ppyoloe-l": ppyoloe("l", plus=False),
     "ppyoloe-x": ppyoloe("x", plus=False),
+    "ppyoloe-plus-t-320": ppyoloe_tiny(side=320, relu=False),
+    "ppyoloe-plus-t-relu-320": ppyoloe_tiny(side=320, relu=True),
+    "ppyoloe-plus-t": ppyoloe_tiny(side=640, relu=False),
+    "ppyoloe-plus-t-relu": ppyoloe_tiny(side=640, relu=True),
     "ppyoloe-plus-s": ppyoloe("s", plus=True),
     "ppyoloe-plus-m": ppyoloe("m", plus=True),
     "ppyoloe-plus-l": ppyoloe("l", plus=True),

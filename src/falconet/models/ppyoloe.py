@@ -8,7 +8,8 @@ convolution. Boxes are distributions over `reg_max` + 1 distances per side, in s
 arXiv:2006.04388, section 3.2), measured from the centre of a cell: at (index + 0.5) * stride.
 
 PP-YOLOE+ is the same network with a learnt factor in the backbone's RepVGG convolutions (`backbone.alpha`) and pixels
-that are only divided by 255.
+that are only divided by 255. Its size t has as many channels on every level (`neck.growth`), and RepVGG convolutions
+behind the gates or, with ReLU, none (`head.branch`).
 
 What trains it (ATSS, then task-aligned assignment; varifocal loss) is in `falconet.train.criteria.ppyoloe`.
 
@@ -20,6 +21,8 @@ Where we differ from the source:
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -39,6 +42,8 @@ from falconet.models.layers import CLASS_PRIOR, Activation, ConvNormAct, flatten
 from falconet.models.priors import make_priors
 from falconet.models.types import Decoded, Features, HeadOutputs
 
+Branch = Literal["conv", "repvgg", "none"]
+
 POOLING_WINDOW = 5
 POOLINGS = 3
 
@@ -52,7 +57,8 @@ PLUS_INPUT = Preprocess(height=640, width=640, channels="rgb", mean=(0, 0, 0), s
 class CSPPANConfig(Config):
     """The neck of PP-YOLOE."""
 
-    channels: int = Field(default=96, ge=8, le=1024, description="of the finest level; doubled on each coarser one")
+    channels: int = Field(default=96, ge=8, le=1024, description="of the finest level")
+    growth: Literal[1, 2] = Field(default=2, description="channels of a level over those of the next finer one")
     blocks: int = Field(default=1, ge=1, le=12, description="per stage: a 3x3 and a RepVGG convolution each")
     pooling: bool = Field(default=True, description="spatial pyramid pooling on the coarsest level")
     alpha: bool = Field(default=False, description="a learnt factor for the 1x1 branch of each RepVGG convolution")
@@ -63,6 +69,7 @@ class PPYOLOEHeadConfig(Config):
     """The head of PP-YOLOE."""
 
     reg_max: int = Field(default=16, ge=1, le=64, description="largest distance of a side, in strides")
+    branch: Branch = Field(default="conv", description="behind each gate: a 1x1 or a RepVGG convolution, or nothing")
     activation: Activation = "silu"
 
     @model_validator(mode="before")
@@ -88,6 +95,7 @@ class PPYOLOEConfig(Config):
             backbone.channels,
             self.neck.channels,
             strides=backbone.strides,
+            growth=self.neck.growth,
             blocks=self.neck.blocks,
             pooling=self.neck.pooling,
             alpha=self.neck.alpha,
@@ -98,6 +106,7 @@ class PPYOLOEConfig(Config):
             num_classes,
             strides=neck.strides,
             reg_max=self.head.reg_max,
+            branch=self.head.branch,
             activation=self.head.activation,
         )
         return Detector(backbone, neck, head)
@@ -110,6 +119,17 @@ def ppyoloe(variant: Literal["s", "m", "l", "x"], *, plus: bool) -> PPYOLOEConfi
         input=PLUS_INPUT if plus else INPUT,
         backbone=CSPResNetConfig(variant=variant, alpha=plus),
         neck=CSPPANConfig(channels=round(192 * width), blocks=max(1, round(3 * depth))),
+    )
+
+
+def ppyoloe_tiny(*, side: int, relu: bool) -> PPYOLOEConfig:
+    """PP-YOLOE+ t as published at a height and width of 640 or 320, with SiLU or ReLU."""
+    activation: Activation = "relu" if relu else "silu"
+    return PPYOLOEConfig(
+        input=replace(PLUS_INPUT, height=side, width=side),
+        backbone=CSPResNetConfig(width=0.375, depth=0.33, alpha=True, activation=activation),
+        neck=CSPPANConfig(channels=144, growth=1, activation=activation),
+        head=PPYOLOEHeadConfig(branch="none" if relu else "repvgg", activation=activation),
     )
 
 
@@ -130,12 +150,13 @@ class PyramidPooling(nn.Module):
 
 
 class CSPPAN(nn.Module):
-    """Features of a backbone to as many levels; each coarser one has twice the channels.
+    """Features of a backbone to as many levels.
 
     Args:
         in_channels: of each input, finest level first.
         channels: of the finest output.
         strides: of each input, pixels per cell.
+        growth: channels of a level over those of the next finer one.
         blocks: per stage.
         pooling: put `PyramidPooling` in the middle of the blocks of the coarsest stage on the way down.
         alpha: of the RepVGG convolutions.
@@ -151,6 +172,7 @@ class CSPPAN(nn.Module):
         channels: int,
         *,
         strides: Sequence[int],
+        growth: int = 2,
         blocks: int = 1,
         pooling: bool = True,
         alpha: bool = False,
@@ -158,7 +180,7 @@ class CSPPAN(nn.Module):
     ) -> None:
         super().__init__()
         self.strides = tuple(strides)
-        self.channels = tuple(channels * 2**level for level in range(len(self.strides)))
+        self.channels = tuple(channels * growth**level for level in range(len(self.strides)))
 
         def stage(count: int, out_channels: int, *, pooled: bool = False) -> CSPStage:
             middle = out_channels // 2
@@ -185,12 +207,12 @@ class CSPPAN(nn.Module):
         coarse_first = list(zip(reversed(in_channels), reversed(self.channels), strict=True))
         self.top_down = nn.ModuleList([stage(*coarse_first[0], pooled=pooling)])
         self.reduce = nn.ModuleList()
-        for count, out_channels in coarse_first[1:]:
-            self.reduce.append(ConvNormAct(2 * out_channels, out_channels, activation=activation))
-            self.top_down.append(stage(count + out_channels, out_channels))
+        for (_, coarser), (count, out_channels) in pairwise(coarse_first):
+            self.reduce.append(ConvNormAct(coarser, coarser // 2, activation=activation))
+            self.top_down.append(stage(count + coarser // 2, out_channels))
         self.downsample = nn.ModuleList()
         self.bottom_up = nn.ModuleList()
-        for finer, coarser in zip(self.channels, self.channels[1:], strict=False):
+        for finer, coarser in pairwise(self.channels):
             self.downsample.append(ConvNormAct(finer, finer, 3, stride=2, activation=activation))
             self.bottom_up.append(stage(finer + coarser, coarser))
         for module in self.modules():
@@ -214,14 +236,15 @@ def _doubled(features: Tensor, like: Tensor) -> Tensor:
 
 
 class PPYOLOEHead(nn.Module):
-    """Per level two branches of a channel gate and a 1x1 convolution; the class branch adds its input back.
+    """Per level two branches of a channel gate and a convolution; the class branch adds its input back.
 
     Args:
         in_channels: of each level, finest first.
         num_classes: C.
         strides: of the levels, pixels per cell.
         reg_max: largest distance of a side in strides; K = 4 * (reg_max + 1).
-        activation: of the 1x1 convolutions.
+        branch: the convolution: "conv" for 1x1, "repvgg", or "none".
+        activation: of it.
     """
 
     def __init__(
@@ -231,6 +254,7 @@ class PPYOLOEHead(nn.Module):
         *,
         strides: Sequence[int],
         reg_max: int = 16,
+        branch: Branch = "conv",
         activation: Activation = "silu",
     ) -> None:
         super().__init__()
@@ -238,11 +262,14 @@ class PPYOLOEHead(nn.Module):
         self.reg_max = reg_max
         self.strides = tuple(strides)
 
+        def convolution(count: int) -> nn.Module:
+            if branch == "none":
+                return nn.Identity()
+            return (ConvNormAct if branch == "conv" else RepVGGBlock)(count, count, activation=activation)
+
         def branches() -> nn.ModuleList:
             return nn.ModuleList(
-                nn.Sequential(
-                    EffectiveSqueezeExcite(count, gate="sigmoid"), ConvNormAct(count, count, activation=activation)
-                )
+                nn.Sequential(EffectiveSqueezeExcite(count, gate="sigmoid"), convolution(count))
                 for count in in_channels
             )
 
@@ -285,11 +312,12 @@ class PPYOLOEHead(nn.Module):
         }
 
     def _initialise(self) -> None:
-        for branch in (*self.class_branches, *self.box_branches):
-            excite, conv = branch
-            nn.init.normal_(excite.excite.weight, std=0.001)
-            nn.init.zeros_(excite.excite.bias)
-            nn.init.kaiming_normal_(conv.conv.weight, mode="fan_in", nonlinearity="relu")
+        for gate, convolution in (*self.class_branches, *self.box_branches):
+            nn.init.normal_(gate.excite.weight, std=0.001)
+            nn.init.zeros_(gate.excite.bias)
+            for part in convolution.modules():
+                if isinstance(part, nn.Conv2d):
+                    nn.init.kaiming_normal_(part.weight, mode="fan_in", nonlinearity="relu")
         # Outputs start independent of the picture: every class scores CLASS_PRIOR, every distance is equally likely.
         for output in (*self.class_predictions, *self.box_predictions):
             nn.init.zeros_(output.weight)

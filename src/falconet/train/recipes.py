@@ -27,6 +27,13 @@ RECIPES: dict[str, dict[str, Any]] = {
         f"ppyoloe-plus-{size}": {"train": {"epochs": 80, "reference_batch": 64}, "criterion": {"static_share": 0.375}}
         for size in "smlx"
     },
+    **{
+        f"ppyoloe-plus-t{variant}": {
+            "train": {"epochs": 300, "reference_batch": 64},
+            "criterion": {"auxiliary": "keep", "close_places": True},
+        }
+        for variant in ("", "-relu", "-320", "-relu-320")
+    },
 }
 """Settings of a preset that differ from the defaults of `RunConfig`."""
 

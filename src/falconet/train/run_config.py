@@ -162,14 +162,14 @@ class RunConfig(Config):
 
 
 MOVED = {
-    ("train", "auxiliary"): "auxiliary",
-    ("train", "detach_epoch"): "detach_epoch",
-    ("train", "static_share"): "static_share",
-    ("train", "label_smoothing"): "label_smoothing",
-    ("model", "criterion"): "kind",
-    ("model", "head", "class_loss"): "class_loss",
+    ("train", "auxiliary"): ("nanodet-plus", "auxiliary"),
+    ("train", "detach_epoch"): ("nanodet-plus", "detach_epoch"),
+    ("train", "static_share"): ("ppyoloe", "static_share"),
+    ("train", "label_smoothing"): ("classifier", "label_smoothing"),
+    ("model", "criterion"): ("yolov3", "kind"),
+    ("model", "head", "class_loss"): ("ppyoloe", "class_loss"),
 }
-"""Keys of version 0.1, and their names in `criterion` now."""
+"""Keys of version 0.1, the model they had a meaning for, and their names in its `criterion` now."""
 
 
 def give_criterion(tree: dict[str, Any], origin: Callable[[str], str] = lambda path: path) -> None:
@@ -188,15 +188,14 @@ def give_criterion(tree: dict[str, Any], origin: Callable[[str], str] = lambda p
         return
     criterion = {} if criterion is None else criterion
     criterion.setdefault("name", name)
-    known = CRITERIA[name].config.model_fields
-    for (*parents, last), key in MOVED.items():
+    for (*parents, last), (owner, key) in MOVED.items():
         node: Any = tree
         for parent in parents:
             node = node.get(parent) if isinstance(node, dict) else None
         if not isinstance(node, dict) or last not in node:
             continue
         path, value = ".".join((*parents, last)), node.pop(last)
-        if key in known:
+        if name == owner:
             _log.warning("%s is criterion.%s now; please move it there", origin(path), key)
             criterion[key] = value
         else:

@@ -25,6 +25,7 @@ def task_aligned_assign(
     targets: Targets,
     *,
     candidates: int = 13,
+    reach: Float[Tensor, "P"] | None = None,
 ) -> Assignment:
     """The truth each prediction shall learn, and the score it shall learn for it.
 
@@ -42,6 +43,7 @@ def task_aligned_assign(
         points: x, y of the predictions' places, network-input pixels.
         targets: padded truths.
         candidates: the most predictions a truth takes.
+        reach: network-input pixels from the truth's centre within which a point may lie; then it need not lie inside.
     """
     B, P = logits.shape[:2]
     G = targets.mask.shape[1]
@@ -52,7 +54,8 @@ def task_aligned_assign(
     alignment = _alignment(logits, targets.labels, overlaps)
 
     # A point outside of the truth counts less than any inside, also less than one that does not align at all.
-    ranking = alignment.masked_fill(~_inside(points, truths), -1.0)
+    eligible = _inside(points, truths) if reach is None else _close(points, targets, reach)
+    ranking = alignment.masked_fill(~eligible, -1.0)
     best = ranking.topk(min(candidates, P), dim=2)
     truth, image, place = resolve_conflicts(best.indices, best.values >= 0, count=P)
     truth[image, place] = overlaps[image, :, place].argmax(1)
@@ -75,6 +78,13 @@ def _inside(points: Float[Tensor, "P 2"], truths: Float[Tensor, "B G 4"]) -> Boo
     return (
         inside.logical_and_(right - x > SMALLEST).logical_and_(y - top > SMALLEST).logical_and_(bottom - y > SMALLEST)
     )
+
+
+def _close(points: Float[Tensor, "P 2"], targets: Targets, reach: Float[Tensor, "P"]) -> Bool[Tensor, "B G P"]:
+    """Whether a point lies within its reach of a truth's centre; nothing is close to padded truths."""
+    centres = (targets.boxes[..., :2] + targets.boxes[..., 2:]) / 2
+    distances = (points - centres.unsqueeze(2)).norm(dim=-1)
+    return (distances < reach) & targets.mask[:, :, None]
 
 
 def _quality(

@@ -12,7 +12,6 @@ Where we differ from the source:
 """
 
 import copy
-import math
 from typing import Annotated, Literal
 
 import torch
@@ -23,13 +22,13 @@ from torch import Tensor, nn
 from falconet.core.config import Config
 from falconet.models.detector import Detector
 from falconet.models.distances import boxes_at, distance_targets, expected_distances, quick_distances
-from falconet.models.layers import ACTIVATIONS, CLASS_PRIOR, Activation, flatten_level, init_prior_bias
 from falconet.models.nanodet_plus import NanoDetPlusConfig
-from falconet.models.types import Features, ForwardOutputs, HeadOutputs
+from falconet.models.types import ForwardOutputs, HeadOutputs
 from falconet.train import losses
 from falconet.train.assign.dynamic_soft import dynamic_soft_assign
 from falconet.train.assign.matched import Matched, gather_matched
 from falconet.train.batch import Targets
+from falconet.train.criteria.auxiliary import AuxiliaryHead, guide
 from falconet.train.distributed import mean_over_processes
 from falconet.train.progress import Progress
 
@@ -64,68 +63,6 @@ def build(
         activation=model.head.activation,
     )
     return NanoDetPlusCriterion(detector.neck, head, auxiliary=settings.auxiliary, detach_epoch=settings.detach_epoch)
-
-
-class _ConvGroupNormAct(nn.Module):
-    """3x3 convolution, group norm, activation; as many channels out as in."""
-
-    def __init__(self, channels: int, *, activation: Activation) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        # 32 groups, as in the original, wherever 32 divides the channels (it does in all published sizes).
-        self.norm = nn.GroupNorm(math.gcd(32, channels), channels)
-        self.act = ACTIVATIONS[activation]()
-
-    def forward(self, features: Float[Tensor, "B I H W"]) -> Float[Tensor, "B I H W"]:
-        return self.act(self.norm(self.conv(features)))
-
-
-class AuxiliaryHead(nn.Module):
-    """Classes and boxes from wide features, by one stack of 3x3 convolutions each, shared over the levels.
-
-    Args:
-        channels: of the features and of all layers.
-        num_classes: C.
-        num_levels: each has a learnt factor for its box codes.
-        reg_max: largest distance of a side in strides; K = 4 * (reg_max + 1).
-        stacked_convs: before the last convolution.
-        activation: after each but the last.
-    """
-
-    def __init__(
-        self,
-        channels: int,
-        num_classes: int,
-        *,
-        num_levels: int,
-        reg_max: int = 7,
-        stacked_convs: int = 4,
-        activation: Activation = "leaky-relu",
-    ) -> None:
-        super().__init__()
-
-        def stack() -> nn.Sequential:
-            return nn.Sequential(*(_ConvGroupNormAct(channels, activation=activation) for _ in range(stacked_convs)))
-
-        self.reg_max = reg_max
-        self.class_convs = stack()
-        self.box_convs = stack()
-        self.class_output = nn.Conv2d(channels, num_classes, 3, padding=1)
-        self.box_output = nn.Conv2d(channels, 4 * (reg_max + 1), 3, padding=1)
-        self.scales = nn.ParameterList(nn.Parameter(torch.ones(())) for _ in range(num_levels))
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.normal_(module.weight, std=0.01)
-        init_prior_bias(CLASS_PRIOR, self.class_output.bias)
-        nn.init.zeros_(self.box_output.bias)
-
-    def forward(self, features: Features) -> tuple[Float[Tensor, "B P C"], Float[Tensor, "B P K"]]:
-        """Logits and box codes, in the order of the detector's own predictions."""
-        logits, codes = [], []
-        for level, scale in zip(features, self.scales, strict=True):
-            logits.append(flatten_level(self.class_output(self.class_convs(level))))
-            codes.append(flatten_level(self.box_output(self.box_convs(level)) * scale))
-        return torch.cat(logits, dim=1), torch.cat(codes, dim=1)
 
 
 class NanoDetPlusCriterion(nn.Module):
@@ -178,18 +115,8 @@ class NanoDetPlusCriterion(nn.Module):
             return nanodet_plus_terms(found, targets, reg_max=self.auxiliary_head.reg_max)
 
     def guide(self, outputs: ForwardOutputs, *, detached: bool = False) -> HeadOutputs:
-        """What the auxiliary branch predicts.
-
-        Args:
-            outputs: of the detector.
-            detached: keep the branch's gradients from backbone and neck.
-        """
-        backbone, neck = list(outputs.backbone), list(outputs.neck)
-        if detached:
-            backbone, neck = [level.detach() for level in backbone], [level.detach() for level in neck]
-        second = self.auxiliary_neck(backbone)
-        both = [torch.cat(levels, dim=1) for levels in zip(neck, second, strict=True)]
-        return HeadOutputs(*self.auxiliary_head(both), None, outputs.raw.priors)
+        """What the auxiliary branch predicts; the arguments are those of `guide`."""
+        return guide(self.auxiliary_neck, self.auxiliary_head, outputs, detached=detached)
 
 
 def nanodet_plus_terms(found: dict[str, HeadOutputs], targets: Targets, *, reg_max: int) -> dict[str, Tensor]:

@@ -1,14 +1,16 @@
 """What PP-YOLOE learns from: varifocal, GIoU and distribution focal loss on ATSS, then on task-aligned assignments.
 
-Original: https://github.com/PaddlePaddle/PaddleDetection (Apache-2.0), `PPYOLOEHead.get_loss`; arXiv:2203.16250,
-section 2.2. A network that cannot find anything yet judges badly which prediction should learn which box, so the
-first epochs assign by geometry alone (ATSS). Later the predictions that are best already get the boxes.
+Original: https://github.com/PaddlePaddle/PaddleDetection (Apache-2.0), `PPYOLOEHead.get_loss` and
+`PPYOLOEWithAuxHead`; arXiv:2203.16250, section 2.2. A network that cannot find anything yet judges badly which
+prediction should learn which box, so the first epochs assign by geometry alone (ATSS). Later the predictions that are
+best already get the boxes: with an auxiliary branch (size t) those of the branch, for both.
 
 Where we differ from the source:
 * The term that it reports but does not learn from (L1 of the boxes) is left out.
 * Truths and predictions meet in pairs, but never with all classes: only each truth's own class is looked at.
 """
 
+import copy
 from typing import Literal
 
 import torch
@@ -16,6 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from falconet.core.config import Config
+from falconet.core.errors import ConfigError
 from falconet.models.detector import Detector
 from falconet.models.distances import boxes_at, distance_targets, expected_distances, quick_distances
 from falconet.models.ppyoloe import PPYOLOEConfig
@@ -25,6 +28,7 @@ from falconet.train.assign.atss import atss_assign
 from falconet.train.assign.matched import Matched, gather_matched
 from falconet.train.assign.task_aligned import task_aligned_assign
 from falconet.train.batch import Targets
+from falconet.train.criteria.auxiliary import AuxiliaryHead, guide
 from falconet.train.distributed import mean_over_processes
 from falconet.train.progress import Progress
 
@@ -37,7 +41,11 @@ MARGIN = 0.01
 STATIC_ALPHA = 0.25
 """Alpha of the focal loss while ATSS assigns; later there is none."""
 
+CLOSE_STRIDES = 2.0
+"""A place is close to a truth up to this distance from its centre, in strides."""
+
 ClassLoss = Literal["varifocal", "focal"]
+Auxiliary = Literal["none", "drop", "keep"]
 
 
 class PPYOLOECriterionConfig(Config):
@@ -52,6 +60,22 @@ class PPYOLOECriterionConfig(Config):
         description="share of the run, at the start, that assigns by ATSS; published are 100 of 300 epochs, "
         "PP-YOLOE+ 30 of 80",
     )
+    auxiliary: Auxiliary = Field(
+        default="none",
+        description="a large head that learns and assigns beside the detector's: none; drop or keep it after "
+        "guided_share",
+    )
+    guided_share: float = Field(
+        default=0.0167,
+        ge=0,
+        le=1,
+        description="share of the run, at the start, in which backbone and neck learn from the auxiliary branch, too; "
+        "published are 5 of 300 epochs",
+    )
+    close_places: bool = Field(
+        default=False,
+        description="a truth takes predictions within two strides of its centre, instead of those inside of it",
+    )
 
 
 def build(
@@ -59,61 +83,115 @@ def build(
     model: PPYOLOEConfig,
     detector: Detector,
     *,
-    num_classes: int,  # noqa: ARG001 (of every criterion's builder; this one has no weights of its own)
+    num_classes: int,
 ) -> "PPYOLOECriterion":
-    """The criterion for a detector built from `model`."""
+    """The criterion for a detector built from `model`.
+
+    Raises:
+        ConfigError: an auxiliary branch beside a neck whose levels have different numbers of channels.
+    """
+    neck, head = None, None
+    if settings.auxiliary != "none":
+        if model.neck.growth != 1:
+            raise ConfigError(
+                f"criterion.auxiliary={settings.auxiliary}: needs as many channels on every level, model.neck.growth=1"
+            )
+        neck = copy.deepcopy(detector.neck)
+        head = AuxiliaryHead(
+            2 * model.neck.channels,
+            num_classes,
+            num_levels=len(detector.neck.strides),
+            reg_max=model.head.reg_max,
+            stacked_convs=1,
+        )
     return PPYOLOECriterion(
         detector.head.strides,
         reg_max=model.head.reg_max,
         class_loss=settings.class_loss,
         static_share=settings.static_share,
+        auxiliary_neck=neck,
+        auxiliary_head=head,
+        guided_share=settings.guided_share,
+        keep_auxiliary=settings.auxiliary == "keep",
+        close_places=settings.close_places,
     )
 
 
 class PPYOLOECriterion(nn.Module):
-    """Terms "class", "box" and "distribution".
+    """Terms "class", "box" and "distribution", and "auxiliary_..." ones while an auxiliary branch runs.
 
     Args:
         strides: of the levels, in the order of the predictions.
         reg_max: largest distance of a side, in strides.
         class_loss: "varifocal" or "focal".
         static_share: the first part of a run, in which ATSS assigns.
+        auxiliary_neck, auxiliary_head: see `falconet.train.criteria.auxiliary`; None: there is no branch.
+        guided_share: the first part of a run, in which backbone and neck learn from the branch.
+        keep_auxiliary: later the branch goes on by itself and assigns, instead of being dropped.
+        close_places: see `task_aligned_assign`.
     """
 
     def __init__(
-        self, strides: tuple[int, ...], *, reg_max: int, class_loss: ClassLoss = "varifocal", static_share: float = 0.0
+        self,
+        strides: tuple[int, ...],
+        *,
+        reg_max: int,
+        class_loss: ClassLoss = "varifocal",
+        static_share: float = 0.0,
+        auxiliary_neck: nn.Module | None = None,
+        auxiliary_head: AuxiliaryHead | None = None,
+        guided_share: float = 0.0,
+        keep_auxiliary: bool = False,
+        close_places: bool = False,
     ) -> None:
         super().__init__()
         self.strides = strides
         self.reg_max = reg_max
         self.class_loss: ClassLoss = class_loss
         self.static_share = static_share
+        self.auxiliary_neck, self.auxiliary_head = auxiliary_neck, auxiliary_head
+        self.guided_share = guided_share
+        self.keep_auxiliary = keep_auxiliary
+        self.close_places = close_places
 
     def extra_repr(self) -> str:
         """What happens when, for the log."""
+        whose = "the predictions'" if self.auxiliary_head is None else "the auxiliary branch's"
         if not self.static_share:
-            return f"task-aligned assignment, {self.class_loss} loss"
+            return f"{whose} alignment assigns; {self.class_loss} loss"
         return (
-            f"ATSS assigns in the first {self.static_share:.1%} of the run (criterion.static_share), the predictions' "
+            f"ATSS assigns in the first {self.static_share:.1%} of the run (criterion.static_share), {whose} "
             f"alignment from then on; {self.class_loss} loss"
         )
 
     def forward(self, outputs: ForwardOutputs, targets: Targets, progress: Progress) -> dict[str, Tensor]:
         """The weighted terms of the loss, scalars in float32, for a batch.
 
-        Every parameter of the detector gets a gradient, also from a batch without boxes.
+        Every parameter that is in use gets a gradient, also from a batch without boxes.
         """
         static = progress.within(self.static_share)
+        found = {"": outputs.raw}
+        if self.auxiliary_neck is not None and self.auxiliary_head is not None:
+            guided = progress.within(self.guided_share)
+            if guided or self.keep_auxiliary:
+                found["auxiliary_"] = guide(self.auxiliary_neck, self.auxiliary_head, outputs, detached=not guided)
         # Half precision is for convolutions: differences of losses and of box sides need float32.
         with torch.autocast(outputs.raw.logits.device.type, enabled=False):
             if static:
                 matches = match_by_geometry(outputs.raw, targets, strides=self.strides)
             else:
-                matches = match_by_alignment(outputs.raw, targets)
-            alpha = STATIC_ALPHA if static else None
-            return ppyoloe_terms(
-                outputs.raw, matches, reg_max=self.reg_max, class_loss=self.class_loss, focal_alpha=alpha
-            )
+                matches = match_by_alignment(list(found.values())[-1], targets, close_places=self.close_places)
+            terms = {}
+            for prefix, raw in found.items():
+                own = ppyoloe_terms(
+                    raw,
+                    matches,
+                    reg_max=self.reg_max,
+                    class_loss=self.class_loss,
+                    focal_alpha=STATIC_ALPHA if static else None,
+                )
+                terms |= {f"{prefix}{name}": term for name, term in own.items()}
+            return terms
 
 
 def ppyoloe_terms(
@@ -171,8 +249,9 @@ def match_by_geometry(raw: HeadOutputs, targets: Targets, *, strides: tuple[int,
 
 
 @torch.no_grad()
-def match_by_alignment(raw: HeadOutputs, targets: Targets) -> Matched:
+def match_by_alignment(raw: HeadOutputs, targets: Targets, *, close_places: bool = False) -> Matched:
     """Task-aligned assignment by what the predictions say at present."""
     boxes = boxes_at(raw.priors, quick_distances(losses.at_least_float32(raw.box_code)))
-    truth, quality = task_aligned_assign(raw.logits, boxes, raw.priors.points, targets)
+    reach = CLOSE_STRIDES * raw.priors.strides.flatten() if close_places else None
+    truth, quality = task_aligned_assign(raw.logits, boxes, raw.priors.points, targets, reach=reach)
     return gather_matched(truth, raw.priors, targets, quality=quality)

@@ -15,7 +15,8 @@ from falconet.core.suggest import listed
 from falconet.models import build
 from falconet.models.backbones import CSPResNetConfig
 from falconet.models.backbones.cspresnet import DESIGNS
-from falconet.models.ppyoloe import INPUT, PLUS_INPUT, CSPPANConfig, PPYOLOEConfig, PPYOLOEHeadConfig
+from falconet.models.layers import Activation
+from falconet.models.ppyoloe import INPUT, PLUS_INPUT, Branch, CSPPANConfig, PPYOLOEConfig, PPYOLOEHeadConfig
 from falconet.zoo.formats.paddle_files import read_paddle
 from falconet.zoo.imported import NO_OPTIONS, Imported, ImportOptions
 from falconet.zoo.nanodet.ncnn_to_onnx import class_names
@@ -55,7 +56,8 @@ def import_paddle(
     notes, config = [], options.config
     if config is None:
         config = _config(state, bins=bins, where=str(path))
-        notes.append("activations are not told by weights: SiLU was taken, as in all published ones but tiny-relu")
+        taken = "ReLU was taken, as in tiny-relu" if config.head.branch == "none" else "SiLU was taken, as published"
+        notes.append(f"activations are not told by weights: {taken}")
     if not isinstance(config, PPYOLOEConfig):
         raise ModelError(f"{path}: holds a PP-YOLOE, but the configuration is that of {config.name}")
     config = options.resized(config)
@@ -64,7 +66,12 @@ def import_paddle(
     converted = convert(state)
     own = {name: tuple(value.shape) for name, value in detector.state_dict().items()}
     _check(state, converted.detector, own, str(path))
-    weights = {name: torch.from_numpy(np.array(value, np.float32)) for name, value in converted.detector.items()}
+    weights, extra = (
+        {name: torch.from_numpy(np.array(value, np.float32)) for name, value in part.items()}
+        for part in (converted.detector, converted.auxiliary)
+    )
+    # The original keeps each factor as a vector of one.
+    extra = {name: value.reshape(()) if ".scales." in name else value for name, value in extra.items()}
     detector.load_state_dict(weights, strict=False)
     selection = PLUS_SELECTION if config.input.mean == PLUS_INPUT.mean else SELECTION
     return Imported(
@@ -73,6 +80,7 @@ def import_paddle(
         matched=len(weights),
         left_over=tuple(key for key in converted.unused if key not in CONSTANTS),
         notes=tuple(notes),
+        extra=extra,
     )
 
 
@@ -117,11 +125,14 @@ def _config(state: Arrays, *, bins: int, where: str) -> PPYOLOEConfig:
     stem = state.get(f"backbone.stem.conv{3 if large else 2}.conv.weight")
     levels = count_levels(state)
     last = state.get(f"neck.fpn_stages.{levels - 1}.0.conv3.conv.weight")
+    first = state.get("neck.fpn_stages.0.0.conv3.conv.weight")
     if stem is None or last is None:
         absent = "backbone.stem" if stem is None else f"neck.fpn_stages.{levels - 1}"
         raise ModelError(f"{where}: {absent} is missing or incomplete, so the network's size cannot be told")
     alpha = any(key.startswith("backbone.") and key.endswith(".alpha") for key in state)
     blocks = tuple(_count(state, rf"backbone\.stages\.{stage}\.blocks\.(\d+)\.") for stage in range(4))
+    branch = _branch(state)
+    activation: Activation = "relu" if branch == "none" else "silu"
     return PPYOLOEConfig(
         input=PLUS_INPUT if alpha else INPUT,
         backbone=CSPResNetConfig.model_validate(
@@ -130,16 +141,27 @@ def _config(state: Arrays, *, bins: int, where: str) -> PPYOLOEConfig:
                 "stem": None if large else "small",
                 "alpha": alpha,
                 "out_stages": tuple(range(4 - levels, 4)),
+                "activation": activation if branch == "none" else None,
             }
         ),
         neck=CSPPANConfig(
             channels=last.shape[0],
+            growth=1 if levels > 1 and first is not None and first.shape[0] == last.shape[0] else 2,
             blocks=_count(state, r"neck\.fpn_stages\.0\.0\.convs\.(\d+)\."),
             pooling=any(key.startswith("neck.fpn_stages.0.0.convs.spp.") for key in state),
             alpha=any(key.startswith("neck.") and key.endswith(".alpha") for key in state),
+            activation=activation,
         ),
-        head=PPYOLOEHeadConfig(reg_max=bins - 1),
+        head=PPYOLOEHeadConfig(reg_max=bins - 1, branch=branch, activation=activation),
     )
+
+
+def _branch(state: Arrays) -> Branch:
+    """What stands behind the head's gates."""
+    gated = [key for key in state if key.startswith("yolo_head.stem_")]
+    if any(".conv.conv1." in key for key in gated):
+        return "repvgg"
+    return "conv" if any(".conv.conv." in key for key in gated) else "none"
 
 
 def _size(stem_channels: int, blocks: tuple[int, ...], where: str) -> dict[str, Any]:

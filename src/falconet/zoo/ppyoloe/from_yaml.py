@@ -18,6 +18,8 @@ BASE = "_BASE_"
 KIND = "a YAML file of PaddleDetection's PP-YOLOE, its _BASE_ files included"
 
 ACTIVATIONS = {"swish": "silu", "silu": "silu", "relu": "relu", "leaky": "leaky-relu", "hardswish": "hard-swish"}
+BRANCHES = {"convbn": "conv", "repvgg": "repvgg", "None": "none", None: "none"}
+WITH_AUXILIARY = "PPYOLOEWithAuxHead"
 SIZES = {(0.5, 0.33): "s", (0.75, 0.67): "m", (1.0, 1.0): "l", (1.25, 1.33): "x"}
 """(width, depth) of the variants."""
 
@@ -133,6 +135,8 @@ def _model(source: Source) -> dict[str, Any]:
     architecture = source.need("architecture")
     prefix = f"{architecture}."
     parts = {"backbone": "CSPResNet", "neck": "CustomCSPPAN", "yolo_head": "PPYOLOEHead"}
+    if architecture == WITH_AUXILIARY:
+        parts["aux_head"] = "SimpleConvHead"
     for part, wanted in parts.items():
         found = source.get(f"{prefix}{part}")
         if found != wanted:
@@ -169,17 +173,25 @@ def _backbone(source: Source, width: float, depth: float) -> dict[str, Any]:
 def _neck(source: Source, width: float, depth: float) -> dict[str, Any]:
     prefix = "CustomCSPPAN."
     channels = source.get(f"{prefix}out_channels", [768, 384, 192])
-    if not isinstance(channels, Sequence) or any(a != 2 * b for a, b in pairwise(channels)):
-        raise ConfigError(f"{source.name}: {prefix}out_channels: each level must have twice the channels of the next")
+    growth = next((g for g in (2, 1) if isinstance(channels, list) and _grows(channels, g)), None)
+    if growth is None:
+        raise ConfigError(
+            f"{source.name}: {prefix}out_channels: each level must have twice the channels of the next, or as many"
+        )
     if source.get(f"{prefix}stage_num", 1) != 1:
         raise ConfigError(f"{source.name}: {prefix}stage_num: has no counterpart; expected 1")
     return {
         "channels": max(round(channels[-1] * width), 1),
+        "growth": growth,
         "blocks": max(round(source.number(f"{prefix}block_num", 3) * depth), 1),
         "pooling": bool(source.get(f"{prefix}spp", False)),
         "alpha": bool(source.get(f"{prefix}use_alpha", False)),
         "activation": _activation(source, f"{prefix}act"),
     }
+
+
+def _grows(channels: list[Any], factor: int) -> bool:
+    return all(is_number(count) for count in channels) and all(a == factor * b for a, b in pairwise(channels))
 
 
 def _head(source: Source) -> dict[str, Any]:
@@ -195,24 +207,39 @@ def _head(source: Source) -> dict[str, Any]:
         "assigner.alpha": 1.0,
         "assigner.beta": 6.0,
         "reg_range": None,
-        "attn_conv": None,
     }
     for key, wanted in fixed.items():
         source.expect(f"{prefix}{key}", wanted, f"ours is always {wanted}")
     for key in ("nms_top_k", "keep_top_k", "score_threshold", "nms_threshold"):
         source.drop(f"{prefix}nms.{key}", "how detections are selected is not part of a run; see falconet export")
+    branch = source.get(f"{prefix}attn_conv", "convbn")
+    if branch not in BRANCHES:
+        raise ConfigError(
+            f"{source.name}: {prefix}attn_conv: {branch} has no counterpart; expected convbn, repvgg or None"
+        )
     return {
         "reg_max": source.number(f"{prefix}reg_max", 16),
+        "branch": BRANCHES[branch],
         "activation": _activation(source, f"{prefix}act"),
     }
 
 
 def _criterion(source: Source) -> dict[str, Any]:
-    static = source.number("PPYOLOEHead.static_assigner_epoch", 4) / source.number("epoch", 300)
-    return {
+    epochs = source.number("epoch", 300)
+    static = source.number("PPYOLOEHead.static_assigner_epoch", 4) / epochs
+    criterion = {
         "class_loss": "varifocal" if source.get("PPYOLOEHead.use_varifocal_loss", True) else "focal",
         "static_share": round(static, 4),
+        "close_places": bool(source.get("PPYOLOEHead.assigner.is_close_gt", False)),
     }
+    if source.get("architecture") == WITH_AUXILIARY:
+        guided = source.number(f"{WITH_AUXILIARY}.detach_epoch", 5) / epochs
+        criterion |= {"auxiliary": "keep", "guided_share": round(guided, 4)}
+        for key in ("feat_in", "feat_out", "fpn_strides", "reg_max"):
+            source.get(f"SimpleConvHead.{key}")  # those of neck and head
+        for key, wanted in (("num_convs", 1), ("norm_type", "gn"), ("act", "LeakyReLU")):
+            source.expect(f"SimpleConvHead.{key}", wanted, f"ours is always {wanted}")
+    return criterion
 
 
 def _activation(source: Source, path: str) -> str:

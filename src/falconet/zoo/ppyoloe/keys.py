@@ -23,14 +23,21 @@ def convert(state: Mapping[str, Value]) -> Converted[Value]:
     levels = count_levels(state)
     pooled_after = _pooling_place(state)
     detector: dict[str, Value] = {}
+    auxiliary: dict[str, Value] = {}
     unused = []
     for key, value in state.items():
-        name = _convert_key(key, levels=levels, pooled_after=pooled_after)
+        if key.startswith("aux_neck."):
+            name = _convert_key(key.removeprefix("aux_"), levels=levels, pooled_after=pooled_after)
+            name = None if name is None else f"auxiliary_{name}"
+        elif key.startswith("aux_head."):
+            name = _auxiliary_head_key(key.removeprefix("aux_head."), levels=levels)
+        else:
+            name = _convert_key(key, levels=levels, pooled_after=pooled_after)
         if name is None:
             unused.append(key)
         else:
-            detector[name] = value
-    return Converted(detector, {}, tuple(unused))
+            (auxiliary if key.startswith("aux_") else detector)[name] = value
+    return Converted(detector, auxiliary, tuple(unused))
 
 
 def count_levels(state: Collection[str]) -> int:
@@ -98,8 +105,21 @@ def _head_key(key: str, *, levels: int) -> str | None:
         return f"head.{_BRANCHES[found[1]]}_branches.{levels - 1 - int(found[2])}.0.excite.{found[3]}"
     if found := re.fullmatch(r"yolo_head\.stem_(cls|reg)\.(\d+)\.conv\.(conv|bn)\.(\w+)", key):
         return _named(f"head.{_BRANCHES[found[1]]}_branches.{levels - 1 - int(found[2])}.1", found[3], found[4])
+    if found := re.fullmatch(r"yolo_head\.stem_(cls|reg)\.(\d+)\.conv\.(conv[12])\.(conv|bn)\.(\w+)", key):
+        place = f"head.{_BRANCHES[found[1]]}_branches.{levels - 1 - int(found[2])}.1.{_REPVGG[found[3]]}"
+        return _named(place, found[4], found[5])
     if found := re.fullmatch(r"yolo_head\.pred_(cls|reg)\.(\d+)\.(weight|bias)", key):
         return f"head.{_BRANCHES[found[1]]}_predictions.{levels - 1 - int(found[2])}.{found[3]}"
+    return None
+
+
+def _auxiliary_head_key(key: str, *, levels: int) -> str | None:
+    if found := re.fullmatch(r"(cls|reg)_convs\.(\d+)\.(conv|norm)\.(weight|bias)", key):
+        return f"auxiliary_head.{_BRANCHES[found[1]]}_convs.{found[2]}.{found[3]}.{found[4]}"
+    if found := re.fullmatch(r"gfl_(cls|reg)\.(weight|bias)", key):
+        return f"auxiliary_head.{_BRANCHES[found[1]]}_output.{found[2]}"
+    if found := re.fullmatch(r"scales\.(\d+)\.scale", key):
+        return f"auxiliary_head.scales.{levels - 1 - int(found[1])}"
     return None
 
 

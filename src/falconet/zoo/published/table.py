@@ -64,12 +64,12 @@ def _github(name: str, repository: str, commit: str, sha256: str) -> PublishedFi
     return PublishedFile(name, addresses, sha256)
 
 
-def _ppyoloe(model: str, file: str, title: str) -> Published:
+def _ppyoloe(model: str, file: str, title: str, *, side: int = 640) -> Published:
     return Published(
         task="detect",
         model=model,
         files=(PublishedFile(f"{file}.pdparams", ("https://paddledet.bj.bcebos.com/models",)),),
-        side=640,
+        side=side,
         source=f"PaddlePaddle/PaddleDetection, {title} on COCO, {file}.pdparams",
         licence="Apache-2.0",
     )
@@ -161,6 +161,15 @@ PUBLISHED: dict[str, Published] = {
     "ppyoloe-m-coco": _ppyoloe("ppyoloe-m", "ppyoloe_crn_m_300e_coco", "PP-YOLOE-m, 300 epochs"),
     "ppyoloe-l-coco": _ppyoloe("ppyoloe-l", "ppyoloe_crn_l_300e_coco", "PP-YOLOE-l, 300 epochs"),
     "ppyoloe-x-coco": _ppyoloe("ppyoloe-x", "ppyoloe_crn_x_300e_coco", "PP-YOLOE-x, 300 epochs"),
+    **{
+        f"ppyoloe-plus-t{relu}{size}-coco": _ppyoloe(
+            f"ppyoloe-plus-t{relu}{size}",
+            f"ppyoloe_plus_crn_t_auxhead{relu.replace('-', '_')}{size.replace('-', '_')}_300e_coco",
+            f"PP-YOLOE+-t{relu}, 300 epochs",
+            side=320 if size else 640,
+        )
+        for relu, size in (("", "-320"), ("-relu", "-320"), ("", ""), ("-relu", ""))
+    },
     "ppyoloe-plus-s-coco": _ppyoloe("ppyoloe-plus-s", "ppyoloe_plus_crn_s_80e_coco", "PP-YOLOE+-s, 80 epochs"),
     "ppyoloe-plus-m-coco": _ppyoloe("ppyoloe-plus-m", "ppyoloe_plus_crn_m_80e_coco", "PP-YOLOE+-m, 80 epochs"),
     "ppyoloe-plus-l-coco": _ppyoloe("ppyoloe-plus-l", "ppyoloe_plus_crn_l_80e_coco", "PP-YOLOE+-l, 80 epochs"),
@@ -248,6 +257,10 @@ ACCURACY: dict[str, Accuracy] = {
     "ppyoloe-m": Accuracy("COCO AP", 0.490, _PADDLE),
     "ppyoloe-l": Accuracy("COCO AP", 0.514, _PADDLE),
     "ppyoloe-x": Accuracy("COCO AP", 0.523, _PADDLE),
+    "ppyoloe-plus-t-320": Accuracy("COCO AP", 0.333, _PADDLE),
+    "ppyoloe-plus-t-relu-320": Accuracy("COCO AP", 0.301, _PADDLE),
+    "ppyoloe-plus-t": Accuracy("COCO AP", 0.399, _PADDLE),
+    "ppyoloe-plus-t-relu": Accuracy("COCO AP", 0.364, _PADDLE),
     "ppyoloe-plus-s": Accuracy("COCO AP", 0.437, _PADDLE),
     "ppyoloe-plus-m": Accuracy("COCO AP", 0.498, _PADDLE),
     "ppyoloe-plus-l": Accuracy("COCO AP", 0.529, _PADDLE),
