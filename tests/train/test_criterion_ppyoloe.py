@@ -153,7 +153,7 @@ def test_the_loss_falls(epoch):
 
 def test_what_it_says_of_itself():
     _, criterion, _ = _setup(static_epochs=0)
-    assert criterion.extra_repr() == "task-aligned assignment, varifocal loss"
+    assert criterion.extra_repr() == "the predictions' alignment assigns; varifocal loss"
     _, criterion, _ = _setup(static_epochs=30, class_loss="focal")
     assert criterion.extra_repr().startswith("ATSS assigns in the first 30.0% of the run (criterion.static_share)")
     assert criterion.extra_repr().endswith("; focal loss")
