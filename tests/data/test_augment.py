@@ -1,5 +1,7 @@
 """Augmentation: boxes follow the pixels, ranges hold, chance comes from the generator alone."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,6 +19,7 @@ from falconet.data.augment import (
     colour_matrix,
     draw_geometry,
     geometry_matrix,
+    hue_matrix,
     keep_visible,
     recolour,
     warp_boxes,
@@ -150,16 +153,36 @@ def test_strength_scales_the_ranges() -> None:
 
 def test_colour_by_hand() -> None:
     image = np.full((2, 2, 3), (10, 100, 200), np.uint8)
-    only_brightness = Augment(brightness=0.2, contrast=(1, 1), saturation=(1, 1))
+    only_brightness = Augment(brightness=0.2, contrast=(1, 1), saturation=(1, 1), colour_chance=1)
     rng = np.random.default_rng(3)
     shift = np.random.default_rng(3).uniform(-1, 1) * 0.2 * 255
     bright = recolour(image, colour_matrix(only_brightness, rng))
+    strong = Augment(brightness=0, contrast=(1, 1), saturation=(0.0501, 0.0501), colour_chance=1)
     np.testing.assert_allclose(bright[0, 0], np.clip(np.array([10, 100, 200]) + shift, 0, 255), atol=0.51)
 
-    grey = recolour(image, colour_matrix(Augment(brightness=0, contrast=(1, 1), saturation=(0.0501, 0.0501)), rng))
+    grey = recolour(image, colour_matrix(strong, rng))
     level = 0.114 * 10 + 0.587 * 100 + 0.299 * 200
     np.testing.assert_allclose(grey[0, 0], level + 0.0501 * (np.array([10, 100, 200]) - level), atol=0.51)
     assert recolour(image, colour_matrix(OFF, rng)) is image
+
+
+def test_each_change_of_colour_is_drawn_for_its_share_of_the_pictures() -> None:
+    rng = np.random.default_rng(0)
+    config = Augment(brightness=0, contrast=(1.4, 1.4), saturation=(0.5, 0.5), hue=30, colour_chance=0.25)
+    matrices = np.array([colour_matrix(config, rng)[:, :3] for _ in range(2000)])
+    contrasted = np.isclose(matrices.sum(2), 1.4).all(1)  # what grey becomes: neither saturation nor hue changes it
+    assert np.isclose(matrices.sum(2)[~contrasted], 1).all()
+    assert abs(contrasted.mean() - 0.25) < 0.03
+    untouched = np.isclose(matrices, np.eye(3)).all((1, 2))
+    assert abs(untouched.mean() - 0.75**3) < 0.04
+
+
+def test_hue_turns_colours_about_grey() -> None:
+    third = hue_matrix(math.radians(120))
+    np.testing.assert_allclose(third @ [1, 0, 0], [0, 0, 1], atol=1e-12)  # a third of the circle: blue becomes red
+    np.testing.assert_allclose(third @ [0, 0, 1], [0, 1, 0], atol=1e-12)
+    np.testing.assert_allclose(hue_matrix(0.3) @ [7, 7, 7], [7, 7, 7], atol=1e-12)
+    np.testing.assert_allclose(hue_matrix(0.3) @ hue_matrix(-0.3), np.eye(3), atol=1e-12)
 
 
 def test_a_large_picture_is_averaged_before_the_warp() -> None:

@@ -239,7 +239,9 @@ def test_weights_of_other_classes(first: Path, tmp_path: Path) -> None:
         path.write_text(path.read_text().replace('"ring"', '"tyre"'))
     options = [f"train.weights={first}", "train.epochs=1"]
     folder = fit(tiny_run(data, tmp_path / "run", *options))
-    assert "class outputs start anew: disc, tyre" in (folder / "train.log").read_text()
+    log = (folder / "train.log").read_text()
+    assert "class outputs taken over by name: disc, square, triangle, star, cross" in log
+    assert "class outputs start anew: tyre (the weights know disc, ring, square, triangle, star, cross)" in log
 
 
 def test_classes_of_the_run_file_must_be_those_of_the_data(data: Path, tmp_path: Path) -> None:
@@ -293,6 +295,11 @@ def test_rates_by_hand() -> None:
     assert rate.peak == pytest.approx(2e-3)
     assert rate.origin == "0.004 * sqrt(batch 4 / 16) = 0.002"
     assert resolve_learning_rate(Train(), batch_size=16, tunes=True).peak == 1e-3
+    assert resolve_learning_rate(Train(), batch_size=64, tunes=False) == (
+        4e-3,
+        "0.004 * sqrt(batch 64 / 16) = 0.008, at most 0.004",
+    )
+    assert resolve_learning_rate(Train(learning_rate=0.01), batch_size=64, tunes=False).peak == 0.02, "as asked for"
     as_given = Train(reference_batch=None, learning_rate=0.01)
     assert resolve_learning_rate(as_given, batch_size=2, tunes=True) == (0.01, "0.01 as given")
     assert [warmup_steps(Train(), total_steps=total) for total in (1200, 30_000, None)] == [120, 500, 500]

@@ -1,8 +1,9 @@
 """Augmentation: all geometry in one affine matrix and one warp onto the network input, then one colour matrix.
 
 The ranges are those NanoDet trains with (https://github.com/RangiLyu/nanodet, Apache-2.0, `warp.py` and `color.py`).
-Differences: there, each step builds a picture or a float copy of it; here the picture is read once, from the
-decoded pixels, and stays uint8. Boxes go through the same matrix as the pixels.
+As there, each change of colour is drawn for half of the pictures. Differences: there, each step builds a picture or a
+float copy of it; here the picture is read once, from the decoded pixels, and stays uint8. Boxes go through the same
+matrix as the pixels.
 """
 
 import math
@@ -41,6 +42,10 @@ class Augment(Config):
     brightness: float = Field(default=0.2, ge=0, le=1, description="largest shift, share of the full range")
     contrast: Range = Field(default=(0.6, 1.4), description="factor")
     saturation: Range = Field(default=(0.5, 1.2), description="factor")
+    hue: float = Field(default=0.0, ge=0, le=180, description="largest turn of the colours, degrees")
+    colour_chance: float = Field(
+        default=0.5, ge=0, le=1, description="probability of each change of brightness, contrast, saturation and hue"
+    )
     min_visible: float = Field(default=0.1, ge=0, le=1, description="boxes that keep less of their area are dropped")
     min_side: float = Field(default=2.0, ge=0, description="boxes with a shorter side are dropped, input pixels")
     mosaic: float = Field(default=0.0, ge=0, le=1, description="probability of joining four pictures into one")
@@ -169,12 +174,29 @@ def keep_visible(boxes: Floats, labels: Ints, config: Augment, *, height: int, w
 
 
 def colour_matrix(config: Augment, rng: np.random.Generator) -> Matrix:
-    """The matrix [3, 4] of one draw of brightness, contrast and saturation, for pixels 0..255."""
+    """The matrix [3, 4] of one draw of brightness, contrast, saturation and hue, for pixels 0..255.
+
+    The number of draws does not depend on the configuration.
+    """
     brightness = rng.uniform(-1, 1) * config.brightness * config.strength * 255
     contrast = rng.uniform(*config.range(config.contrast))
     saturation = rng.uniform(*config.range(config.saturation))
-    mix = contrast * (saturation * np.eye(3) + (1 - saturation) * np.tile(_GREY, (3, 1)))
+    hue = math.radians(rng.uniform(-1, 1) * min(180.0, config.hue * config.strength))
+    changed = rng.uniform(size=4) < config.colour_chance
+    drawn, neutral = (brightness, contrast, saturation, hue), (0.0, 1.0, 1.0, 0.0)
+    brightness, contrast, saturation, hue = np.where(changed, drawn, neutral).tolist()
+    mix = contrast * (saturation * np.eye(3) + (1 - saturation) * np.tile(_GREY, (3, 1))) @ hue_matrix(hue)
     return np.column_stack([mix, np.full(3, contrast * brightness)])
+
+
+def hue_matrix(angle: float) -> Matrix:
+    """The matrix [3, 3] for pixels blue, green, red that turns colours by `angle` (radians) about the axis of greys.
+
+    Greys stay as they are.
+    """
+    third, cos, sin = 1 / 3, math.cos(angle), math.sin(angle)
+    turn = sin * math.sqrt(third) * np.array([[0, 1, -1], [-1, 0, 1], [1, -1, 0]])
+    return cos * np.eye(3) + (1 - cos) * third * np.ones((3, 3)) + turn
 
 
 def augment(sample: Sample, config: Augment, preprocess: Preprocess, rng: np.random.Generator) -> Sample:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors
 import safetensors.torch
@@ -32,6 +32,7 @@ class ModelCard(Config):
 
     model: ModelConfig = Field(description="the architecture, with the input it was trained for")
     classes: tuple[str, ...] = Field(min_length=1)
+    trained: Literal["all", "backbone"] = Field(default="all", description="what of it is trained; the rest is fresh")
     selection: Selection = Selection()
     source: str = Field(default="", description="where the weights come from")
     licence: str = Field(default="", description="licence of the weights")

@@ -95,7 +95,7 @@ def _run(
             train_state.restore(prepared, state, folder)
             _log.info("resumed after epoch %d", train_state.epoch)
         if process.rank == 0:
-            folder.write_run(run)
+            folder.write_run(prepared.run)
             open_log(log)
         _follow(prepared, train_state, folder, callback)
 

@@ -1,23 +1,32 @@
 """The weights that a run starts from."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from falconet.core.manifest import Preprocess
 from falconet.core.run_files import find_weights
+from falconet.core.suggest import listed
 from falconet.models import Classifier, ClassifierConfig, Detector, ModelConfig, Network, build
+from falconet.models.class_rows import same_classes, take_class_rows
 from falconet.models.deployable import Normalize
 from falconet.models.norms import measure_norms, unmeasured
 from falconet.models.pretrained import other_options, take_backbone
 from falconet.models.weights import ModelCard, load_extra, load_weights, transfer
-from falconet.train.criteria import build_criterion
+from falconet.train.criteria import CRITERIA, build_criterion
 from falconet.train.loader import Loader
 from falconet.train.run_config import RunConfig
 
 _log = logging.getLogger(__name__)
+
+SHOWN = 20
+"""Names in a message before it says "and so many more"."""
+
+BACKBONE_SHARE = 0.1
+"""Of the learning rate, for a backbone that is trained beside parts that are not."""
 
 MEASURED = 256
 """Images that batch norms of imported weights are measured on."""
@@ -32,20 +41,41 @@ class StartingPoint:
 
     Attributes:
         path: the weights file; None for a start from scratch.
-        tunes: whether the whole network starts from trained weights, and not only a detector's backbone.
+        tunes: whether the whole network starts from trained weights.
+        trains_backbone: whether its backbone alone does.
+        classes: that the weights know; none for a start from scratch.
     """
 
     def __init__(self, model: ModelConfig, weights: Path | None) -> None:
         self.path: Path | None = None if weights is None else find_weights(weights)
         self._trained: tuple[Network, ModelCard] | None = None if self.path is None else load_weights(self.path)
-        self.tunes = self._trained is not None and (
-            isinstance(self._trained[1].model, ClassifierConfig) == isinstance(model, ClassifierConfig)
-        )
+        card = None if self._trained is None else self._trained[1]
+        same_task = card is not None and isinstance(card.model, ClassifierConfig) == isinstance(model, ClassifierConfig)
+        self.tunes = same_task and card is not None and card.trained == "all"
+        self.trains_backbone = card is not None and not self.tunes
+        self.classes = () if card is None else card.classes
+
+    def settle(self, run: RunConfig) -> RunConfig:
+        """`run` with a value for each setting that was left to what the weights are."""
+        train = run.train
+        if train.backbone_rate == "auto":
+            share = BACKBONE_SHARE if self.trains_backbone and not isinstance(run.model, ClassifierConfig) else 1.0
+            train = train.model_copy(update={"backbone_rate": share})
+        criterion, branch = run.criterion, CRITERIA[run.model.name].unguided
+        if self.tunes and self.path is not None and branch and not load_extra(self.path):
+            settled = {
+                key: value for key, (open_value, value) in branch.items() if getattr(criterion, key) == open_value
+            }
+            if criterion is not None and settled:
+                _log.info("auxiliary branch: left out, since these weights have none and an untrained one misleads")
+                criterion = criterion.model_copy(update=settled)
+        return run.model_copy(update={"train": train, "criterion": criterion})
 
     def give(self, run: RunConfig, names: tuple[str, ...], network: Network) -> str:
         """Give a fresh network these weights, and say which these are.
 
-        Where the weights know other classes than `names`, the class outputs start anew; all else is taken over.
+        Where the weights know other classes than `names`, class outputs are taken over by name, those of new classes
+        start anew; all else is taken over.
 
         Raises:
             ModelError: weights of another architecture.
@@ -63,13 +93,28 @@ class StartingPoint:
             report = "\n".join([report, *other_options(run.model.backbone, card.model.backbone)])
         if card.classes == names:
             return report
+        places = same_classes(names, card.classes)
         with torch.no_grad():
             for name, rows in network.class_outputs().items():
-                network.state_dict()[name][rows] = fresh[name][rows]
-        return (
-            f"{report}\nclass outputs start anew: {', '.join(names)} instead of {', '.join(card.classes[:20])}"
-            f"{' ...' if len(card.classes) > 20 else ''}"
-        )
+                target, trained = network.state_dict()[name], source.state_dict().get(name)
+                target[rows] = fresh[name][rows]
+                if trained is not None and trained.shape[1:] == target.shape[1:]:
+                    take_class_rows(target, trained, rows, places=places, count=len(card.classes))
+        return "\n".join([report, *_class_report(names, card.classes, places)])
+
+
+def _class_report(names: Sequence[str], known: Sequence[str], places: Sequence[int | None]) -> list[str]:
+    """Which class outputs were taken over, and which start anew."""
+    taken = [
+        name if known[place] == name else f"{name} (there {known[place]})"
+        for name, place in zip(names, places, strict=True)
+        if place is not None
+    ]
+    anew = [name for name, place in zip(names, places, strict=True) if place is None]
+    lines = [f"class outputs taken over by name: {listed(taken, SHOWN)}"] if taken else []
+    if anew:
+        lines.append(f"class outputs start anew: {listed(anew, SHOWN)} (the weights know {listed(known, SHOWN)})")
+    return lines
 
 
 def build_networks(
@@ -92,15 +137,23 @@ def build_networks(
     if speak and criterion.extra_repr():
         _log.info("criterion: %s", criterion.extra_repr())
     if start.path is not None:
-        _take_auxiliary(load_extra(start.path), criterion, speak=speak)
+        _take_auxiliary(start, names, criterion, speak=speak)
         _measure_norms(network, run.model.input, loader, speak=speak)
     return nn.ModuleDict({"network": network, "criterion": criterion}).train()
 
 
-def _take_auxiliary(extra: dict[str, Tensor], criterion: nn.Module, *, speak: bool) -> None:
-    """Give the criterion's own weights what is there of them."""
-    own = criterion.state_dict()
+def _take_auxiliary(start: StartingPoint, names: tuple[str, ...], criterion: nn.Module, *, speak: bool) -> None:
+    """Give the criterion's own weights what is there of them; class outputs by the names of the classes."""
+    assert start.path is not None
+    extra, own = load_extra(start.path), criterion.state_dict()
+    known = start.classes
     fitting = {name: value for name, value in extra.items() if name in own and value.shape == own[name].shape}
+    if known != names:
+        places = same_classes(names, known)
+        for name in (name for name in own if ".class_output." in name and name in extra):
+            fitting[name] = own[name].clone()
+            if extra[name].shape[1:] == own[name].shape[1:]:
+                take_class_rows(fitting[name], extra[name], slice(0, len(names)), places=places, count=len(known))
     criterion.load_state_dict(fitting, strict=False)
     if speak and any(name in own for name in extra):
         _log.info("auxiliary branch: %d of %d tensors from there", len(fitting), len(own))

@@ -16,6 +16,7 @@ from falconet.models.weights import ModelCard, save_weights
 from falconet.train.batch import Batch
 from falconet.train.distributed import mean_over_processes, several_processes
 from falconet.train.loggers import Callback, Loggers
+from falconet.train.optim import set_rate
 from falconet.train.prepare import Prepared
 from falconet.train.progress import Progress
 from falconet.train.run_folder import RunFolder
@@ -106,8 +107,7 @@ def step(
 ) -> dict[str, Tensor]:
     """One step of the optimiser; the detached terms of the loss and, as "loss", their sum."""
     optimizer, parameters = state.optimizer, list(prepared.networks.parameters())
-    for group in optimizer.param_groups:
-        group["lr"] = rate
+    set_rate(optimizer, rate)
     terms = module(batch.to(prepared.device), progress)
     loss = torch.stack(list(terms.values())).sum()
     if not torch.isfinite(loss):

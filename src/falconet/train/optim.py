@@ -10,17 +10,41 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-
-def parameter_groups(module: nn.Module, *, weight_decay: float) -> list[dict[str, object]]:
-    """Parameters of convolutions and linear layers with `weight_decay`; biases, norms and factors without."""
-    decayed = [parameter for parameter in module.parameters() if parameter.ndim > 1]
-    plain = [parameter for parameter in module.parameters() if parameter.ndim <= 1]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+BACKBONE = "network.backbone."
+"""Where the backbone's parameters are among the networks of a run."""
 
 
-def build_optimizer(module: nn.Module, *, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW; the learning rate is set before each step. Parameters without a gradient are left alone."""
-    return torch.optim.AdamW(parameter_groups(module, weight_decay=weight_decay), lr=0.0, fused=True)
+def parameter_groups(module: nn.Module, *, weight_decay: float, backbone_rate: float = 1.0) -> list[dict[str, Any]]:
+    """Parameters of convolutions and linear layers with `weight_decay`; biases, norms and factors without.
+
+    Each group has the "share" of the learning rate that it takes: the backbone has groups of its own where it takes
+    another share than the rest.
+    """
+    apart = backbone_rate != 1
+    groups = []
+    for share in (1.0, backbone_rate) if apart else (1.0,):
+        own = [
+            parameter
+            for name, parameter in module.named_parameters()
+            if not apart or name.startswith(BACKBONE) == (share != 1)
+        ]
+        decayed = [parameter for parameter in own if parameter.ndim > 1]
+        plain = [parameter for parameter in own if parameter.ndim <= 1]
+        groups.append({"params": decayed, "weight_decay": weight_decay, "share": share})
+        groups.append({"params": plain, "weight_decay": 0.0, "share": share})
+    return groups
+
+
+def build_optimizer(module: nn.Module, *, weight_decay: float, backbone_rate: float = 1.0) -> torch.optim.AdamW:
+    """AdamW; the learning rate is set by `set_rate`. Parameters without a gradient are left alone."""
+    groups = parameter_groups(module, weight_decay=weight_decay, backbone_rate=backbone_rate)
+    return torch.optim.AdamW(groups, lr=0.0, fused=True)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """The learning rate of the next step, of which each group takes its share."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("share", 1.0)  # checkpoints of version 0.1 have no shares
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:

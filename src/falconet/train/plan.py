@@ -11,6 +11,12 @@ from falconet.train.run_config import Train
 SCRATCH_RATE, TUNING_RATE = 4e-3, 1e-3
 """Learning rates at a batch of 16: small data sets in few epochs want a high one, trained weights a gentle one."""
 
+MOST_RATE = 4e-3
+"""Of a rate that nobody gave: the square root law holds for small batches, and AdamW does not bear more."""
+
+FEW_STEPS = 1000
+"""Steps below which a run is too short for most data, whatever its epochs."""
+
 MOST_WARMUP = 500
 """Warm-up steps of the original NanoDet-Plus recipe; short runs take a tenth of their steps."""
 
@@ -28,19 +34,21 @@ class LearningRate(NamedTuple):
 def resolve_learning_rate(train: Train, *, batch_size: int, tunes: bool) -> LearningRate:
     """The largest rate: as given, else for a start from scratch or from trained weights.
 
-    It grows with the square root of the batch size, as suits Adam (arXiv:2205.10287).
+    It grows with the square root of the batch size, as suits Adam (arXiv:2205.10287); one that was not given ends at
+    `MOST_RATE`.
 
     Args:
         batch_size: images per step.
         tunes: the whole network starts from trained weights.
     """
-    base = train.learning_rate
+    base, limit = train.learning_rate, math.inf
     if base == "auto":
-        base = TUNING_RATE if tunes else SCRATCH_RATE
+        base, limit = (TUNING_RATE if tunes else SCRATCH_RATE), MOST_RATE
     if train.reference_batch is None:
         return LearningRate(base, f"{base:g} as given")
     peak = base * math.sqrt(batch_size / train.reference_batch)
-    return LearningRate(peak, f"{base:g} * sqrt(batch {batch_size} / {train.reference_batch}) = {peak:.3g}")
+    origin = f"{base:g} * sqrt(batch {batch_size} / {train.reference_batch}) = {peak:.3g}"
+    return LearningRate(peak, origin) if peak <= limit else LearningRate(limit, f"{origin}, at most {limit:g}")
 
 
 def warmup_steps(train: Train, *, total_steps: int | None) -> int:

@@ -1,6 +1,7 @@
 """Everything a run needs before its first step, made once: data, loader, networks, pace."""
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from falconet.train.initial import StartingPoint, build_networks
 from falconet.train.loader import Loader, default_workers, make_dataset
 from falconet.train.optim import Schedule
 from falconet.train.plan import (
+    FEW_STEPS,
     LearningRate,
     choose_precision,
     resolve_learning_rate,
@@ -94,6 +96,7 @@ def prepare(
     loader = _loader(run, data, process, workers=workers)
     # A run that goes on has its weights and its rate in the checkpoint.
     start = StartingPoint(run.model, run.train.weights if state is None else None)
+    run = start.settle(run)
     networks = build_networks(run, data.names, start, loader, speak=state is None)
     size = run.model.input
     _log.info(
@@ -179,6 +182,13 @@ def _pace(
     end = f"cosine to {rate.peak * train.final_rate:.2g}"
     if train.minutes is None:
         total = train.epochs * loader.steps
+        if total < FEW_STEPS and state is None:
+            _log.warning(
+                "%d steps in all are few; for most data 1,000 are the least: train.epochs=%d, or a smaller "
+                "train.batch_size",
+                total,
+                math.ceil(FEW_STEPS / loader.steps),
+            )
         warmup = warmup_steps(train, total_steps=total)
         _log.info("learning rate: %s; warm-up over %d steps, %s at step %d", rate.origin, warmup, end, total)
         schedule = Schedule(rate.peak, warmup, total, train.final_rate)

@@ -63,6 +63,10 @@ class Train(Config):
     reference_batch: int | None = Field(
         default=16, ge=1, description="rate * sqrt(batch_size / this); null: rate as it stands"
     )
+    backbone_rate: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = Field(
+        default="auto",
+        description="learning rate of the backbone, share of the rest's; auto: 0.1 where it alone is trained, else 1",
+    )
     final_rate: float = Field(default=0.05, ge=0, le=1, description="rate at the end of the cosine, share of the peak")
     warmup_steps: int | Literal["auto"] = Field(default="auto", description="auto: 500, at most a tenth of all steps")
     weight_decay: float = Field(default=0.05, ge=0, description="AdamW; none on biases and norms")

@@ -31,7 +31,10 @@ class TrainState:
         self.best: dict[str, float] | None = None
         self.stopped = False
         self.average = WeightAverage(prepared.networks, decay=train.average_decay)
-        self.optimizer = build_optimizer(prepared.networks, weight_decay=train.weight_decay)
+        assert train.backbone_rate != "auto", "it was settled before the first step"
+        self.optimizer = build_optimizer(
+            prepared.networks, weight_decay=train.weight_decay, backbone_rate=train.backbone_rate
+        )
 
     def begin_epoch(self, prepared: Prepared) -> None:
         """Set everything that makes this epoch the same whenever and wherever it is run."""

@@ -84,7 +84,8 @@ class Imported:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ModelError(f"{path.parent}: cannot be created: {error.strerror}") from error
-        save_weights(path, self.detector, self.card, extra=self.extra)
+        card = self.card.model_copy(update={"trained": "backbone"}) if self.fresh else self.card
+        save_weights(path, self.detector, card, extra=self.extra)
 
     def report(self) -> list[str]:
         """The lines to print."""

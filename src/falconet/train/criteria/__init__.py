@@ -5,6 +5,7 @@ course of a run it decides by itself from the `Progress`.
 """
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple, Union
 
 from pydantic import Field
@@ -21,10 +22,12 @@ class CriterionRow(NamedTuple):
     config: type[Config]
     build: Callable[..., nn.Module]
     """(settings, model's config, network, num_classes=C) -> criterion."""
+    unguided: Mapping[str, tuple[Any, Any]] = MappingProxyType({})
+    """Of a trained network beside an auxiliary branch that is not: {setting: (what leaves it open, its value then)}."""
 
 
 CRITERIA: Mapping[str, CriterionRow] = {
-    "nanodet-plus": CriterionRow(nanodet_plus.NanoDetPlusCriterionConfig, nanodet_plus.build),
+    "nanodet-plus": CriterionRow(nanodet_plus.NanoDetPlusCriterionConfig, nanodet_plus.build, nanodet_plus.UNGUIDED),
     "nanodet": CriterionRow(nanodet.NanoDetCriterionConfig, nanodet.build),
     "yolov3": CriterionRow(yolov3.YOLOv3CriterionConfig, yolov3.build),
     "ppyoloe": CriterionRow(ppyoloe.PPYOLOECriterionConfig, ppyoloe.build),

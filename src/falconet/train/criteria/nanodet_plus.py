@@ -39,6 +39,10 @@ ORIGINAL_GUIDED, ORIGINAL_EPOCHS = 10, 300
 """The original's auxiliary branch guides 10 of 300 epochs; shorter runs keep the share. Such epochs cost twice."""
 
 
+UNGUIDED = {"detach_epoch": ("auto", 0)}
+"""A branch that is not trained must not assign for a network that is: it is left out."""
+
+
 class NanoDetPlusCriterionConfig(Config):
     """How NanoDet-Plus learns."""
 
@@ -47,7 +51,8 @@ class NanoDetPlusCriterionConfig(Config):
         default="drop", description="what becomes of the auxiliary branch at detach_epoch"
     )
     detach_epoch: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
-        default="auto", description="auto: after a 30th of the run, 1 to 10 epochs"
+        default="auto",
+        description="auto: after a 30th of the run, 1 to 10 epochs; 0 where the network is trained and the branch not",
     )
 
 

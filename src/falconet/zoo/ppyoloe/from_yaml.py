@@ -26,6 +26,9 @@ SIZES = {(0.5, 0.33): "s", (0.75, 0.67): "m", (1.0, 1.0): "l", (1.25, 1.33): "x"
 PUBLISHED_BATCHES = 8
 """GPUs of the published trainings, which YAML files do not mention."""
 
+PRESET_BATCH = 64
+"""Of our rate for this model, see `falconet.train.recipes`."""
+
 TRANSFORMS = ("sample_transforms", "batch_transforms")
 
 
@@ -324,6 +327,7 @@ def _train(source: Source, side: float) -> dict[str, Any]:
     train: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": int(source.number("TrainReader.batch_size", 8)),
+        "reference_batch": PRESET_BATCH,
         "average_decay": float(source.number("ema_decay", 0.9998)) if source.get("use_ema", False) else 0.0,
     }
     for key in ("ema_decay", "ema_black_list", "ema_decay_type", "ema_filter_no_grad"):
