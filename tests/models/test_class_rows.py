@@ -43,8 +43,10 @@ def test_an_exact_match_comes_first_and_no_class_is_taken_twice() -> None:
 def test_rows_of_one_and_of_several_predictions_per_place() -> None:
     trained = torch.arange(10.0)[:, None]
     target = torch.full((5, 1), -1.0)
-    take_class_rows(target, trained, slice(0, 3), places=[2, None, 0], count=4)
+    take_class_rows(target, trained, slice(0, 3), places=[2, None, 0], count=4, mean=False)
     assert target.flatten().tolist() == [2, -1, 0, -1, -1]
     target = torch.full((7, 1), -1.0)
-    take_class_rows(target, trained, slice(0, 6), places=[2, None, 0], count=4)
+    take_class_rows(target, trained, slice(0, 6), places=[2, None, 0], count=4, mean=False)
     assert target.flatten().tolist() == [2, -1, 0, 6, -1, 4, -1]
+    take_class_rows(target, trained, slice(0, 6), places=[2, None, 0], count=4, mean=True)
+    assert target.flatten().tolist() == [2, 1.5, 0, 6, 5.5, 4, -1]

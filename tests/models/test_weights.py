@@ -191,3 +191,14 @@ def test_transfer_between_models_reports_what_is_left(detector):
 def test_card_refuses_duplicate_classes():
     with pytest.raises(ValueError, match="class names must differ"):
         ModelCard(model=CONFIG, classes=("a", "a"))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(path, detector, value):
+    state = detector.state_dict()
+    name = "head.outputs.1.bias"
+    with torch.no_grad():
+        state[name][3] = value
+    save_weights(path, detector, read_card(path))
+    with pytest.raises(ModelError, match=rf"{name} holds numbers that are not finite"):
+        load_weights(path)

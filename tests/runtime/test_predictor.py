@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import falconet
-from falconet.core.errors import ConfigError, DataError
+from falconet.core.errors import ConfigError, DataError, ModelError
 from falconet.core.manifest import Selection
 from falconet.core.types import Detections
 from falconet.runtime.predictor import Predictor
@@ -50,6 +50,31 @@ def test_boxes_are_in_pixels_of_the_picture(model):
     ((name, _, box),) = falconet.load(model).predict(image)
     assert name == "blue"
     assert box == pytest.approx((225, 25, 300, 50), abs=1e-3)
+
+
+class Broken(Recorder):
+    """A model whose outputs are no numbers in one place."""
+
+    path = Path("broken.onnx")
+
+    def __init__(self, output, place, value) -> None:
+        super().__init__()
+        self.output, self.place, self.value = output, place, value
+
+    def __call__(self, pixels):
+        outputs = super().__call__(pixels)
+        outputs[self.output][0][self.place] = self.value
+        return outputs
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_outputs_that_are_not_finite_are_refused(value):
+    image = picture((0, 1, "red"))
+    with pytest.raises(ModelError, match=r"broken\.onnx: its output 'scores' is not finite"):
+        Predictor(Broken("scores", (9, 1), value)).predict([image, image])
+    with pytest.raises(ModelError, match="boxes that are not finite"):
+        Predictor(Broken("boxes", (1, 2), value)).predict(image)
+    assert len(Predictor(Broken("boxes", (9, 2), value)).predict(image)) == 1, "a box of no score does no harm"
 
 
 def test_letterbox(tmp_path):

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from falconet.core.errors import ModelError
 from falconet.core.manifest import Selection
 from falconet.core.types import Detections, Floats, Ints, Placement
 
@@ -91,11 +92,16 @@ def select(
         selection: thresholds and limits.
         names: class names to attach.
         classes: indices of the only classes to report; None reports all. Others take no place among the best.
+
+    Raises:
+        ModelError: a box that is reported is not finite.
     """
     if classes is not None:
         scores = scores[:, classes]
     rows, columns = best_pairs(scores, threshold=selection.score_threshold, limit=selection.max_candidates)
     candidates, values = boxes[rows], scores[rows, columns]
     labels = columns if classes is None else classes[columns]
+    if not np.isfinite(candidates).all():
+        raise ModelError("the model puts out boxes that are not finite (NaN or infinity); its weights are damaged")
     kept = class_nms(candidates, values, labels, iou_threshold=selection.iou_threshold)[: selection.max_detections]
     return Detections(placement.to_original(candidates[kept]), values[kept], labels[kept], names)

@@ -45,8 +45,10 @@ def _forms(name: str) -> set[str]:
     return forms
 
 
-def take_class_rows(target: Tensor, trained: Tensor, rows: slice, *, places: Sequence[int | None], count: int) -> None:
-    """Fill rows of `target` with those of the same classes in `trained`, in place; rows of other classes stay.
+def take_class_rows(
+    target: Tensor, trained: Tensor, rows: slice, *, places: Sequence[int | None], count: int, mean: bool
+) -> None:
+    """Fill rows of `target` with those of the same classes in `trained`, in place.
 
     Args:
         target: [R, ...].
@@ -54,10 +56,12 @@ def take_class_rows(target: Tensor, trained: Tensor, rows: slice, *, places: Seq
         rows: of `target`, those that belong to classes.
         places: for each class its place in the trained network, None for a new one.
         count: classes of the trained network.
+        mean: a new class gets the mean of all trained rows; else its row stays as it is.
     """
     # With several predictions per place (anchors), each has a row for every class.
     groups = (rows.stop - rows.start) // len(places)
     for group in range(groups):
+        known = trained[rows.start + group * count : rows.start + (group + 1) * count]
         for index, place in enumerate(places):
-            if place is not None:
-                target[rows.start + group * len(places) + index] = trained[rows.start + group * count + place]
+            if place is not None or mean:
+                target[rows.start + group * len(places) + index] = known.mean(0) if place is None else known[place]

@@ -75,7 +75,7 @@ def load_weights(path: Path) -> tuple[Network, ModelCard]:
     """The network in the file `path`, in eval mode, and its card. Leaves torch's random generator alone.
 
     Raises:
-        ModelError: missing, truncated or foreign file; tensors that do not fit the card.
+        ModelError: missing, truncated or foreign file; tensors that do not fit the card, or are not finite.
     """
     card = read_card(path)
     with _opened(path) as file:
@@ -83,6 +83,12 @@ def load_weights(path: Path) -> tuple[Network, ModelCard]:
     network = _built(card)
     if problem := _difference(state, network.state_dict()):
         raise ModelError(f"{path}: its tensors do not fit its own description: {problem}; the file is damaged")
+    for name, tensor in state.items():
+        if not torch.isfinite(tensor).all():
+            raise ModelError(
+                f"{path}: {name} holds numbers that are not finite (NaN or infinity); the training of this model "
+                "diverged or the file is damaged: take best.safetensors of the run, or train with a smaller rate"
+            )
     network.load_state_dict(state)
     return network.eval(), card
 

@@ -7,7 +7,7 @@ from typing import Generic, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from falconet.core.errors import ConfigError, DataError
+from falconet.core.errors import ConfigError, DataError, ModelError
 from falconet.core.images import read_image
 from falconet.core.manifest import Manifest, Selection
 from falconet.core.resize import resize
@@ -119,9 +119,22 @@ class Predictor(Generic[Answer]):
         return [self.task.answer(outputs, index, one.placement) for index, one in enumerate(prepared)]
 
     def run(self, prepared: Sequence[Prepared]) -> Outputs:
-        """The network alone: its outputs, arrays [B, ...] by name, for B >= 1 images."""
+        """The network alone: its outputs, arrays [B, ...] by name, for B >= 1 images.
+
+        Raises:
+            ModelError: scores that are no numbers.
+        """
         first = prepared[0].pixels
-        return self.engine(first[None] if len(prepared) == 1 else np.stack([one.pixels for one in prepared]))
+        outputs = self.engine(first[None] if len(prepared) == 1 else np.stack([one.pixels for one in prepared]))
+        for name, values in outputs.items():
+            # The largest value is NaN where any is, and is found in a few microseconds. What is not finite in a box
+            # of no score does no harm; `select` looks at the others.
+            if name != "boxes" and not np.isfinite(values.max(initial=0)):
+                raise ModelError(
+                    f"{getattr(self.engine, 'path', self.manifest.model)}: its output '{name}' is not finite (NaN or infinity), so its answers mean "
+                    "nothing; its weights are damaged, or their training diverged"
+                )
+        return outputs
 
 
 _EXPECTED = "a path or an array uint8 [height, width, 3] in blue, green, red order"

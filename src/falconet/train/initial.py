@@ -74,8 +74,9 @@ class StartingPoint:
     def give(self, run: RunConfig, names: tuple[str, ...], network: Network) -> str:
         """Give a fresh network these weights, and say which these are.
 
-        Where the weights know other classes than `names`, class outputs are taken over by name, those of new classes
-        start anew; all else is taken over.
+        Where the weights know other classes than `names`, class outputs are taken over by name. Those of new classes
+        start from the mean of all trained ones in a detector, which then finds objects, if not yet which; in a
+        classifier they start anew. All else is taken over.
 
         Raises:
             ModelError: weights of another architecture.
@@ -99,12 +100,14 @@ class StartingPoint:
                 target, trained = network.state_dict()[name], source.state_dict().get(name)
                 target[rows] = fresh[name][rows]
                 if trained is not None and trained.shape[1:] == target.shape[1:]:
-                    take_class_rows(target, trained, rows, places=places, count=len(card.classes))
-        return "\n".join([report, *_class_report(names, card.classes, places)])
+                    mean = isinstance(network, Detector)
+                    take_class_rows(target, trained, rows, places=places, count=len(card.classes), mean=mean)
+        start = "from the mean of all" if isinstance(network, Detector) else "anew"
+        return "\n".join([report, *_class_report(names, card.classes, places, start)])
 
 
-def _class_report(names: Sequence[str], known: Sequence[str], places: Sequence[int | None]) -> list[str]:
-    """Which class outputs were taken over, and which start anew."""
+def _class_report(names: Sequence[str], known: Sequence[str], places: Sequence[int | None], start: str) -> list[str]:
+    """Which class outputs were taken over, and which are new."""
     taken = [
         name if known[place] == name else f"{name} (there {known[place]})"
         for name, place in zip(names, places, strict=True)
@@ -113,7 +116,9 @@ def _class_report(names: Sequence[str], known: Sequence[str], places: Sequence[i
     anew = [name for name, place in zip(names, places, strict=True) if place is None]
     lines = [f"class outputs taken over by name: {listed(taken, SHOWN)}"] if taken else []
     if anew:
-        lines.append(f"class outputs start anew: {listed(anew, SHOWN)} (the weights know {listed(known, SHOWN)})")
+        lines.append(
+            f"class outputs that start {start}: {listed(anew, SHOWN)} (the weights know {listed(known, SHOWN)})"
+        )
     return lines
 
 
@@ -153,7 +158,9 @@ def _take_auxiliary(start: StartingPoint, names: tuple[str, ...], criterion: nn.
         for name in (name for name in own if ".class_output." in name and name in extra):
             fitting[name] = own[name].clone()
             if extra[name].shape[1:] == own[name].shape[1:]:
-                take_class_rows(fitting[name], extra[name], slice(0, len(names)), places=places, count=len(known))
+                take_class_rows(
+                    fitting[name], extra[name], slice(0, len(names)), places=places, count=len(known), mean=True
+                )
     criterion.load_state_dict(fitting, strict=False)
     if speak and any(name in own for name in extra):
         _log.info("auxiliary branch: %d of %d tensors from there", len(fitting), len(own))
