@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from falconet.core.manifest import ResizeRule
-from falconet.core.resize import resize_to
+from falconet.core.resize import halved, resize_to
 
 sides = st.integers(1, 300)
 inputs = st.integers(8, 256)
@@ -30,6 +30,25 @@ def test_letterbox_by_hand() -> None:
     assert (fitted[:10] == 7).all()
     assert (fitted[30:] == 7).all()
     assert (fitted[10:30] == 200).all()
+
+
+@pytest.mark.parametrize("size", [(512, 512), (512, 96), (100, 700), (333, 555)])
+def test_texture_finer_than_a_pixel_is_averaged(size: tuple[int, int]) -> None:
+    """Also where one side alone shrinks; bilinear interpolation by itself would leave the texture as it is."""
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    fitted, _ = resize_to(image, (64, 64))
+    halvings = sum(int(np.log2(side / 64)) for side in size)
+    assert fitted.std() < 74 / 2 ** (halvings / 2) + 1, "74 is the deviation of numbers from 0 to 255"
+    assert abs(fitted.mean() - image.mean()) < 1
+
+
+def test_halved_by_hand() -> None:
+    image = np.zeros((4, 7, 3), np.uint8)
+    image[0, :2] = 120
+    assert halved(image[:, :6], at_least=(2, 3))[..., 0].tolist() == [[60, 0, 0], [0, 0, 0]]
+    assert halved(image[:, :6], at_least=(3, 3))[..., 0].tolist() == [[120, 0, 0], *[[0, 0, 0]] * 3]
+    assert halved(image[:, :4], at_least=(1, 1))[..., 0].tolist() == [[15]]
+    assert halved(image, at_least=(3, 4)) is image
 
 
 def test_same_size_keeps_the_pixels() -> None:

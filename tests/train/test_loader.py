@@ -21,7 +21,6 @@ from falconet.train.loader import (
     epoch_order,
     input_sizes,
     make_dataset,
-    shrink,
 )
 from tests.train.tiny import draw
 
@@ -181,15 +180,6 @@ def test_the_cache_stops_at_its_limit() -> None:
     assert cache.get("train", 1) is None
     assert cache.get("val", 0) is not None
     assert cache.free == 13
-
-
-def test_shrink_by_whole_blocks() -> None:
-    image = np.zeros((40, 60, 3), np.uint8)
-    image[::2] = 100
-    small = shrink(image, at_least=(13, 20))
-    assert small.shape == (13, 20, 3)
-    assert shrink(image, at_least=(21, 20)) is image
-    assert (shrink(image, at_least=(20, 30)) == 50).all()
 
 
 def test_workers_leave_a_core_to_the_training() -> None:

@@ -23,7 +23,7 @@ def resize_to(
     *,
     original: tuple[int, int] | None = None,
 ) -> tuple[Pixels, Placement]:
-    """`image` at a size, with bilinear interpolation.
+    """`image` at a size, with bilinear interpolation; a side that shrinks by two or more is averaged first.
 
     Args:
         image: uint8 [H, W, 3].
@@ -46,7 +46,8 @@ def resize_to(
         inner_width = min(width, max(1, round(stored_width * ratio)))
     resized = image
     if image.shape[:2] != (inner_height, inner_width):
-        resized = np.asarray(cv2.resize(image, (inner_width, inner_height), interpolation=cv2.INTER_LINEAR), np.uint8)
+        resized = halved(image, at_least=(inner_height, inner_width))
+        resized = np.asarray(cv2.resize(resized, (inner_width, inner_height), interpolation=cv2.INTER_LINEAR), np.uint8)
     top, left = (height - inner_height) // 2, (width - inner_width) // 2
     if (inner_height, inner_width) != (height, width):
         canvas = np.full((height, width, 3), pad_value, np.uint8)
@@ -58,3 +59,21 @@ def resize_to(
         original=(stored_height, stored_width),
     )
     return np.ascontiguousarray(resized), placement
+
+
+def halved(image: Pixels, *, at_least: tuple[int, int]) -> Pixels:
+    """`image` with each side halved, by the mean of neighbours, as often as it stays at least (height, width).
+
+    Bilinear interpolation looks at two pixels a side, however many there are for one of the result: fine texture would
+    come out as noise. Halving is what interpolation does fast, and what it does exactly: a value in the middle of two
+    pixels is their mean. A JPEG decoded at a reduced scale is averaged in the same way.
+    """
+    while True:
+        height, width = image.shape[:2]
+        smaller = (
+            height // 2 if height >= 2 * at_least[0] else height,
+            width // 2 if width >= 2 * at_least[1] else width,
+        )
+        if smaller == (height, width):
+            return image
+        image = np.asarray(cv2.resize(image, smaller[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)

@@ -17,6 +17,7 @@ from pydantic import Field, field_validator
 from falconet.core import boxes as box_ops
 from falconet.core.config import Config
 from falconet.core.manifest import Preprocess
+from falconet.core.resize import halved
 from falconet.core.types import Floats, Ints, Pixels, Sample
 
 Matrix = NDArray[np.float64]
@@ -141,15 +142,14 @@ def warp_boxes(boxes: Floats, matrix: Matrix) -> Floats:
 def warp_pixels(image: Pixels, matrix: Matrix, *, height: int, width: int, pad_value: int) -> Pixels:
     """`image` warped by `matrix` (continuous coordinates) onto height x width, bilinear.
 
-    A picture that shrinks by two or more is first averaged over whole blocks, as reduced JPEG decoding does.
+    A side that shrinks by two or more is first halved, as on the device.
     """
-    shrink = int(1 / max(np.sqrt(abs(np.linalg.det(matrix[:, :2]))), 1e-6) + 1e-6)
-    shrink = min(shrink, *image.shape[:2])
-    if shrink >= 2:
-        rows, columns = image.shape[0] // shrink, image.shape[1] // shrink
-        factor = np.array([image.shape[1] / columns, image.shape[0] / rows])
-        image = np.asarray(cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
-        matrix = np.column_stack([matrix[:, :2] * factor, matrix[:, 2]])
+    scales = np.linalg.norm(matrix[:, :2], axis=0)  # along the picture's x and y
+    rows, columns = (max(1, round(side * scale)) for side, scale in zip(image.shape[:2], scales[::-1], strict=True))
+    smaller = halved(image, at_least=(rows, columns))
+    if smaller is not image:
+        factor = np.array([image.shape[1] / smaller.shape[1], image.shape[0] / smaller.shape[0]])
+        image, matrix = smaller, np.column_stack([matrix[:, :2] * factor, matrix[:, 2]])
     # OpenCV counts from the middle of a pixel, boxes from its corner.
     centred = matrix.copy()
     centred[:, 2] += matrix[:, :2] @ np.array([0.5, 0.5]) - 0.5

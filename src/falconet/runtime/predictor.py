@@ -130,9 +130,10 @@ class Predictor(Generic[Answer]):
             # The largest value is NaN where any is, and is found in a few microseconds. What is not finite in a box
             # of no score does no harm; `select` looks at the others.
             if name != "boxes" and not np.isfinite(values.max(initial=0)):
+                where = getattr(self.engine, "path", self.manifest.model)
                 raise ModelError(
-                    f"{getattr(self.engine, 'path', self.manifest.model)}: its output '{name}' is not finite (NaN or infinity), so its answers mean "
-                    "nothing; its weights are damaged, or their training diverged"
+                    f"{where}: its output '{name}' is not finite (NaN or infinity), so its answers mean nothing; its "
+                    "weights are damaged, or their training diverged"
                 )
         return outputs
 

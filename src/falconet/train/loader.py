@@ -23,7 +23,7 @@ from falconet.core.cpus import usable_cpus
 from falconet.core.errors import DataError
 from falconet.core.images import read_image
 from falconet.core.manifest import Preprocess
-from falconet.core.resize import resize
+from falconet.core.resize import halved, resize
 from falconet.core.types import Pixels, Placement, Record, Sample
 from falconet.data.augment import Augment, augment
 from falconet.data.mosaic import mosaic
@@ -146,7 +146,7 @@ class TrainDataset(Dataset[LoadedSample]):
             height, width = np.max([(self.preprocess.height, self.preprocess.width), *self.sizes], axis=0)
             needed = (int(np.ceil(height * zoom)), int(np.ceil(width * zoom)))
             image, original = read_image(record.path, at_least=needed)
-            kept = shrink(image, at_least=needed), original
+            kept = halved(image, at_least=needed), original
             self.cache.put(split, index, *kept)
         return kept
 
@@ -163,15 +163,6 @@ class TrainDataset(Dataset[LoadedSample]):
         if kept is None and image.nbytes <= 2 * fitted.nbytes:
             self.cache.put("val", index, image, original)
         return LoadedSample(index, Sample(fitted, record.boxes[:0], record.labels[:0]), placement, ())
-
-
-def shrink(image: Pixels, *, at_least: tuple[int, int]) -> Pixels:
-    """`image` averaged over whole blocks where both its sides stay at least (height, width)."""
-    block = min(image.shape[0] // at_least[0], image.shape[1] // at_least[1])
-    if block < 2:
-        return image
-    size = (image.shape[1] // block, image.shape[0] // block)
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def collate(loaded: Sequence[LoadedSample]) -> Batch:
