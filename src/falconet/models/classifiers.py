@@ -15,9 +15,11 @@ from falconet.models.backbones import (
     MobileNetV2Config,
     MobileNetV3Config,
     MobileNetV4Config,
+    RepVGGConfig,
     ShuffleNetV2Config,
 )
 from falconet.models.backbones.efficientnet import LITE_SCALES, SCALES
+from falconet.models.backbones.repvgg import SCALES as REPVGG_SCALES
 from falconet.models.classifier import ClassifierConfig, ClassifierHeadConfig
 from falconet.models.layers import Activation
 
@@ -108,6 +110,7 @@ CLASSIFIERS: dict[str, ClassifierConfig] = {
         f"cspresnet-{variant}": _classifier(CSPResNetConfig(variant=variant, out_stages=(3,)), size=256)
         for variant in ("s", "m", "l", "x", "50")
     },
+    **{f"repvgg-{variant}": _classifier(RepVGGConfig(variant=variant, out_stages=(3,))) for variant in REPVGG_SCALES},
     "darknet53": _classifier(Darknet53Config(out_stages=(4,)), size=256),
 }
 """Classifier configurations by name, in the order of the documentation."""

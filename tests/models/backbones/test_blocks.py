@@ -100,10 +100,11 @@ def test_ghost_module_of_any_ratio(ratio, kernel_size):
 
 
 @pytest.mark.parametrize("alpha", [False, True])
+@pytest.mark.parametrize("identity", [False, True])
 @pytest.mark.parametrize("activation", ["silu", "none"])
-def test_repvgg_block_is_one_convolution(alpha, activation):
+def test_repvgg_block_is_one_convolution(alpha, identity, activation):
     torch.manual_seed(0)
-    block = RepVGGBlock(6, 6, activation=activation, alpha=alpha)
+    block = RepVGGBlock(6, 6, activation=activation, alpha=alpha, identity=identity)
     randomise_norms(block)
     if alpha:
         nn.init.constant_(block.alpha, -0.7)
@@ -124,6 +125,27 @@ def test_repvgg_alpha_multiplies_the_small_branch():
         torch.testing.assert_close(block(features), block.wide(features))
         block.alpha.fill_(2)
         torch.testing.assert_close(block(features), block.wide(features) + 2 * block.point(features))
+
+
+def test_repvgg_identity_is_a_norm_of_the_input():
+    block = RepVGGBlock(2, 2, activation="none", identity=True).eval()
+    features = torch.randn(1, 2, 4, 4)
+    with torch.no_grad():
+        for part in (block.wide, block.point):
+            nn.init.zeros_(part.norm.weight)
+        block.identity.running_mean.fill_(1.0)
+        block.identity.running_var.fill_(4.0 - block.identity.eps)
+        torch.testing.assert_close(block(features), (features - 1) / 2)
+    assert RepVGGBlock(2, 4, identity=True).identity is None
+    assert RepVGGBlock(2, 2, stride=2, identity=True).identity is None
+
+
+def test_strided_repvgg_block_is_one_strided_convolution():
+    block = RepVGGBlock(3, 4, stride=2, activation="none")
+    randomise_norms(block)
+    features = torch.randn(1, 3, 7, 9)
+    with torch.no_grad():
+        torch.testing.assert_close(block.eval()(features), block.fused()(features), rtol=1e-5, atol=1e-5)
 
 
 def test_inverted_residual_adds_its_input_where_shapes_agree():
@@ -155,6 +177,38 @@ def test_fusions_of_cspresnet(fusion, variant):
     stage = backbone.stages[1]
     assert isinstance(stage.block_transition, nn.Identity) == (fusion == "first")
     assert isinstance(stage.transition, nn.Identity) == (fusion == "last")
+
+
+def test_options_of_cspresnet_change_what_they_name():
+    small = {"variant": "s", "width": 0.125}
+    without = CSPResNetConfig(**small, attention="none").build()
+    assert not any(isinstance(part, EffectiveSqueezeExcite) for part in without.modules())
+    fifty = CSPResNetConfig(variant="50", width=0.125, attention="effective-squeeze-excite").build()
+    assert sum(isinstance(part, EffectiveSqueezeExcite) for part in fifty.modules()) == 4
+    own = CSPResNetConfig(**small, depth=1, layers=(1, 2, 3, 4), channels=(32, 64, 64, 128, 256)).build()
+    assert [len(stage.blocks) for stage in own.stages] == [1, 2, 3, 4]
+    assert own.channels == (8, 16, 32)
+    kept = CSPResNetConfig(**small, stage_strides=(2, 1, 2, 2)).build()
+    assert kept.strides == (4, 8, 16)
+    assert isinstance(kept.stages[1].down, nn.Identity)
+
+
+@pytest.mark.parametrize("variant", ["s", "50"])
+def test_blocks_of_cspresnet_without_a_shortcut(variant):
+    images = torch.rand(1, 3, 64, 64)
+    torch.manual_seed(0)
+    whole = CSPResNetConfig(variant=variant, width=0.125).build().eval()
+    without = CSPResNetConfig(variant=variant, width=0.125, shortcut=False).build().eval()
+    without.load_state_dict(whole.state_dict())
+    features = torch.rand(1, *next(whole.stages[1].blocks[0].parameters()).shape[1:2], 5, 5)
+    with torch.no_grad():
+        ours, theirs = without.stages[1].blocks[0], whole.stages[1].blocks[0]
+        if variant == "s":
+            torch.testing.assert_close(ours(features) + features, theirs(features))
+        else:
+            torch.testing.assert_close(ours.act(ours.convs(features) + features), theirs(features))
+            torch.testing.assert_close(ours(features), ours.act(ours.convs(features)))
+        assert not torch.allclose(whole(images)[0], without(images)[0])
 
 
 def test_drop_connect_grows_with_depth():
@@ -193,6 +247,16 @@ def test_a_table_of_inverted_residuals():
         ),
         (lambda: MobileNetV2Config(rows=((6, 24, 1, 1),)), "no row has stride 8, 16 or 32"),
         (lambda: CSPResNetConfig(variant="50", alpha=True), "alpha belongs to RepVGG convolutions"),
+        (
+            lambda: CSPResNetConfig(variant="50", identity=True),
+            "identity belongs to RepVGG convolutions, which variant 50 does not have",
+        ),
+        (
+            lambda: CSPResNetConfig(layers=(1, 1, 1)),
+            "each stage needs its layers, channels (the stem's come first) and stride; "
+            "found layers of 3, channels of 4, stage_strides of 4",
+        ),
+        (lambda: CSPResNetConfig(out_stages=(1, 4)), "there is no stage 4: the stages are 0, 1, 2, 3"),
         (lambda: CSPResNetConfig(stem="pooled"), "variant s has no pooled stem: only variant 50 has the pooled one"),
         (lambda: ShuffleNetV2Config(width=0.7), "Input should be 0.5, 1.0, 1.5 or 2.0"),
     ],

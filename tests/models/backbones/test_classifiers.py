@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from falconet.models import CLASSIFIERS
 from falconet.models.backbones import BACKBONES, LCNetConfig, MobileNetV4Config
@@ -33,6 +34,17 @@ PARAMETERS = {
     "darknet53": 41_609_928,
 }
 """As torchvision, timm and the original repositories state them for 1000 classes."""
+
+REPVGG = {
+    "a0": (9.11, 8.31, 1.4),
+    "a1": (14.09, 12.79, 2.4),
+    "a2": (28.21, 25.50, 5.1),
+    "b0": (15.82, 14.34, 3.1),
+    "b1": (57.42, 51.83, 11.8),
+    "b2": (89.02, 80.32, 18.4),
+    "b3": (123.09, 110.96, 26.2),
+}
+"""Millions of parameters before and after fusing and billions of multiply-adds after it: RepVGG, tables 2 and 4."""
 
 MILLIONS = {
     "ghostnet-1.3": 7.4,
@@ -67,6 +79,19 @@ def test_parameters(name):
 @pytest.mark.parametrize("name", MILLIONS)
 def test_parameters_in_millions(name):
     assert count(name) / 1e6 == pytest.approx(MILLIONS[name], abs=0.06)
+
+
+@pytest.mark.parametrize("variant", REPVGG)
+def test_repvgg_before_and_after_fusing(variant):
+    training, deployed, billions = REPVGG[variant]
+    with torch.device("meta"):
+        network = CLASSIFIERS[f"repvgg-{variant}"].build(1000)
+        assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(training, abs=0.006)
+        fused = fuse(network)
+        assert sum(p.numel() for p in fused.parameters()) / 1e6 == pytest.approx(deployed, abs=0.006)
+        with FlopCounterMode(display=False) as counter:
+            fused(torch.empty(1, 3, 224, 224))
+    assert counter.get_total_flops() / 2e9 == pytest.approx(billions, abs=0.06)
 
 
 def test_every_family_is_a_classifier():

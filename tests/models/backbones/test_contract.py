@@ -1,4 +1,4 @@
-"""What holds for every backbone; a new one joins by being in `BACKBONES`."""
+"""What holds for every backbone, and for its options; a new one joins by being in `BACKBONES`."""
 
 import numpy as np
 import pytest
@@ -25,12 +25,28 @@ SMALL = {"shufflenet-v2": {"width": 0.5}} | {
     for name, config in BACKBONES.items()
     if "width" in config.model_fields and "shuffle" not in name
 }
+OPTIONS = {
+    "cspresnet, plain": {"attention": "none", "shortcut": False, "identity": True, "alpha": True},
+    "cspresnet, own stages": {"layers": (1, 2, 1, 1), "channels": (64, 96, 128, 256, 512), "depth": 1, "width": 0.125},
+    "cspresnet, five stages": {
+        "layers": (1,) * 5,
+        "channels": (8, 8, 16, 32, 32, 64),
+        "stage_strides": (2, 2, 2, 1, 2),
+        "out_stages": (1, 3, 4),
+        "width": 1,
+    },
+    "cspresnet, bottleneck": {"variant": "50", "attention": "effective-squeeze-excite", "shortcut": False},
+    "repvgg, no identity": {"identity": False, "depth": 0.5},
+}
+"""Settings of a family that change its structure: family, what is set."""
+
 SIZES = [(64, 64), (96, 160)]
 
 
 def small(name):
     """The family's configuration with few channels."""
-    return BACKBONES[name](**SMALL[name])
+    family = name.partition(",")[0]
+    return BACKBONES[family](**SMALL[family] | OPTIONS.get(name, {}))
 
 
 def detector_config(name):
@@ -63,12 +79,13 @@ def measure_norms(detector, pixels):
         detector.train()(Normalize(Preprocess())(torch.from_numpy(pixels)))
 
 
-@pytest.fixture(params=BACKBONES)
+@pytest.fixture(params=[*BACKBONES, *OPTIONS])
 def name(request):
     torch.manual_seed(0)
     return request.param
 
 
+@pytest.mark.parametrize("name", BACKBONES)
 def test_name_and_defaults(name):
     config = BACKBONES[name]()
     assert config.name == name

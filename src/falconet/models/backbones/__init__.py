@@ -14,6 +14,7 @@ from falconet.models.backbones.mnasnet import MnasNetConfig
 from falconet.models.backbones.mobilenet_v2 import MobileNetV2Config
 from falconet.models.backbones.mobilenet_v3 import MobileNetV3Config
 from falconet.models.backbones.mobilenet_v4 import MobileNetV4Config
+from falconet.models.backbones.repvgg import RepVGGConfig
 from falconet.models.backbones.shufflenet_v2 import ShuffleNetV2, ShuffleNetV2Config
 
 BACKBONES: dict[str, type[Config]] = {
@@ -27,6 +28,7 @@ BACKBONES: dict[str, type[Config]] = {
     "efficientnet-lite": EfficientNetLiteConfig,
     "lcnet": LCNetConfig,
     "cspresnet": CSPResNetConfig,
+    "repvgg": RepVGGConfig,
     "darknet53": Darknet53Config,
     "darknet-tiny": DarknetTinyConfig,
 }
@@ -49,6 +51,7 @@ __all__ = [
     "MobileNetV2Config",
     "MobileNetV3Config",
     "MobileNetV4Config",
+    "RepVGGConfig",
     "ShuffleNetV2",
     "ShuffleNetV2Config",
 ]

@@ -247,50 +247,64 @@ class GhostModule(nn.Module):
 
 
 class RepVGGBlock(nn.Module):
-    """The sum of a 3x3 and a 1x1 convolution, each with its norm, then an activation (RepVGG, arXiv:2101.03697).
+    """The sum of a 3x3 and a 1x1 convolution, each with its norm, and of a norm of the input; then an activation.
 
-    The form of PP-YOLOE: no identity branch. `fused` adds both up to one 3x3 convolution.
+    RepVGG, arXiv:2101.03697, section 3.2; PP-YOLOE leaves the last branch out. `fused` adds all up to one convolution.
 
     Args:
         in_channels, out_channels: of the block.
+        stride: of both convolutions.
         activation: of the sum.
         alpha: the 1x1 branch is multiplied by a learnt number, which starts at 1.
+        identity: the branch without a convolution, which there is only where input and output have the same shape.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, activation: Activation = "silu", alpha: bool = False
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        stride: int = 1,
+        activation: Activation = "silu",
+        alpha: bool = False,
+        identity: bool = False,
     ) -> None:
         super().__init__()
-        self.wide = ConvNormAct(in_channels, out_channels, 3, activation="none")
-        self.point = ConvNormAct(in_channels, out_channels, activation="none")
+        self.wide = ConvNormAct(in_channels, out_channels, 3, stride=stride, activation="none")
+        self.point = ConvNormAct(in_channels, out_channels, stride=stride, activation="none")
         self.alpha = nn.Parameter(torch.ones(1)) if alpha else None
+        same = stride == 1 and in_channels == out_channels
+        self.identity = nn.BatchNorm2d(in_channels) if identity and same else None
         self.act = ACTIVATIONS[activation]()
 
-    def forward(self, features: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O H W"]:
+    def forward(self, features: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O h w"]:
         point = self.point(features)
         if self.alpha is not None:
             point = self.alpha * point
-        return self.act(self.wide(features) + point)
+        total = self.wide(features) + point
+        return self.act(total if self.identity is None else total + self.identity(features))
 
     def fused(self) -> nn.Module:
         """One 3x3 convolution and the activation. Needs eval mode."""
-        weight, bias = _folded(self.wide)
-        point_weight, point_bias = _folded(self.point)
+        weight, bias = _folded(self.wide.conv.weight, self.wide.norm)
+        point_weight, point_bias = _folded(self.point.conv.weight, self.point.norm)
         if self.alpha is not None:
             point_weight, point_bias = self.alpha * point_weight, self.alpha * point_bias
-        conv = nn.Conv2d(self.wide.conv.in_channels, self.wide.conv.out_channels, 3, padding=1)
+        if self.identity is not None:
+            kernel = torch.eye(len(weight), dtype=weight.dtype, device=weight.device)[..., None, None]
+            passed_weight, passed_bias = _folded(kernel, self.identity)
+            point_weight, point_bias = point_weight + passed_weight, point_bias + passed_bias
+        wide = self.wide.conv
+        conv = nn.Conv2d(wide.in_channels, wide.out_channels, 3, wide.stride, padding=1)
         conv.weight = nn.Parameter((weight + F.pad(point_weight, (1, 1, 1, 1))).detach())
         conv.bias = nn.Parameter((bias + point_bias).detach())
         conv.eval()
         return conv if isinstance(self.act, nn.Identity) else nn.Sequential(conv, self.act)
 
 
-def _folded(block: ConvNormAct) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the convolution with its norm folded in."""
-    norm = block.norm
-    return fuse_conv_bn_weights(
-        block.conv.weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-    )
+def _folded(weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a convolution without bias and the norm behind it."""
+    return fuse_conv_bn_weights(weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
 
 
 def initialise(model: nn.Module) -> None:
