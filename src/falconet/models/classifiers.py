@@ -12,11 +12,13 @@ from falconet.models.backbones import (
     GhostNetConfig,
     LCNetConfig,
     MnasNetConfig,
+    MobileNetV1Config,
     MobileNetV2Config,
     MobileNetV3Config,
     MobileNetV4Config,
     RepVGGConfig,
     ShuffleNetV2Config,
+    XceptionConfig,
 )
 from falconet.models.backbones.efficientnet import LITE_SCALES, SCALES
 from falconet.models.backbones.repvgg import SCALES as REPVGG_SCALES
@@ -59,6 +61,10 @@ CLASSIFIERS: dict[str, ClassifierConfig] = {
         for width in (0.5, 1.0, 1.3)
     },
     **{
+        f"mobilenet-v1-{width}": _classifier(MobileNetV1Config(width=width, out_stages=(4,)))
+        for width in (0.25, 0.5, 0.75, 1.0)
+    },
+    **{
         f"mobilenet-v2-{width}": _classifier(
             MobileNetV2Config(width=width, out_stages=(6,), with_last_conv=True), dropout=0.2
         )
@@ -83,6 +89,7 @@ CLASSIFIERS: dict[str, ClassifierConfig] = {
         f"mnasnet-{width}": _classifier(MnasNetConfig(width=width, out_stages=(6,), with_last_conv=True), dropout=0.2)
         for width in (0.5, 0.75, 1.0, 1.3)
     },
+    "mnasnet-a1": _classifier(MnasNetConfig(variant="a1", out_stages=(6,), with_last_conv=True), dropout=0.2),
     **{
         f"efficientnet-{variant}": _classifier(
             EfficientNetConfig(variant=variant, out_stages=(6,), with_last_conv=True),
@@ -111,6 +118,7 @@ CLASSIFIERS: dict[str, ClassifierConfig] = {
         for variant in ("s", "m", "l", "x", "50")
     },
     **{f"repvgg-{variant}": _classifier(RepVGGConfig(variant=variant, out_stages=(3,))) for variant in REPVGG_SCALES},
+    "xception": _classifier(XceptionConfig(out_stages=(3,)), size=299, dropout=0.5, pixels="half"),
     "darknet53": _classifier(Darknet53Config(out_stages=(4,)), size=256),
 }
 """Classifier configurations by name, in the order of the documentation."""

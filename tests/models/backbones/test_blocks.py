@@ -9,10 +9,13 @@ from falconet.models.backbones import (
     BACKBONES,
     CSPResNetConfig,
     EfficientNetConfig,
+    EfficientNetLiteConfig,
     GhostNetConfig,
+    MnasNetConfig,
     MobileNetV2Config,
     MobileNetV3Config,
     ShuffleNetV2Config,
+    XceptionConfig,
 )
 from falconet.models.backbones.blocks import (
     DropPath,
@@ -24,6 +27,7 @@ from falconet.models.backbones.blocks import (
     last_stages,
     make_divisible,
 )
+from falconet.models.backbones.xception import XceptionBlock
 from falconet.models.layers import SeparableConv
 from tests.models.backbones.test_contract import randomise_norms
 
@@ -159,6 +163,60 @@ def test_inverted_residual_adds_its_input_where_shapes_agree():
     assert isinstance(InvertedResidual(4, 6, hidden_channels=4).expand, nn.Identity)
 
 
+def test_squeeze_excite_after_the_projection_and_a_convolution_on_the_shortcut():
+    config = MobileNetV3Config(squeeze_excite="last", squeeze_ratio=0.5, shortcut="convolution")
+    backbone = config.build().eval()
+    block = backbone.stages[4][0]  # 80 to 112 channels, stride 1
+    assert isinstance(block.squeeze_excite, nn.Identity)
+    assert block.output_excite.reduce.weight.shape == (56, 112, 1, 1)
+    features = torch.rand(1, 80, 5, 5)
+    with torch.no_grad():
+        projected = block.project(block.depthwise(block.expand(features)))
+        expected = block.output_excite(projected) + block.shortcut(features)
+        torch.testing.assert_close(block(features), expected)
+    convolutions = [b for stage in backbone.stages for b in stage if not isinstance(b.shortcut, nn.Identity)]
+    assert convolutions == [block]  # every other change of channels halves the resolution
+    plain = MobileNetV3Config(squeeze_excite="none").build()
+    assert not any(isinstance(part, SqueezeExcite) for part in plain.modules())
+
+
+def test_rows_of_mnasnet_and_efficientnet():
+    rows = ((3, 1, 8, 1, 2, 0), (5, 4, 16, 2, 2, 0.25), (3, 6, 24, 1, 2, 0), (7, 3, 40, 1, 2, 0.5))
+    for config in (MnasNetConfig(rows=rows), EfficientNetConfig(rows=rows), EfficientNetLiteConfig(rows=rows)):
+        backbone = config.build()
+        assert backbone.strides == (8, 16, 32)
+        assert backbone.channels == (16, 24, 40)
+        assert [len(stage) for stage in backbone.stages] == [1, 2, 1, 1]
+        assert backbone.stages[1][0].squeeze_excite.reduce.out_channels == 2  # a quarter of 8, its input
+        assert isinstance(backbone.stages[2][0].squeeze_excite, nn.Identity)
+        assert backbone.stages[3][0].depthwise.conv.kernel_size == (7, 7)
+        assert config.model_validate_json(config.model_dump_json()) == config
+    deeper = EfficientNetLiteConfig(rows=rows, depth=2).build()
+    assert [len(stage) for stage in deeper.stages] == [1, 4, 2, 1]
+
+
+def test_a_ratio_for_all_rows():
+    everywhere = MnasNetConfig(se_ratio=0.25).build()
+    assert all(isinstance(b.squeeze_excite, SqueezeExcite) for stage in everywhere.stages for b in stage)
+    nowhere = EfficientNetConfig(se_ratio=0).build()
+    assert not any(isinstance(part, SqueezeExcite) for part in nowhere.modules())
+
+
+def test_xceptions_blocks_leave_their_input_alone():
+    backbone = XceptionConfig(width=0.25, out_stages=(0, 1, 2, 3)).build().eval()
+    block = backbone.stages[2][1]
+    features = torch.randn(1, 184, 6, 6)
+    before = features.clone()
+    with torch.no_grad():
+        block(features)
+        assert torch.equal(features, before)
+        linear = XceptionBlock([8, 8], activation="relu", middle_activation="none").units[-1]
+        bent = XceptionBlock([8, 8], activation="relu", middle_activation="relu").units[-1]
+        bent.load_state_dict(linear.state_dict())
+        values = torch.randn(1, 8, 4, 4)
+        torch.testing.assert_close(bent.eval()(values), linear.eval().pointwise(linear.depthwise(values).relu()))
+
+
 def test_separable_convolution_without_the_middle_activation():
     pair = SeparableConv(4, 4, 3, middle_activation="none").eval()
     features = torch.randn(1, 4, 5, 5)
@@ -245,6 +303,8 @@ def test_a_table_of_inverted_residuals():
             lambda: MobileNetV2Config(out_stages=(2, 4), with_last_conv=True),
             "with_last_conv needs the last stage, 6, among out_stages",
         ),
+        (lambda: MnasNetConfig(rows=((3, 6, 24, 1, 1, 0),)), "no row has stride 8, 16 or 32"),
+        (lambda: EfficientNetConfig(out_stages=(2, 7)), "there is no stage 7: the stages are 0, 1, 2, 3, 4, 5, 6"),
         (lambda: MobileNetV2Config(rows=((6, 24, 1, 1),)), "no row has stride 8, 16 or 32"),
         (lambda: CSPResNetConfig(variant="50", alpha=True), "alpha belongs to RepVGG convolutions"),
         (

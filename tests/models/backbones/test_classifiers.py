@@ -18,6 +18,7 @@ PARAMETERS = {
     "shufflenet-v2-2.0": 7_393_996,
     "ghostnet-0.5": 2_587_292,
     "ghostnet-1.0": 5_182_508,
+    "mobilenet-v1-1.0": 4_231_976,
     "mobilenet-v2-1.0": 3_504_872,
     "mobilenet-v3-large": 5_483_032,
     "mobilenet-v3-small": 2_542_856,
@@ -30,10 +31,27 @@ PARAMETERS = {
     "efficientnet-b2": 9_109_994,
     "efficientnet-b3": 12_233_232,
     "efficientnet-b4": 19_341_616,
+    "efficientnet-b5": 30_389_784,
+    "efficientnet-b6": 43_040_704,
+    "efficientnet-b7": 66_347_960,
+    "xception": 22_855_952,
     "cspresnet-50": 21_616_168,
     "darknet53": 41_609_928,
 }
 """As torchvision, timm and the original repositories state them for 1000 classes."""
+
+MACS = {
+    "mobilenet-v1-0.25": 41e6,
+    "mobilenet-v1-0.5": 149e6,
+    "mobilenet-v1-0.75": 325e6,
+    "mobilenet-v1-1.0": 569e6,
+    "mnasnet-a1": 312e6,
+    "efficientnet-b5": 10.266e9,
+    "efficientnet-b6": 19.068e9,
+    "efficientnet-b7": 37.746e9,
+    "xception": 8.4e9,
+}
+"""Multiply-adds as the papers state them, of EfficientNet as torchvision does. Keras does not pad Xception's stem."""
 
 REPVGG = {
     "a0": (9.11, 8.31, 1.4),
@@ -48,7 +66,11 @@ REPVGG = {
 
 MILLIONS = {
     "ghostnet-1.3": 7.4,
+    "mobilenet-v1-0.25": 0.5,
+    "mobilenet-v1-0.5": 1.3,
+    "mobilenet-v1-0.75": 2.6,
     "mobilenet-v4-conv-s": 3.8,
+    "mnasnet-a1": 3.9,
     "efficientnet-lite0": 4.7,
     "efficientnet-lite1": 5.4,
     "efficientnet-lite2": 6.1,
@@ -79,6 +101,14 @@ def test_parameters(name):
 @pytest.mark.parametrize("name", MILLIONS)
 def test_parameters_in_millions(name):
     assert count(name) / 1e6 == pytest.approx(MILLIONS[name], abs=0.06)
+
+
+@pytest.mark.parametrize("name", MACS)
+def test_multiply_adds(name):
+    side = CLASSIFIERS[name].input.height
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        CLASSIFIERS[name].build(1000)(torch.empty(1, 3, side, side))
+    assert counter.get_total_flops() / 2 == pytest.approx(MACS[name], rel=0.01)
 
 
 @pytest.mark.parametrize("variant", REPVGG)

@@ -36,6 +36,15 @@ OPTIONS = {
         "width": 1,
     },
     "cspresnet, bottleneck": {"variant": "50", "attention": "effective-squeeze-excite", "shortcut": False},
+    "mobilenet-v3, other block": {"squeeze_excite": "last", "shortcut": "convolution", "squeeze_ratio": 0.5},
+    "mnasnet, a1": {"variant": "a1"},
+    "mnasnet, own rows": {
+        "rows": ((3, 1, 16, 1, 2, 0), (5, 4, 24, 2, 2, 0.5), (3, 2, 40, 1, 2, 0), (7, 3, 64, 1, 2, 0))
+    },
+    "efficientnet, one block": {"rows": tuple((3, 6, 32 * i, 1, 2, 0) for i in range(1, 5)), "variant": "b5"},
+    "efficientnet-lite, excited": {"se_ratio": 0.25},
+    "mobilenet-v1, linear middle": {"middle_activation": "none"},
+    "xception, middle": {"middle_activation": "relu"},
     "repvgg, no identity": {"identity": False, "depth": 0.5},
 }
 """Settings of a family that change its structure: family, what is set."""

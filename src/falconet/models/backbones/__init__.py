@@ -11,15 +11,18 @@ from falconet.models.backbones.efficientnet import EfficientNetConfig, Efficient
 from falconet.models.backbones.ghostnet import GhostNetConfig
 from falconet.models.backbones.lcnet import LCNetConfig
 from falconet.models.backbones.mnasnet import MnasNetConfig
+from falconet.models.backbones.mobilenet_v1 import MobileNetV1Config
 from falconet.models.backbones.mobilenet_v2 import MobileNetV2Config
 from falconet.models.backbones.mobilenet_v3 import MobileNetV3Config
 from falconet.models.backbones.mobilenet_v4 import MobileNetV4Config
 from falconet.models.backbones.repvgg import RepVGGConfig
 from falconet.models.backbones.shufflenet_v2 import ShuffleNetV2, ShuffleNetV2Config
+from falconet.models.backbones.xception import XceptionConfig
 
 BACKBONES: dict[str, type[Config]] = {
     "shufflenet-v2": ShuffleNetV2Config,
     "ghostnet": GhostNetConfig,
+    "mobilenet-v1": MobileNetV1Config,
     "mobilenet-v2": MobileNetV2Config,
     "mobilenet-v3": MobileNetV3Config,
     "mobilenet-v4": MobileNetV4Config,
@@ -29,6 +32,7 @@ BACKBONES: dict[str, type[Config]] = {
     "lcnet": LCNetConfig,
     "cspresnet": CSPResNetConfig,
     "repvgg": RepVGGConfig,
+    "xception": XceptionConfig,
     "darknet53": Darknet53Config,
     "darknet-tiny": DarknetTinyConfig,
 }
@@ -48,10 +52,12 @@ __all__ = [
     "GhostNetConfig",
     "LCNetConfig",
     "MnasNetConfig",
+    "MobileNetV1Config",
     "MobileNetV2Config",
     "MobileNetV3Config",
     "MobileNetV4Config",
     "RepVGGConfig",
     "ShuffleNetV2",
     "ShuffleNetV2Config",
+    "XceptionConfig",
 ]

@@ -49,6 +49,18 @@ def last_stages(strides: Sequence[int], wanted: Iterable[int] = (8, 16, 32)) -> 
     return tuple(max(i for i, stride in enumerate(strides) if stride == goal) for goal in wanted if goal in strides)
 
 
+def chosen_stages(stages: tuple[int, ...] | None, strides: Sequence[int]) -> tuple[int, ...]:
+    """`stages`, or in their place the last of `strides` (of all stages) at each of 8, 16 and 32.
+
+    Raises:
+        ValueError: `stages` is None and none of the strides is there.
+    """
+    chosen = last_stages(strides) if stages is None else stages
+    if not chosen:
+        raise ValueError("no row has stride 8, 16 or 32: name the rows to return in out_stages")
+    return chosen
+
+
 class StagedBackbone(nn.Module):
     """A stem and stages in a row; some of the stages' outputs are returned.
 
@@ -162,7 +174,7 @@ class EffectiveSqueezeExcite(nn.Module):
 class InvertedResidual(nn.Module):
     """Expand, filter every channel, project (MobileNetV2, arXiv:1801.04381, section 3.3; "MBConv" elsewhere).
 
-    The input is added where the shapes agree. The projection has no activation.
+    The input is added where the shapes agree, or what `shortcut` makes of it. The projection has no activation.
 
     Args:
         in_channels, out_channels: of the block.
@@ -170,6 +182,8 @@ class InvertedResidual(nn.Module):
         kernel_size, stride: of the depthwise convolution.
         activation: of expansion and depthwise convolution.
         squeeze_excite: after the depthwise convolution, hidden_channels wide.
+        output_excite: after the projection, out_channels wide.
+        shortcut: from the input to the shape of the output.
         drop_path: share of samples whose block is left out in training.
         eps: of the norms.
     """
@@ -184,11 +198,13 @@ class InvertedResidual(nn.Module):
         stride: int = 1,
         activation: Activation = "relu",
         squeeze_excite: nn.Module | None = None,
+        output_excite: nn.Module | None = None,
+        shortcut: nn.Module | None = None,
         drop_path: float = 0.0,
         eps: float = 1e-5,
     ) -> None:
         super().__init__()
-        self.adds_input = stride == 1 and in_channels == out_channels
+        self.adds_input = shortcut is not None or (stride == 1 and in_channels == out_channels)
         self.expand: nn.Module = nn.Identity()
         if hidden_channels != in_channels:
             self.expand = ConvNormAct(in_channels, hidden_channels, activation=activation, eps=eps)
@@ -203,11 +219,13 @@ class InvertedResidual(nn.Module):
         )
         self.squeeze_excite = nn.Identity() if squeeze_excite is None else squeeze_excite
         self.project = ConvNormAct(hidden_channels, out_channels, activation="none", eps=eps)
+        self.output_excite = nn.Identity() if output_excite is None else output_excite
+        self.shortcut = nn.Identity() if shortcut is None else shortcut
         self.drop_path = DropPath(drop_path) if drop_path and self.adds_input else nn.Identity()
 
     def forward(self, features: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O h w"]:
-        block = self.project(self.squeeze_excite(self.depthwise(self.expand(features))))
-        return features + self.drop_path(block) if self.adds_input else block
+        block = self.output_excite(self.project(self.squeeze_excite(self.depthwise(self.expand(features)))))
+        return self.shortcut(features) + self.drop_path(block) if self.adds_input else block
 
 
 class GhostModule(nn.Module):
