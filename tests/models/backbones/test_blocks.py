@@ -103,6 +103,41 @@ def test_ghost_module_of_any_ratio(ratio, kernel_size):
     assert module.cheap.conv.weight.shape[1:] == (1, kernel_size, kernel_size)
 
 
+def test_ghost_module_with_a_strided_first_convolution():
+    module = GhostModule(6, 8, primary_kernel_size=3, stride=2, activation="none").eval()
+    features = torch.rand(2, 6, 7, 9)
+    with torch.no_grad():
+        output = module(features)
+        expected = nn.functional.conv2d(features, module.primary.conv.weight, stride=2, padding=1)
+        torch.testing.assert_close(output[:, :4], module.primary.norm(expected))
+    assert output.shape == (2, 8, 4, 5)
+
+
+def test_blocks_of_ghostnet():
+    assert [len(stage) for stage in GhostNetConfig().table()] == [1, 1, 1, 1, 1, 1, 5, 1, 4]
+    half = GhostNetConfig(depth=0.5)
+    assert [len(stage) for stage in half.table()] == [1, 1, 1, 1, 1, 1, 2, 1, 2]
+    assert half.build().channels == GhostNetConfig().build().channels
+    rows = (((3, 32, 24, False, 2), (3, 48, 24, False, 1)), ((5, 72, 40, True, 2),), ((3, 240, 80, True, 2),))
+    own = GhostNetConfig(rows=rows, squeeze_ratio=0.5, squeeze_divisor=16, gate="sigmoid")
+    assert own.stages() == (1, 3)  # strides 8 and 16; the last is the pointwise convolution
+    assert own.model_validate_json(own.model_dump_json()) == own
+    backbone = own.build()
+    assert backbone.strides == (8, 16)
+    assert backbone.channels == (40, 960)
+    squeeze = backbone.stages[1][0].squeeze_excite
+    assert squeeze.reduce.out_channels == 48  # half of 72 is 36: 32 is less than nine tenths of it
+    assert isinstance(squeeze.gate, nn.Sigmoid)
+
+
+def test_ghostnet_halves_by_its_first_convolution():
+    block = GhostNetConfig(downsampling="primary", primary_kernel_size=3).build().stages[1][0]
+    assert isinstance(block.depthwise, nn.Identity)
+    assert block.expand.primary.conv.kernel_size == (3, 3)
+    assert block.expand.primary.conv.stride == (2, 2)
+    assert block.project.primary.conv.stride == (1, 1)
+
+
 @pytest.mark.parametrize("alpha", [False, True])
 @pytest.mark.parametrize("identity", [False, True])
 @pytest.mark.parametrize("activation", ["silu", "none"])
@@ -293,7 +328,14 @@ def test_a_table_of_inverted_residuals():
     ("build", "message"),
     [
         (lambda: GhostNetConfig(out_stages=(6, 4)), "stages must ascend, each at most once, as in [4, 6]"),
-        (lambda: GhostNetConfig(out_stages=(4, 12)), "Input should be 0, 1, 2, 3, 4, 5, 6, 7, 8 or 9"),
+        (
+            lambda: GhostNetConfig(out_stages=(4, 12)),
+            "there is no stage 12: the stages are 0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
+        ),
+        (
+            lambda: GhostNetConfig(rows=(((3, 16, 16, False, 2),),) * 4, depth=0.5),
+            "depth is for the paper's rows: leave it at 1 and shorten your own rows",
+        ),
         (lambda: MobileNetV2Config(out_stages=(7,)), "there is no stage 7: the stages are 0, 1, 2, 3, 4, 5, 6"),
         (
             lambda: MobileNetV3Config(variant="small", out_stages=(5,)),

@@ -36,6 +36,16 @@ OPTIONS = {
         "width": 1,
     },
     "cspresnet, bottleneck": {"variant": "50", "attention": "effective-squeeze-excite", "shortcut": False},
+    "ghostnet, shallow": {"depth": 0.5, "squeeze_ratio": 0.5, "squeeze_divisor": 8, "gate": "sigmoid", "ratio": 3},
+    "ghostnet, wide primary": {"primary_kernel_size": 3, "downsampling": "primary"},
+    "ghostnet, own rows": {
+        "rows": (
+            ((3, 32, 24, False, 2), (3, 48, 24, False, 1)),
+            ((5, 72, 40, True, 2),),
+            ((3, 240, 80, False, 2),),
+            ((5, 480, 160, True, 2), (5, 480, 160, True, 1)),
+        )
+    },
     "mobilenet-v3, other block": {"squeeze_excite": "last", "shortcut": "convolution", "squeeze_ratio": 0.5},
     "mnasnet, a1": {"variant": "a1"},
     "mnasnet, own rows": {
@@ -221,7 +231,7 @@ def test_traces_for_export(name, size):
         ("model.backbone.width=1.2", r"model\.backbone\.width: input should be 0\.5, 1\.0, 1\.5 or 2\.0, but got 1\.2"),
         (
             "model.backbone={name: ghostnet, out_stages: [4, 6, 12]}",
-            r"out_stages\.2: input should be 0, 1, 2, 3, 4, 5, 6, 7, 8 or 9, but got 12",
+            r"there is no stage 12: the stages are 0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
         ),
         (
             "model.backbone={name: efficientnet-lite, variant: lite9}",

@@ -229,15 +229,16 @@ class InvertedResidual(nn.Module):
 
 
 class GhostModule(nn.Module):
-    """A pointwise convolution for some of the channels, a cheap depthwise one of those for the rest.
+    """A convolution, usually pointwise, for some of the channels, a cheap depthwise one of those for the rest.
 
     GhostNet, arXiv:1911.11907, section 3.1.
 
     Args:
         in_channels, out_channels: of the module.
-        ratio: out_channels / ratio are computed by the pointwise convolution (rounded up; surplus is cut off).
+        ratio: out_channels / ratio are computed by the first convolution (rounded up; surplus is cut off).
         kernel_size: of the cheap convolution.
         activation: of both convolutions.
+        primary_kernel_size, stride: of the first convolution.
     """
 
     def __init__(
@@ -248,17 +249,19 @@ class GhostModule(nn.Module):
         ratio: int = 2,
         kernel_size: int = 3,
         activation: Activation = "relu",
+        primary_kernel_size: int = 1,
+        stride: int = 1,
     ) -> None:
         super().__init__()
         assert ratio >= 2, "a ghost module with ratio 1 is a pointwise convolution"
         self.out_channels = out_channels
         primary = -(-out_channels // ratio)
         cheap = primary * (ratio - 1)
-        self.primary = ConvNormAct(in_channels, primary, activation=activation)
+        self.primary = ConvNormAct(in_channels, primary, primary_kernel_size, stride=stride, activation=activation)
         self.cheap = ConvNormAct(primary, cheap, kernel_size, depthwise=True, activation=activation)
         self.exact = primary + cheap == out_channels
 
-    def forward(self, features: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O H W"]:
+    def forward(self, features: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O h w"]:
         primary = self.primary(features)
         joined = torch.cat((primary, self.cheap(primary)), dim=1)
         return joined if self.exact else joined[:, : self.out_channels]
