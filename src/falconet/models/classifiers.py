@@ -7,6 +7,7 @@ from falconet.models.backbones import (
     BackboneConfig,
     CSPResNetConfig,
     Darknet53Config,
+    DenseNetConfig,
     EfficientNetConfig,
     EfficientNetLiteConfig,
     GhostNetConfig,
@@ -119,6 +120,14 @@ CLASSIFIERS: dict[str, ClassifierConfig] = {
     },
     **{f"repvgg-{variant}": _classifier(RepVGGConfig(variant=variant, out_stages=(3,))) for variant in REPVGG_SCALES},
     "xception": _classifier(XceptionConfig(out_stages=(3,)), size=299, dropout=0.5, pixels="half"),
+    **{
+        f"densenet-{variant}": _classifier(DenseNetConfig(variant=variant, out_stages=(3,)))
+        for variant in ("121", "161", "169", "201")
+    },
+    **{
+        f"cspdensenet-121-{fusion}": _classifier(DenseNetConfig(fusion=fusion, out_stages=(3,)))
+        for fusion in ("first", "last", "full")
+    },
     "darknet53": _classifier(Darknet53Config(out_stages=(4,)), size=256),
 }
 """Classifier configurations by name, in the order of the documentation."""

@@ -37,6 +37,10 @@ PARAMETERS = {
     "xception": 22_855_952,
     "cspresnet-50": 21_616_168,
     "darknet53": 41_609_928,
+    "densenet-121": 7_978_856,
+    "densenet-161": 28_681_000,
+    "densenet-169": 14_149_480,
+    "densenet-201": 20_013_928,
 }
 """As torchvision, timm and the original repositories state them for 1000 classes."""
 
@@ -50,8 +54,12 @@ MACS = {
     "efficientnet-b6": 19.068e9,
     "efficientnet-b7": 37.746e9,
     "xception": 8.4e9,
+    "densenet-121": 2.834e9,
+    "densenet-161": 7.728e9,
+    "densenet-169": 3.36e9,
+    "densenet-201": 4.291e9,
 }
-"""Multiply-adds as the papers state them, of EfficientNet as torchvision does. Keras does not pad Xception's stem."""
+"""Multiply-adds as the papers state them, EfficientNet's and DenseNet's as torchvision does. Keras pads less."""
 
 REPVGG = {
     "a0": (9.11, 8.31, 1.4),
@@ -103,7 +111,10 @@ def test_parameters_in_millions(name):
     assert count(name) / 1e6 == pytest.approx(MILLIONS[name], abs=0.06)
 
 
-@pytest.mark.parametrize("name", MACS)
+LARGE = ("efficientnet-b6", "efficientnet-b7", "densenet-161", "densenet-169", "densenet-201")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LARGE else n for n in MACS])
 def test_multiply_adds(name):
     side = CLASSIFIERS[name].input.height
     with torch.device("meta"), FlopCounterMode(display=False) as counter:

@@ -55,6 +55,9 @@ OPTIONS = {
     "efficientnet-lite, excited": {"se_ratio": 0.25},
     "mobilenet-v1, linear middle": {"middle_activation": "none"},
     "xception, middle": {"middle_activation": "relu"},
+    "densenet, first": {"fusion": "first", "layers": (2, 3, 2, 1), "growth": 64},
+    "densenet, last": {"fusion": "last", "layers": (1, 2, 3, 2), "bypass": 0.25, "compression": 0.7},
+    "densenet, full": {"fusion": "full", "layers": (2, 2, 2, 2), "bottleneck": 2},
     "repvgg, no identity": {"identity": False, "depth": 0.5},
 }
 """Settings of a family that change its structure: family, what is set."""

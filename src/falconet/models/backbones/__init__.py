@@ -7,6 +7,7 @@ from pydantic import Field
 from falconet.core.config import Config
 from falconet.models.backbones.cspresnet import CSPResNetConfig
 from falconet.models.backbones.darknet import Darknet53Config, DarknetTinyConfig
+from falconet.models.backbones.densenet import DenseNetConfig
 from falconet.models.backbones.efficientnet import EfficientNetConfig, EfficientNetLiteConfig
 from falconet.models.backbones.ghostnet import GhostNetConfig
 from falconet.models.backbones.lcnet import LCNetConfig
@@ -33,6 +34,7 @@ BACKBONES: dict[str, type[Config]] = {
     "cspresnet": CSPResNetConfig,
     "repvgg": RepVGGConfig,
     "xception": XceptionConfig,
+    "densenet": DenseNetConfig,
     "darknet53": Darknet53Config,
     "darknet-tiny": DarknetTinyConfig,
 }
@@ -47,6 +49,7 @@ __all__ = [
     "CSPResNetConfig",
     "Darknet53Config",
     "DarknetTinyConfig",
+    "DenseNetConfig",
     "EfficientNetConfig",
     "EfficientNetLiteConfig",
     "GhostNetConfig",
