@@ -122,7 +122,7 @@ CLASSIFIERS: dict[str, ClassifierConfig] = {
     "xception": _classifier(XceptionConfig(out_stages=(3,)), size=299, dropout=0.5, pixels="half"),
     **{
         f"densenet-{variant}": _classifier(DenseNetConfig(variant=variant, out_stages=(3,)))
-        for variant in ("121", "161", "169", "201")
+        for variant in (121, 161, 169, 201)
     },
     **{
         f"cspdensenet-121-{fusion}": _classifier(DenseNetConfig(fusion=fusion, out_stages=(3,)))

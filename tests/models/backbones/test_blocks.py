@@ -332,6 +332,7 @@ def test_a_table_of_inverted_residuals():
             lambda: GhostNetConfig(out_stages=(4, 12)),
             "there is no stage 12: the stages are 0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
         ),
+        (lambda: GhostNetConfig(rows=(((3, 16, 16, False, 2),), ())), "rows: each stage needs a block"),
         (
             lambda: GhostNetConfig(rows=(((3, 16, 16, False, 2),),) * 4, depth=0.5),
             "depth is for the paper's rows: leave it at 1 and shorten your own rows",

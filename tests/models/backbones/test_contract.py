@@ -241,6 +241,10 @@ def test_traces_for_export(name, size):
             r"variant: input should be 'lite0', 'lite1', 'lite2', 'lite3' or 'lite4', but got 'lite9'",
         ),
         (
+            "model.backbone={name: mnasnet, rows: [[3, 1, 16, 1, 2, 0], [5, 3, 40, 3, 2]]}",
+            r"model\.backbone\.rows\.1\.5: is missing",
+        ),
+        (
             "model.backbone={name: resnet50}",
             r"there is no 'resnet50'; .* expected one of 'shufflenet-v2', 'ghostnet', ",
         ),

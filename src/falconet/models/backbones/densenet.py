@@ -38,10 +38,10 @@ class Design(NamedTuple):
 
 
 DESIGNS = {
-    "121": Design((6, 12, 24, 16)),
-    "161": Design((6, 12, 36, 24), 48, 96),
-    "169": Design((6, 12, 32, 32)),
-    "201": Design((6, 12, 48, 32)),
+    121: Design((6, 12, 24, 16)),
+    161: Design((6, 12, 36, 24), 48, 96),
+    169: Design((6, 12, 32, 32)),
+    201: Design((6, 12, 48, 32)),
 }
 
 
@@ -58,7 +58,7 @@ class DenseNetConfig(Config):
     """DenseNet, or CSPDenseNet where `fusion` is set, as a backbone. What is null is the variant's."""
 
     name: Literal["densenet"] = "densenet"
-    variant: Literal["121", "161", "169", "201"] = "121"
+    variant: Literal[121, 161, 169, 201] = 121
     width: float = Field(default=1.0, gt=0, le=4, description="multiple of the growth and of the stem's channels")
     layers: tuple[Count, Count, Count, Count] | None = Field(default=None, description="of each stage's dense block")
     growth: int | None = Field(default=None, ge=1, le=256, description="channels that each layer adds, times width")

@@ -78,7 +78,7 @@ class GhostNetConfig(Config):
     depth: float = Field(
         default=1.0, gt=0, le=1, description="share of the blocks of each stage that stays, its last ones; at least one"
     )
-    rows: tuple[Annotated[tuple[RowSpec, ...], Field(min_length=1)], ...] | None = Field(
+    rows: tuple[tuple[RowSpec, ...], ...] | None = Field(
         default=None,
         min_length=1,
         description="of each stage: kernel, hidden channels, channels, squeeze-excite, stride; null: the paper's",
@@ -103,6 +103,8 @@ class GhostNetConfig(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> "GhostNetConfig":
+        if not all(self.table()):
+            raise ValueError("rows: each stage needs a block")
         if self.rows is not None and self.depth != 1:
             raise ValueError("depth is for the paper's rows: leave it at 1 and shorten your own rows")
         check_stages(self.stages(), len(self.table()) + 1)
