@@ -11,7 +11,7 @@ from falconet.models.detector import Detector
 
 PREFIX = "backbone."
 
-KEEP_SHAPES = ("activation", "norm_eps", "shortcut", "stage_strides", "middle_activation", "gate")
+KEEP_SHAPES = ("activation", "norm_eps", "shortcut", "stage_strides", "middle_activation", "gate", "rows")
 """Options of backbones that keep the shapes of the weights but change what they compute."""
 
 
