@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from falconet.core.config import Config, parse_yaml, validate, write_yaml
 from falconet.core.errors import ConfigError
 from falconet.models import MODELS, PRESETS, build
-from falconet.models.backbones import BACKBONES, ShuffleNetV2Config
+from falconet.models.backbones import BACKBONES, CSPResNetConfig, ShuffleNetV2Config
 from falconet.models.layers import Activation
 from falconet.models.nanodet_plus import NanoDetPlusConfig
 from tests.models.presets import EVERY
@@ -111,6 +111,18 @@ def test_other_numbers_of_levels(extra_levels):
     assert detector.neck.strides == (8, 16, 32, 64, 128)[: 3 + extra_levels]
     assert detector(torch.zeros(1, 3, 128, 128)).logits.shape[1] == sum(
         (16, 8, 4, 2, 1)[i] ** 2 for i in range(3 + extra_levels)
+    )
+
+
+@pytest.mark.parametrize("preset", ["nanodet-plus-demo", "ppyoloe-s"])
+def test_levels_that_do_not_halve_are_refused(preset):
+    backbone = CSPResNetConfig(width=0.125, stage_strides=(2, 2, 1, 2))
+    config = PRESETS[preset].model_copy(update={"backbone": backbone})
+    with pytest.raises(ConfigError) as error:
+        build(config, 2)
+    assert str(error.value) == (
+        "model.backbone.out_stages: the backbone cspresnet returns levels of strides 8, 8, 16, "
+        "but this neck needs each twice the one before; choose other stages"
     )
 
 

@@ -192,7 +192,6 @@ def test_the_plain_kind(top: Path) -> None:
     ("old", "new", "message"),
     [
         ("neck: CustomCSPPAN", "neck: YOLOv3FPN", "YOLOv3.neck: YOLOv3FPN has no counterpart; expected CustomCSPPAN"),
-        ("layers: [3, 6, 6, 3]", "layers: [1, 1, 1, 1]", "CSPResNet.layers: has no counterpart; expected [3, 6, 6, 3]"),
         (
             "out_channels: [768, 384, 192]",
             "out_channels: [768, 384, 96]",
@@ -249,6 +248,15 @@ def test_the_tiny_size(top: Path, relu: bool) -> None:
     assert run.model.head.activation == run.model.neck.activation == ("relu" if relu else "silu")
     assert (run.criterion.auxiliary, run.criterion.guided_share, run.criterion.close_places) == ("keep", 0.0625, True)
     assert not any("SimpleConvHead" in line for line in translation.lines())
+
+
+def test_other_stages(top: Path) -> None:
+    base = top.parent / "_base_" / "plus.yml"
+    own = MODEL.replace("layers: [3, 6, 6, 3]", "layers: [3, 3, 9, 3]").replace("[64, 128, 256,", "[32, 64, 256,")
+    base.write_text(own)
+    backbone = validate(RunConfig, translate(read_chain(top), "top.yml").run, name="x").model.backbone
+    assert backbone.layers == (3, 3, 9, 3)
+    assert backbone.channels == (32, 64, 256, 512, 1024)
 
 
 def test_bases_that_lie_elsewhere(top: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from falconet.core.errors import ConfigError, ModelError
 from falconet.models import CLASSIFIERS, ClassifierConfig, build
-from falconet.models.backbones import EfficientNetLiteConfig, MobileNetV2Config, ShuffleNetV2Config
+from falconet.models.backbones import EfficientNetLiteConfig, MobileNetV2Config, RepVGGConfig, ShuffleNetV2Config
 from falconet.models.deployable import Normalize
 from falconet.models.nanodet_plus import NanoDetPlusConfig
 from falconet.models.pretrained import take_backbone
@@ -106,6 +106,19 @@ def test_into_the_backbone_of_a_detector(torchvision_file):
     with torch.no_grad():
         ours = detector.backbone.stem(images[0])[..., 1:-1, 1:-1]
         theirs = source.backbone.stem(images[1])[..., 1:-1, 1:-1]
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_both_convolutions_of_repvggs_first_block_are_changed():
+    options = RepVGGConfig(width=0.25, depth=0.1)
+    config = NanoDetPlusConfig(backbone=options)
+    source = ClassifierConfig(input=CLASSIFIERS["repvgg-a0"].input, backbone=options)
+    detector, classifier = config.build(1).eval(), source.build(10).eval()
+    take_backbone(detector, classifier, options=(options, options), inputs=(config.input, source.input), origin="here")
+    pixels = torch.randint(0, 256, (1, 32, 32, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        ours = detector.backbone.stem(Normalize(config.input)(pixels))[..., 1:-1, 1:-1]
+        theirs = classifier.backbone.stem(Normalize(source.input)(pixels))[..., 1:-1, 1:-1]
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 

@@ -205,7 +205,9 @@ def _location_in_tree(tree: Any, location: Sequence[int | str]) -> tuple[int | s
         if in_list or (isinstance(node, dict) and part in node):
             kept.append(part)
             node = node[part]
-        elif last and isinstance(node, dict) and part != node.get("name"):
+        elif last and (
+            (isinstance(node, list) and isinstance(part, int)) or (isinstance(node, dict) and part != node.get("name"))
+        ):
             kept.append(part)
     return tuple(kept)
 

@@ -7,17 +7,22 @@ from falconet.models.backbones import (
     BackboneConfig,
     CSPResNetConfig,
     Darknet53Config,
+    DenseNetConfig,
     EfficientNetConfig,
     EfficientNetLiteConfig,
     GhostNetConfig,
     LCNetConfig,
     MnasNetConfig,
+    MobileNetV1Config,
     MobileNetV2Config,
     MobileNetV3Config,
     MobileNetV4Config,
+    RepVGGConfig,
     ShuffleNetV2Config,
+    XceptionConfig,
 )
 from falconet.models.backbones.efficientnet import LITE_SCALES, SCALES
+from falconet.models.backbones.repvgg import SCALES as REPVGG_SCALES
 from falconet.models.classifier import ClassifierConfig, ClassifierHeadConfig
 from falconet.models.layers import Activation
 
@@ -57,6 +62,10 @@ CLASSIFIERS: dict[str, ClassifierConfig] = {
         for width in (0.5, 1.0, 1.3)
     },
     **{
+        f"mobilenet-v1-{width}": _classifier(MobileNetV1Config(width=width, out_stages=(4,)))
+        for width in (0.25, 0.5, 0.75, 1.0)
+    },
+    **{
         f"mobilenet-v2-{width}": _classifier(
             MobileNetV2Config(width=width, out_stages=(6,), with_last_conv=True), dropout=0.2
         )
@@ -81,6 +90,7 @@ CLASSIFIERS: dict[str, ClassifierConfig] = {
         f"mnasnet-{width}": _classifier(MnasNetConfig(width=width, out_stages=(6,), with_last_conv=True), dropout=0.2)
         for width in (0.5, 0.75, 1.0, 1.3)
     },
+    "mnasnet-a1": _classifier(MnasNetConfig(variant="a1", out_stages=(6,), with_last_conv=True), dropout=0.2),
     **{
         f"efficientnet-{variant}": _classifier(
             EfficientNetConfig(variant=variant, out_stages=(6,), with_last_conv=True),
@@ -107,6 +117,16 @@ CLASSIFIERS: dict[str, ClassifierConfig] = {
     **{
         f"cspresnet-{variant}": _classifier(CSPResNetConfig(variant=variant, out_stages=(3,)), size=256)
         for variant in ("s", "m", "l", "x", "50")
+    },
+    **{f"repvgg-{variant}": _classifier(RepVGGConfig(variant=variant, out_stages=(3,))) for variant in REPVGG_SCALES},
+    "xception": _classifier(XceptionConfig(out_stages=(3,)), size=299, dropout=0.5, pixels="half"),
+    **{
+        f"densenet-{variant}": _classifier(DenseNetConfig(variant=variant, out_stages=(3,)))
+        for variant in (121, 161, 169, 201)
+    },
+    **{
+        f"cspdensenet-121-{fusion}": _classifier(DenseNetConfig(fusion=fusion, out_stages=(3,)))
+        for fusion in ("first", "last", "full")
     },
     "darknet53": _classifier(Darknet53Config(out_stages=(4,)), size=256),
 }

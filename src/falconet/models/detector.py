@@ -1,9 +1,30 @@
 """Detector: backbone -> neck -> head. A network is only a network; what trains or exports it wraps it."""
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from falconet.core.errors import ConfigError
 from falconet.models.types import Decoded, ForwardOutputs, HeadOutputs
+
+
+def check_levels_halve(strides: Sequence[int], backbone: str) -> None:
+    """Make sure that each level has half of the resolution of the one before, where a neck needs that.
+
+    Args:
+        strides: of what the backbone returns, pixels per cell.
+        backbone: its name, for the message.
+
+    Raises:
+        ConfigError: some level has not.
+    """
+    if any(coarse != 2 * fine for fine, coarse in pairwise(strides)):
+        raise ConfigError(
+            f"model.backbone.out_stages: the backbone {backbone} returns levels of strides "
+            f"{', '.join(map(str, strides))}, but this neck needs each twice the one before; choose other stages"
+        )
 
 
 class Detector(nn.Module):

@@ -26,7 +26,7 @@ from falconet.core.config import Config
 from falconet.core.manifest import Preprocess
 from falconet.models.backbones import BackboneConfig, ShuffleNetV2Config
 from falconet.models.backbones.blocks import GhostModule
-from falconet.models.detector import Detector
+from falconet.models.detector import Detector, check_levels_halve
 from falconet.models.layers import Activation, ConvNormAct, SeparableConv, kaiming_init
 from falconet.models.separable_head import SeparableHeadConfig
 from falconet.models.types import Features
@@ -64,8 +64,13 @@ class NanoDetPlusConfig(Config):
     head: NanoDetPlusHeadConfig = NanoDetPlusHeadConfig()
 
     def build(self, num_classes: int) -> Detector:
-        """The detector, with fresh weights."""
+        """The detector, with fresh weights.
+
+        Raises:
+            ConfigError: the backbone's levels do not each halve the resolution.
+        """
         backbone = self.backbone.build()
+        check_levels_halve(backbone.strides, self.backbone.name)
         neck = GhostPAN(
             backbone.channels,
             self.neck.channels,

@@ -36,7 +36,7 @@ from falconet.core.manifest import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from falconet.models.backbones import BackboneConfig, CSPResNetConfig
 from falconet.models.backbones.blocks import EffectiveSqueezeExcite, RepVGGBlock
 from falconet.models.backbones.cspresnet import CSPStage
-from falconet.models.detector import Detector
+from falconet.models.detector import Detector, check_levels_halve
 from falconet.models.distances import decode_distances
 from falconet.models.layers import CLASS_PRIOR, Activation, ConvNormAct, flatten_level, init_prior_bias
 from falconet.models.priors import make_priors
@@ -89,8 +89,13 @@ class PPYOLOEConfig(Config):
     head: PPYOLOEHeadConfig = PPYOLOEHeadConfig()
 
     def build(self, num_classes: int) -> Detector:
-        """The detector, with fresh weights."""
+        """The detector, with fresh weights.
+
+        Raises:
+            ConfigError: the backbone's levels do not each halve the resolution.
+        """
         backbone = self.backbone.build()
+        check_levels_halve(backbone.strides, self.backbone.name)
         neck = CSPPAN(
             backbone.channels,
             self.neck.channels,

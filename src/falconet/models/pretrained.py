@@ -11,6 +11,9 @@ from falconet.models.detector import Detector
 
 PREFIX = "backbone."
 
+KEEP_SHAPES = ("activation", "norm_eps", "shortcut", "stage_strides", "middle_activation", "gate", "rows")
+"""Options of backbones that keep the shapes of the weights but change what they compute."""
+
 
 def take_backbone(
     detector: Detector,
@@ -70,19 +73,21 @@ def _see(preprocess: Preprocess) -> tuple[object, ...]:
 
 def _adapt_stem(state: dict[str, Tensor], inputs: tuple[Preprocess, Preprocess]) -> str:
     """Make the first convolution see what it was trained on when it is fed with the detector's input."""
-    weight = next(key for key, value in state.items() if value.ndim == 4 and value.shape[1] == 3)
-    mean = f"{weight.removesuffix('conv.weight')}norm.running_mean"
     to, of = (
         (torch.tensor(one.mean, dtype=torch.float64), torch.tensor(one.std, dtype=torch.float64)) for one in inputs
     )
     flipped = inputs[0].channels != inputs[1].channels
-    trained = state[weight].double()
     if flipped:  # from here on in the detector's order of channels
-        trained, of = trained.flip(1), (of[0].flip(0), of[1].flip(0))
+        of = (of[0].flip(0), of[1].flip(0))
     # trained on (p - m) / s, fed with x' = (p - m') / s': (p - m) / s = x' * s' / s + (m' - m) / s
     shift = ((to[0] - of[0]) / of[1])[:, None, None]
-    state[mean] = (state[mean].double() - (trained * shift).sum((1, 2, 3))).to(state[mean].dtype)
-    state[weight] = (trained * (to[1] / of[1])[:, None, None]).to(state[weight].dtype)
+    first = next(key for key, value in state.items() if value.ndim == 4 and value.shape[1] == 3)
+    for weight in {first, first.replace(".wide.", ".point.")}:  # RepVGG's first block has two convolutions
+        trained = state[weight].double()
+        trained = trained.flip(1) if flipped else trained
+        mean = f"{weight.removesuffix('conv.weight')}norm.running_mean"
+        state[mean] = (state[mean].double() - (trained * shift).sum((1, 2, 3))).to(state[mean].dtype)
+        state[weight] = (trained * (to[1] / of[1])[:, None, None]).to(state[weight].dtype)
     return "backbone: the first convolution was changed to see the model's own normalisation and order of channels"
 
 
@@ -92,6 +97,6 @@ def other_options(ours: Config, theirs: Config) -> list[str]:
     return [
         f"backbone: {name} is {own[name]}, but the weights were trained with {trained[name]} "
         f"(model.backbone.{name}={trained[name]})"
-        for name in ("activation", "norm_eps")
+        for name in KEEP_SHAPES
         if name in own and own[name] != trained[name]
     ]

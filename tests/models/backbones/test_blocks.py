@@ -9,10 +9,13 @@ from falconet.models.backbones import (
     BACKBONES,
     CSPResNetConfig,
     EfficientNetConfig,
+    EfficientNetLiteConfig,
     GhostNetConfig,
+    MnasNetConfig,
     MobileNetV2Config,
     MobileNetV3Config,
     ShuffleNetV2Config,
+    XceptionConfig,
 )
 from falconet.models.backbones.blocks import (
     DropPath,
@@ -24,6 +27,7 @@ from falconet.models.backbones.blocks import (
     last_stages,
     make_divisible,
 )
+from falconet.models.backbones.xception import XceptionBlock
 from falconet.models.layers import SeparableConv
 from tests.models.backbones.test_contract import randomise_norms
 
@@ -105,11 +109,47 @@ def test_ghost_module_of_any_ratio(ratio, kernel_size):
     assert module.cheap.conv.weight.shape[1:] == (1, kernel_size, kernel_size)
 
 
+def test_ghost_module_with_a_strided_first_convolution():
+    module = GhostModule(6, 8, primary_kernel_size=3, stride=2, activation="none").eval()
+    features = torch.rand(2, 6, 7, 9)
+    with torch.no_grad():
+        output = module(features)
+        expected = nn.functional.conv2d(features, module.primary.conv.weight, stride=2, padding=1)
+        torch.testing.assert_close(output[:, :4], module.primary.norm(expected))
+    assert output.shape == (2, 8, 4, 5)
+
+
+def test_blocks_of_ghostnet():
+    assert [len(stage) for stage in GhostNetConfig().table()] == [1, 1, 1, 1, 1, 1, 5, 1, 4]
+    half = GhostNetConfig(depth=0.5)
+    assert [len(stage) for stage in half.table()] == [1, 1, 1, 1, 1, 1, 2, 1, 2]
+    assert half.build().channels == GhostNetConfig().build().channels
+    rows = (((3, 32, 24, False, 2), (3, 48, 24, False, 1)), ((5, 72, 40, True, 2),), ((3, 240, 80, True, 2),))
+    own = GhostNetConfig(rows=rows, squeeze_ratio=0.5, squeeze_divisor=16, gate="sigmoid")
+    assert own.stages() == (1, 3)  # strides 8 and 16; the last is the pointwise convolution
+    assert own.model_validate_json(own.model_dump_json()) == own
+    backbone = own.build()
+    assert backbone.strides == (8, 16)
+    assert backbone.channels == (40, 960)
+    squeeze = backbone.stages[1][0].squeeze_excite
+    assert squeeze.reduce.out_channels == 48  # half of 72 is 36: 32 is less than nine tenths of it
+    assert isinstance(squeeze.gate, nn.Sigmoid)
+
+
+def test_ghostnet_halves_by_its_first_convolution():
+    block = GhostNetConfig(downsampling="primary", primary_kernel_size=3).build().stages[1][0]
+    assert isinstance(block.depthwise, nn.Identity)
+    assert block.expand.primary.conv.kernel_size == (3, 3)
+    assert block.expand.primary.conv.stride == (2, 2)
+    assert block.project.primary.conv.stride == (1, 1)
+
+
 @pytest.mark.parametrize("alpha", [False, True])
+@pytest.mark.parametrize("identity", [False, True])
 @pytest.mark.parametrize("activation", ["silu", "none"])
-def test_repvgg_block_is_one_convolution(alpha, activation):
+def test_repvgg_block_is_one_convolution(alpha, identity, activation):
     torch.manual_seed(0)
-    block = RepVGGBlock(6, 6, activation=activation, alpha=alpha)
+    block = RepVGGBlock(6, 6, activation=activation, alpha=alpha, identity=identity)
     randomise_norms(block)
     if alpha:
         nn.init.constant_(block.alpha, -0.7)
@@ -132,6 +172,27 @@ def test_repvgg_alpha_multiplies_the_small_branch():
         torch.testing.assert_close(block(features), block.wide(features) + 2 * block.point(features))
 
 
+def test_repvgg_identity_is_a_norm_of_the_input():
+    block = RepVGGBlock(2, 2, activation="none", identity=True).eval()
+    features = torch.randn(1, 2, 4, 4)
+    with torch.no_grad():
+        for part in (block.wide, block.point):
+            nn.init.zeros_(part.norm.weight)
+        block.identity.running_mean.fill_(1.0)
+        block.identity.running_var.fill_(4.0 - block.identity.eps)
+        torch.testing.assert_close(block(features), (features - 1) / 2)
+    assert RepVGGBlock(2, 4, identity=True).identity is None
+    assert RepVGGBlock(2, 2, stride=2, identity=True).identity is None
+
+
+def test_strided_repvgg_block_is_one_strided_convolution():
+    block = RepVGGBlock(3, 4, stride=2, activation="none")
+    randomise_norms(block)
+    features = torch.randn(1, 3, 7, 9)
+    with torch.no_grad():
+        torch.testing.assert_close(block.eval()(features), block.fused()(features), rtol=1e-5, atol=1e-5)
+
+
 def test_inverted_residual_adds_its_input_where_shapes_agree():
     block = InvertedResidual(4, 4, hidden_channels=8).eval()
     features = torch.rand(1, 4, 6, 6)
@@ -141,6 +202,60 @@ def test_inverted_residual_adds_its_input_where_shapes_agree():
     assert not InvertedResidual(4, 4, hidden_channels=8, stride=2).adds_input
     assert not InvertedResidual(4, 6, hidden_channels=8).adds_input
     assert isinstance(InvertedResidual(4, 6, hidden_channels=4).expand, nn.Identity)
+
+
+def test_squeeze_excite_after_the_projection_and_a_convolution_on_the_shortcut():
+    config = MobileNetV3Config(squeeze_excite="last", squeeze_ratio=0.5, shortcut="convolution")
+    backbone = config.build().eval()
+    block = backbone.stages[4][0]  # 80 to 112 channels, stride 1
+    assert isinstance(block.squeeze_excite, nn.Identity)
+    assert block.output_excite.reduce.weight.shape == (56, 112, 1, 1)
+    features = torch.rand(1, 80, 5, 5)
+    with torch.no_grad():
+        projected = block.project(block.depthwise(block.expand(features)))
+        expected = block.output_excite(projected) + block.shortcut(features)
+        torch.testing.assert_close(block(features), expected)
+    convolutions = [b for stage in backbone.stages for b in stage if not isinstance(b.shortcut, nn.Identity)]
+    assert convolutions == [block]  # every other change of channels halves the resolution
+    plain = MobileNetV3Config(squeeze_excite="none").build()
+    assert not any(isinstance(part, SqueezeExcite) for part in plain.modules())
+
+
+def test_rows_of_mnasnet_and_efficientnet():
+    rows = ((3, 1, 8, 1, 2, 0), (5, 4, 16, 2, 2, 0.25), (3, 6, 24, 1, 2, 0), (7, 3, 40, 1, 2, 0.5))
+    for config in (MnasNetConfig(rows=rows), EfficientNetConfig(rows=rows), EfficientNetLiteConfig(rows=rows)):
+        backbone = config.build()
+        assert backbone.strides == (8, 16, 32)
+        assert backbone.channels == (16, 24, 40)
+        assert [len(stage) for stage in backbone.stages] == [1, 2, 1, 1]
+        assert backbone.stages[1][0].squeeze_excite.reduce.out_channels == 2  # a quarter of 8, its input
+        assert isinstance(backbone.stages[2][0].squeeze_excite, nn.Identity)
+        assert backbone.stages[3][0].depthwise.conv.kernel_size == (7, 7)
+        assert config.model_validate_json(config.model_dump_json()) == config
+    deeper = EfficientNetLiteConfig(rows=rows, depth=2).build()
+    assert [len(stage) for stage in deeper.stages] == [1, 4, 2, 1]
+
+
+def test_a_ratio_for_all_rows():
+    everywhere = MnasNetConfig(se_ratio=0.25).build()
+    assert all(isinstance(b.squeeze_excite, SqueezeExcite) for stage in everywhere.stages for b in stage)
+    nowhere = EfficientNetConfig(se_ratio=0).build()
+    assert not any(isinstance(part, SqueezeExcite) for part in nowhere.modules())
+
+
+def test_xceptions_blocks_leave_their_input_alone():
+    backbone = XceptionConfig(width=0.25, out_stages=(0, 1, 2, 3)).build().eval()
+    block = backbone.stages[2][1]
+    features = torch.randn(1, 184, 6, 6)
+    before = features.clone()
+    with torch.no_grad():
+        block(features)
+        assert torch.equal(features, before)
+        linear = XceptionBlock([8, 8], activation="relu", middle_activation="none").units[-1]
+        bent = XceptionBlock([8, 8], activation="relu", middle_activation="relu").units[-1]
+        bent.load_state_dict(linear.state_dict())
+        values = torch.randn(1, 8, 4, 4)
+        torch.testing.assert_close(bent.eval()(values), linear.eval().pointwise(linear.depthwise(values).relu()))
 
 
 def test_separable_convolution_without_the_middle_activation():
@@ -161,6 +276,38 @@ def test_fusions_of_cspresnet(fusion, variant):
     stage = backbone.stages[1]
     assert isinstance(stage.block_transition, nn.Identity) == (fusion == "first")
     assert isinstance(stage.transition, nn.Identity) == (fusion == "last")
+
+
+def test_options_of_cspresnet_change_what_they_name():
+    small = {"variant": "s", "width": 0.125}
+    without = CSPResNetConfig(**small, attention="none").build()
+    assert not any(isinstance(part, EffectiveSqueezeExcite) for part in without.modules())
+    fifty = CSPResNetConfig(variant="50", width=0.125, attention="effective-squeeze-excite").build()
+    assert sum(isinstance(part, EffectiveSqueezeExcite) for part in fifty.modules()) == 4
+    own = CSPResNetConfig(**small, depth=1, layers=(1, 2, 3, 4), channels=(32, 64, 64, 128, 256)).build()
+    assert [len(stage.blocks) for stage in own.stages] == [1, 2, 3, 4]
+    assert own.channels == (8, 16, 32)
+    kept = CSPResNetConfig(**small, stage_strides=(2, 1, 2, 2)).build()
+    assert kept.strides == (4, 8, 16)
+    assert isinstance(kept.stages[1].down, nn.Identity)
+
+
+@pytest.mark.parametrize("variant", ["s", "50"])
+def test_blocks_of_cspresnet_without_a_shortcut(variant):
+    images = torch.rand(1, 3, 64, 64)
+    torch.manual_seed(0)
+    whole = CSPResNetConfig(variant=variant, width=0.125).build().eval()
+    without = CSPResNetConfig(variant=variant, width=0.125, shortcut=False).build().eval()
+    without.load_state_dict(whole.state_dict())
+    features = torch.rand(1, *next(whole.stages[1].blocks[0].parameters()).shape[1:2], 5, 5)
+    with torch.no_grad():
+        ours, theirs = without.stages[1].blocks[0], whole.stages[1].blocks[0]
+        if variant == "s":
+            torch.testing.assert_close(ours(features) + features, theirs(features))
+        else:
+            torch.testing.assert_close(ours.act(ours.convs(features) + features), theirs(features))
+            torch.testing.assert_close(ours(features), ours.act(ours.convs(features)))
+        assert not torch.allclose(whole(images)[0], without(images)[0])
 
 
 def test_drop_connect_grows_with_depth():
@@ -187,7 +334,15 @@ def test_a_table_of_inverted_residuals():
     ("build", "message"),
     [
         (lambda: GhostNetConfig(out_stages=(6, 4)), "stages must ascend, each at most once, as in [4, 6]"),
-        (lambda: GhostNetConfig(out_stages=(4, 12)), "Input should be 0, 1, 2, 3, 4, 5, 6, 7, 8 or 9"),
+        (
+            lambda: GhostNetConfig(out_stages=(4, 12)),
+            "there is no stage 12: the stages are 0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
+        ),
+        (lambda: GhostNetConfig(rows=(((3, 16, 16, False, 2),), ())), "rows: each stage needs a block"),
+        (
+            lambda: GhostNetConfig(rows=(((3, 16, 16, False, 2),),) * 4, depth=0.5),
+            "depth is for the paper's rows: leave it at 1 and shorten your own rows",
+        ),
         (lambda: MobileNetV2Config(out_stages=(7,)), "there is no stage 7: the stages are 0, 1, 2, 3, 4, 5, 6"),
         (
             lambda: MobileNetV3Config(variant="small", out_stages=(5,)),
@@ -197,8 +352,20 @@ def test_a_table_of_inverted_residuals():
             lambda: MobileNetV2Config(out_stages=(2, 4), with_last_conv=True),
             "with_last_conv needs the last stage, 6, among out_stages",
         ),
+        (lambda: MnasNetConfig(rows=((3, 6, 24, 1, 1, 0),)), "no row has stride 8, 16 or 32"),
+        (lambda: EfficientNetConfig(out_stages=(2, 7)), "there is no stage 7: the stages are 0, 1, 2, 3, 4, 5, 6"),
         (lambda: MobileNetV2Config(rows=((6, 24, 1, 1),)), "no row has stride 8, 16 or 32"),
         (lambda: CSPResNetConfig(variant="50", alpha=True), "alpha belongs to RepVGG convolutions"),
+        (
+            lambda: CSPResNetConfig(variant="50", identity=True),
+            "identity belongs to RepVGG convolutions, which variant 50 does not have",
+        ),
+        (
+            lambda: CSPResNetConfig(layers=(1, 1, 1)),
+            "each stage needs its layers, channels (the stem's come first) and stride; "
+            "found layers of 3, channels of 4, stage_strides of 4",
+        ),
+        (lambda: CSPResNetConfig(out_stages=(1, 4)), "there is no stage 4: the stages are 0, 1, 2, 3"),
         (lambda: CSPResNetConfig(stem="pooled"), "variant s has no pooled stem: only variant 50 has the pooled one"),
         (lambda: ShuffleNetV2Config(width=0.7), "Input should be 0.5, 1.0, 1.5 or 2.0"),
     ],

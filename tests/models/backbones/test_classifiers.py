@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from falconet.models import CLASSIFIERS
 from falconet.models.backbones import BACKBONES, LCNetConfig, MobileNetV4Config
@@ -17,6 +18,7 @@ PARAMETERS = {
     "shufflenet-v2-2.0": 7_393_996,
     "ghostnet-0.5": 2_587_292,
     "ghostnet-1.0": 5_182_508,
+    "mobilenet-v1-1.0": 4_231_976,
     "mobilenet-v2-1.0": 3_504_872,
     "mobilenet-v3-large": 5_483_032,
     "mobilenet-v3-small": 2_542_856,
@@ -29,14 +31,54 @@ PARAMETERS = {
     "efficientnet-b2": 9_109_994,
     "efficientnet-b3": 12_233_232,
     "efficientnet-b4": 19_341_616,
+    "efficientnet-b5": 30_389_784,
+    "efficientnet-b6": 43_040_704,
+    "efficientnet-b7": 66_347_960,
+    "xception": 22_855_952,
     "cspresnet-50": 21_616_168,
     "darknet53": 41_609_928,
+    "densenet-121": 7_978_856,
+    "densenet-161": 28_681_000,
+    "densenet-169": 14_149_480,
+    "densenet-201": 20_013_928,
 }
 """As torchvision, timm and the original repositories state them for 1000 classes."""
 
+MACS = {
+    "mobilenet-v1-0.25": 41e6,
+    "mobilenet-v1-0.5": 149e6,
+    "mobilenet-v1-0.75": 325e6,
+    "mobilenet-v1-1.0": 569e6,
+    "mnasnet-a1": 312e6,
+    "efficientnet-b5": 10.266e9,
+    "efficientnet-b6": 19.068e9,
+    "efficientnet-b7": 37.746e9,
+    "xception": 8.4e9,
+    "densenet-121": 2.834e9,
+    "densenet-161": 7.728e9,
+    "densenet-169": 3.36e9,
+    "densenet-201": 4.291e9,
+}
+"""Multiply-adds as the papers state them, EfficientNet's and DenseNet's as torchvision does. Keras pads less."""
+
+REPVGG = {
+    "a0": (9.11, 8.31, 1.4),
+    "a1": (14.09, 12.79, 2.4),
+    "a2": (28.21, 25.50, 5.1),
+    "b0": (15.82, 14.34, 3.1),
+    "b1": (57.42, 51.83, 11.8),
+    "b2": (89.02, 80.32, 18.4),
+    "b3": (123.09, 110.96, 26.2),
+}
+"""Millions of parameters before and after fusing and billions of multiply-adds after it: RepVGG, tables 2 and 4."""
+
 MILLIONS = {
     "ghostnet-1.3": 7.4,
+    "mobilenet-v1-0.25": 0.5,
+    "mobilenet-v1-0.5": 1.3,
+    "mobilenet-v1-0.75": 2.6,
     "mobilenet-v4-conv-s": 3.8,
+    "mnasnet-a1": 3.9,
     "efficientnet-lite0": 4.7,
     "efficientnet-lite1": 5.4,
     "efficientnet-lite2": 6.1,
@@ -67,6 +109,30 @@ def test_parameters(name):
 @pytest.mark.parametrize("name", MILLIONS)
 def test_parameters_in_millions(name):
     assert count(name) / 1e6 == pytest.approx(MILLIONS[name], abs=0.06)
+
+
+LARGE = ("efficientnet-b6", "efficientnet-b7", "densenet-161", "densenet-169", "densenet-201")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LARGE else n for n in MACS])
+def test_multiply_adds(name):
+    side = CLASSIFIERS[name].input.height
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        CLASSIFIERS[name].build(1000)(torch.empty(1, 3, side, side))
+    assert counter.get_total_flops() / 2 == pytest.approx(MACS[name], rel=0.01)
+
+
+@pytest.mark.parametrize("variant", REPVGG)
+def test_repvgg_before_and_after_fusing(variant):
+    training, deployed, billions = REPVGG[variant]
+    with torch.device("meta"):
+        network = CLASSIFIERS[f"repvgg-{variant}"].build(1000)
+        assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(training, abs=0.006)
+        fused = fuse(network)
+        assert sum(p.numel() for p in fused.parameters()) / 1e6 == pytest.approx(deployed, abs=0.006)
+        with FlopCounterMode(display=False) as counter:
+            fused(torch.empty(1, 3, 224, 224))
+    assert counter.get_total_flops() / 2e9 == pytest.approx(billions, abs=0.06)
 
 
 def test_every_family_is_a_classifier():

@@ -1,4 +1,4 @@
-"""What holds for every backbone; a new one joins by being in `BACKBONES`."""
+"""What holds for every backbone, and for its options; a new one joins by being in `BACKBONES`."""
 
 import numpy as np
 import pytest
@@ -25,12 +25,50 @@ SMALL = {"shufflenet-v2": {"width": 0.5}} | {
     for name, config in BACKBONES.items()
     if "width" in config.model_fields and "shuffle" not in name
 }
+OPTIONS = {
+    "cspresnet, plain": {"attention": "none", "shortcut": False, "identity": True, "alpha": True},
+    "cspresnet, own stages": {"layers": (1, 2, 1, 1), "channels": (64, 96, 128, 256, 512), "depth": 1, "width": 0.125},
+    "cspresnet, five stages": {
+        "layers": (1,) * 5,
+        "channels": (8, 8, 16, 32, 32, 64),
+        "stage_strides": (2, 2, 2, 1, 2),
+        "out_stages": (1, 3, 4),
+        "width": 1,
+    },
+    "cspresnet, bottleneck": {"variant": "50", "attention": "effective-squeeze-excite", "shortcut": False},
+    "ghostnet, shallow": {"depth": 0.5, "squeeze_ratio": 0.5, "squeeze_divisor": 8, "gate": "sigmoid", "ratio": 3},
+    "ghostnet, wide primary": {"primary_kernel_size": 3, "downsampling": "primary"},
+    "ghostnet, own rows": {
+        "rows": (
+            ((3, 32, 24, False, 2), (3, 48, 24, False, 1)),
+            ((5, 72, 40, True, 2),),
+            ((3, 240, 80, False, 2),),
+            ((5, 480, 160, True, 2), (5, 480, 160, True, 1)),
+        )
+    },
+    "mobilenet-v3, other block": {"squeeze_excite": "last", "shortcut": "convolution", "squeeze_ratio": 0.5},
+    "mnasnet, a1": {"variant": "a1"},
+    "mnasnet, own rows": {
+        "rows": ((3, 1, 16, 1, 2, 0), (5, 4, 24, 2, 2, 0.5), (3, 2, 40, 1, 2, 0), (7, 3, 64, 1, 2, 0))
+    },
+    "efficientnet, one block": {"rows": tuple((3, 6, 32 * i, 1, 2, 0) for i in range(1, 5)), "variant": "b5"},
+    "efficientnet-lite, excited": {"se_ratio": 0.25},
+    "mobilenet-v1, linear middle": {"middle_activation": "none"},
+    "xception, middle": {"middle_activation": "relu"},
+    "densenet, first": {"fusion": "first", "layers": (2, 3, 2, 1), "growth": 64},
+    "densenet, last": {"fusion": "last", "layers": (1, 2, 3, 2), "bypass": 0.25, "compression": 0.7},
+    "densenet, full": {"fusion": "full", "layers": (2, 2, 2, 2), "bottleneck": 2},
+    "repvgg, no identity": {"identity": False, "depth": 0.5},
+}
+"""Settings of a family that change its structure: family, what is set."""
+
 SIZES = [(64, 64), (96, 160)]
 
 
 def small(name):
     """The family's configuration with few channels."""
-    return BACKBONES[name](**SMALL[name])
+    family = name.partition(",")[0]
+    return BACKBONES[family](**SMALL[family] | OPTIONS.get(name, {}))
 
 
 def detector_config(name):
@@ -63,12 +101,13 @@ def measure_norms(detector, pixels):
         detector.train()(Normalize(Preprocess())(torch.from_numpy(pixels)))
 
 
-@pytest.fixture(params=BACKBONES)
+@pytest.fixture(params=[*BACKBONES, *OPTIONS])
 def name(request):
     torch.manual_seed(0)
     return request.param
 
 
+@pytest.mark.parametrize("name", BACKBONES)
 def test_name_and_defaults(name):
     config = BACKBONES[name]()
     assert config.name == name
@@ -195,11 +234,15 @@ def test_traces_for_export(name, size):
         ("model.backbone.width=1.2", r"model\.backbone\.width: input should be 0\.5, 1\.0, 1\.5 or 2\.0, but got 1\.2"),
         (
             "model.backbone={name: ghostnet, out_stages: [4, 6, 12]}",
-            r"out_stages\.2: input should be 0, 1, 2, 3, 4, 5, 6, 7, 8 or 9, but got 12",
+            r"there is no stage 12: the stages are 0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
         ),
         (
             "model.backbone={name: efficientnet-lite, variant: lite9}",
             r"variant: input should be 'lite0', 'lite1', 'lite2', 'lite3' or 'lite4', but got 'lite9'",
+        ),
+        (
+            "model.backbone={name: mnasnet, rows: [[3, 1, 16, 1, 2, 0], [5, 3, 40, 3, 2]]}",
+            r"model\.backbone\.rows\.1\.5: is missing",
         ),
         (
             "model.backbone={name: resnet50}",

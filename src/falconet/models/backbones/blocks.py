@@ -49,6 +49,18 @@ def last_stages(strides: Sequence[int], wanted: Iterable[int] = (8, 16, 32)) -> 
     return tuple(max(i for i, stride in enumerate(strides) if stride == goal) for goal in wanted if goal in strides)
 
 
+def chosen_stages(stages: tuple[int, ...] | None, strides: Sequence[int]) -> tuple[int, ...]:
+    """`stages`, or in their place the last of `strides` (of all stages) at each of 8, 16 and 32.
+
+    Raises:
+        ValueError: `stages` is None and none of the strides is there.
+    """
+    chosen = last_stages(strides) if stages is None else stages
+    if not chosen:
+        raise ValueError("no row has stride 8, 16 or 32: name the rows to return in out_stages")
+    return chosen
+
+
 class StagedBackbone(nn.Module):
     """A stem and stages in a row; some of the stages' outputs are returned.
 
@@ -162,7 +174,7 @@ class EffectiveSqueezeExcite(nn.Module):
 class InvertedResidual(nn.Module):
     """Expand, filter every channel, project (MobileNetV2, arXiv:1801.04381, section 3.3; "MBConv" elsewhere).
 
-    The input is added where the shapes agree. The projection has no activation.
+    The input is added where the shapes agree, or what `shortcut` makes of it. The projection has no activation.
 
     Args:
         in_channels, out_channels: of the block.
@@ -170,6 +182,8 @@ class InvertedResidual(nn.Module):
         kernel_size, stride: of the depthwise convolution.
         activation: of expansion and depthwise convolution.
         squeeze_excite: after the depthwise convolution, hidden_channels wide.
+        output_excite: after the projection, out_channels wide.
+        shortcut: from the input to the shape of the output.
         drop_path: share of samples whose block is left out in training.
         eps: of the norms.
     """
@@ -184,11 +198,13 @@ class InvertedResidual(nn.Module):
         stride: int = 1,
         activation: Activation = "relu",
         squeeze_excite: nn.Module | None = None,
+        output_excite: nn.Module | None = None,
+        shortcut: nn.Module | None = None,
         drop_path: float = 0.0,
         eps: float = 1e-5,
     ) -> None:
         super().__init__()
-        self.adds_input = stride == 1 and in_channels == out_channels
+        self.adds_input = shortcut is not None or (stride == 1 and in_channels == out_channels)
         self.expand: nn.Module = nn.Identity()
         if hidden_channels != in_channels:
             self.expand = ConvNormAct(in_channels, hidden_channels, activation=activation, eps=eps)
@@ -203,23 +219,26 @@ class InvertedResidual(nn.Module):
         )
         self.squeeze_excite = nn.Identity() if squeeze_excite is None else squeeze_excite
         self.project = ConvNormAct(hidden_channels, out_channels, activation="none", eps=eps)
+        self.output_excite = nn.Identity() if output_excite is None else output_excite
+        self.shortcut = nn.Identity() if shortcut is None else shortcut
         self.drop_path = DropPath(drop_path) if drop_path and self.adds_input else nn.Identity()
 
     def forward(self, features: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O h w"]:
-        block = self.project(self.squeeze_excite(self.depthwise(self.expand(features))))
-        return features + self.drop_path(block) if self.adds_input else block
+        block = self.output_excite(self.project(self.squeeze_excite(self.depthwise(self.expand(features)))))
+        return self.shortcut(features) + self.drop_path(block) if self.adds_input else block
 
 
 class GhostModule(nn.Module):
-    """A pointwise convolution for some of the channels, a cheap depthwise one of those for the rest.
+    """A convolution, usually pointwise, for some of the channels, a cheap depthwise one of those for the rest.
 
     GhostNet, arXiv:1911.11907, section 3.1.
 
     Args:
         in_channels, out_channels: of the module.
-        ratio: out_channels / ratio are computed by the pointwise convolution (rounded up; surplus is cut off).
+        ratio: out_channels / ratio are computed by the first convolution (rounded up; surplus is cut off).
         kernel_size: of the cheap convolution.
         activation: of both convolutions.
+        primary_kernel_size, stride: of the first convolution.
     """
 
     def __init__(
@@ -230,67 +249,83 @@ class GhostModule(nn.Module):
         ratio: int = 2,
         kernel_size: int = 3,
         activation: Activation = "relu",
+        primary_kernel_size: int = 1,
+        stride: int = 1,
     ) -> None:
         super().__init__()
         assert ratio >= 2, "a ghost module with ratio 1 is a pointwise convolution"
         self.out_channels = out_channels
         primary = -(-out_channels // ratio)
         cheap = primary * (ratio - 1)
-        self.primary = ConvNormAct(in_channels, primary, activation=activation)
+        self.primary = ConvNormAct(in_channels, primary, primary_kernel_size, stride=stride, activation=activation)
         self.cheap = ConvNormAct(primary, cheap, kernel_size, depthwise=True, activation=activation)
         self.exact = primary + cheap == out_channels
 
-    def forward(self, features: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O H W"]:
+    def forward(self, features: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O h w"]:
         primary = self.primary(features)
         joined = torch.cat((primary, self.cheap(primary)), dim=1)
         return joined if self.exact else joined[:, : self.out_channels]
 
 
 class RepVGGBlock(nn.Module):
-    """The sum of a 3x3 and a 1x1 convolution, each with its norm, then an activation (RepVGG, arXiv:2101.03697).
+    """The sum of a 3x3 and a 1x1 convolution, each with its norm, and of a norm of the input; then an activation.
 
-    The form of PP-YOLOE: no identity branch. `fused` adds both up to one 3x3 convolution.
+    RepVGG, arXiv:2101.03697, section 3.2; PP-YOLOE leaves the last branch out. `fused` adds all up to one convolution.
 
     Args:
         in_channels, out_channels: of the block.
+        stride: of both convolutions.
         activation: of the sum.
         alpha: the 1x1 branch is multiplied by a learnt number, which starts at 1.
+        identity: the branch without a convolution, which there is only where input and output have the same shape.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, activation: Activation = "silu", alpha: bool = False
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        stride: int = 1,
+        activation: Activation = "silu",
+        alpha: bool = False,
+        identity: bool = False,
     ) -> None:
         super().__init__()
-        self.wide = ConvNormAct(in_channels, out_channels, 3, activation="none")
-        self.point = ConvNormAct(in_channels, out_channels, activation="none")
+        self.wide = ConvNormAct(in_channels, out_channels, 3, stride=stride, activation="none")
+        self.point = ConvNormAct(in_channels, out_channels, stride=stride, activation="none")
         self.alpha = nn.Parameter(torch.ones(1)) if alpha else None
+        same = stride == 1 and in_channels == out_channels
+        self.identity = nn.BatchNorm2d(in_channels) if identity and same else None
         self.act = ACTIVATIONS[activation]()
 
-    def forward(self, features: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O H W"]:
+    def forward(self, features: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O h w"]:
         point = self.point(features)
         if self.alpha is not None:
             point = self.alpha * point
-        return self.act(self.wide(features) + point)
+        total = self.wide(features) + point
+        return self.act(total if self.identity is None else total + self.identity(features))
 
     def fused(self) -> nn.Module:
         """One 3x3 convolution and the activation. Needs eval mode."""
-        weight, bias = _folded(self.wide)
-        point_weight, point_bias = _folded(self.point)
+        weight, bias = _folded(self.wide.conv.weight, self.wide.norm)
+        point_weight, point_bias = _folded(self.point.conv.weight, self.point.norm)
         if self.alpha is not None:
             point_weight, point_bias = self.alpha * point_weight, self.alpha * point_bias
-        conv = nn.Conv2d(self.wide.conv.in_channels, self.wide.conv.out_channels, 3, padding=1)
+        if self.identity is not None:
+            kernel = torch.eye(len(weight), dtype=weight.dtype, device=weight.device)[..., None, None]
+            passed_weight, passed_bias = _folded(kernel, self.identity)
+            point_weight, point_bias = point_weight + passed_weight, point_bias + passed_bias
+        wide = self.wide.conv
+        conv = nn.Conv2d(wide.in_channels, wide.out_channels, 3, wide.stride, padding=1)
         conv.weight = nn.Parameter((weight + F.pad(point_weight, (1, 1, 1, 1))).detach())
         conv.bias = nn.Parameter((bias + point_bias).detach())
         conv.eval()
         return conv if isinstance(self.act, nn.Identity) else nn.Sequential(conv, self.act)
 
 
-def _folded(block: ConvNormAct) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the convolution with its norm folded in."""
-    norm = block.norm
-    return fuse_conv_bn_weights(
-        block.conv.weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-    )
+def _folded(weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a convolution without bias and the norm behind it."""
+    return fuse_conv_bn_weights(weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
 
 
 def initialise(model: nn.Module) -> None:

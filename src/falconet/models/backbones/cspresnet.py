@@ -8,10 +8,14 @@ the CSPRepResNet of PP-YOLOE (arXiv:2203.16250, section 2.2; PaddlePaddle/Paddle
 
 `fusion` says where the two halves meet: "first" joins them before the transition (a pointwise convolution), "last"
 after one on the blocks' half alone, "full" between two transitions.
+
+Own additions: stages of any number, `attention` and `shortcut` for every block, `identity` (RepVGG's third branch).
 """
 
+import itertools
+import operator
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -25,8 +29,10 @@ from falconet.models.layers import ACTIVATIONS, Activation, ConvNormAct
 Stem = Literal["large", "small", "pooled"]
 Fusion = Literal["first", "last", "full"]
 Block = Literal["repvgg", "bottleneck"]
+Attention = Literal["effective-squeeze-excite", "none"]
 
-STRIDES = (4, 8, 16, 32)
+Count = Annotated[int, Field(ge=1, le=64)]
+Channels = Annotated[int, Field(ge=2, le=8192)]
 
 
 class Design(NamedTuple):
@@ -34,17 +40,19 @@ class Design(NamedTuple):
 
     width: float
     depth: float
-    stem_channels: int
-    channels: tuple[int, ...]
-    blocks: tuple[int, ...]
     stem: Stem
+    strides: tuple[int, ...]
     fusion: Fusion
     block: Block
     activation: Activation
+    attention: Attention
+    blocks: tuple[int, ...] = (3, 6, 6, 3)
+    stem_channels: int = 64
+    channels: tuple[int, ...] = (128, 256, 512, 1024)
 
 
 def _pp_yoloe(width: float, depth: float) -> Design:
-    return Design(width, depth, 64, (128, 256, 512, 1024), (3, 6, 6, 3), "large", "first", "repvgg", "silu")
+    return Design(width, depth, "large", (2, 2, 2, 2), "first", "repvgg", "silu", "effective-squeeze-excite")
 
 
 DESIGNS = {
@@ -52,7 +60,7 @@ DESIGNS = {
     "m": _pp_yoloe(0.75, 0.67),
     "l": _pp_yoloe(1.0, 1.0),
     "x": _pp_yoloe(1.25, 1.33),
-    "50": Design(1.0, 1.0, 64, (128, 256, 512, 1024), (3, 3, 5, 2), "pooled", "full", "bottleneck", "leaky-relu-0.01"),
+    "50": Design(1, 1, "pooled", (1, 2, 2, 2), "full", "bottleneck", "leaky-relu-0.01", "none", (3, 3, 5, 2)),
 }
 
 
@@ -63,61 +71,104 @@ class CSPResNetConfig(Config):
     variant: Literal["s", "m", "l", "x", "50"] = "s"
     width: float | None = Field(default=None, gt=0, le=4, description="multiple of the number of channels")
     depth: float | None = Field(default=None, gt=0, le=4, description="multiple of the number of blocks")
-    out_stages: tuple[Literal[0, 1, 2, 3], ...] = Field(
-        default=(1, 2, 3), min_length=1, description="stages that are returned: strides 4, 8, 16, 32"
+    out_stages: tuple[int, ...] = Field(
+        default=(1, 2, 3), min_length=1, description="stages that are returned; of four, the last three"
+    )
+    layers: tuple[Count, ...] | None = Field(
+        default=None, min_length=1, max_length=8, description="blocks of each stage, times depth"
+    )
+    channels: tuple[Channels, ...] | None = Field(
+        default=None, min_length=2, max_length=9, description="of the stem and of each stage, times width"
+    )
+    stage_strides: tuple[Literal[1, 2], ...] | None = Field(
+        default=None, min_length=1, max_length=8, description="of each stage; 1 keeps the resolution"
     )
     stem: Stem | None = Field(
         default=None, description="large: three 3x3 convolutions, small: two, pooled: 7x7 and max-pooling"
     )
     fusion: Fusion | None = Field(default=None, description="where the halves of a stage meet")
     alpha: bool = Field(default=False, description="a learnt factor for the 1x1 branch of each RepVGG convolution")
+    identity: bool = Field(default=False, description="a norm of the input as third branch of each RepVGG convolution")
+    attention: Attention | None = Field(default=None, description="on the joined halves of each stage")
+    shortcut: bool = Field(default=True, description="add the input of each block to its output")
     activation: Activation | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "CSPResNetConfig":
-        check_stages(self.out_stages, len(STRIDES))
-        design = DESIGNS[self.variant]
-        if self.alpha and design.block != "repvgg":
-            raise ValueError(f"alpha belongs to RepVGG convolutions, which variant {self.variant} does not have")
-        if (self.stem == "pooled") != (design.stem == "pooled") and self.stem is not None:
+        design = self.design()
+        counts = {"layers": len(design.blocks), "channels": len(design.channels), "stage_strides": len(design.strides)}
+        if len(set(counts.values())) > 1:
+            told = ", ".join(f"{key} of {count}" for key, count in counts.items())
+            raise ValueError(f"each stage needs its layers, channels (the stem's come first) and stride; found {told}")
+        check_stages(self.out_stages, len(design.blocks))
+        if (self.alpha or self.identity) and design.block != "repvgg":
+            key = "alpha" if self.alpha else "identity"
+            raise ValueError(f"{key} belongs to RepVGG convolutions, which variant {self.variant} does not have")
+        own = DESIGNS[self.variant].stem
+        if (design.stem == "pooled") != (own == "pooled"):
             raise ValueError(f"variant {self.variant} has no {self.stem} stem: only variant 50 has the pooled one")
         return self
 
+    def design(self) -> Design:
+        """The variant with the settings that are not null in the place of its own."""
+        design = DESIGNS[self.variant]
+        stem_channels, *channels = self.channels or (design.stem_channels, *design.channels)
+        return Design(
+            width=design.width if self.width is None else self.width,
+            depth=design.depth if self.depth is None else self.depth,
+            stem=self.stem or design.stem,
+            strides=self.stage_strides or design.strides,
+            fusion=self.fusion or design.fusion,
+            block=design.block,
+            activation=self.activation or design.activation,
+            attention=self.attention or design.attention,
+            blocks=self.layers or design.blocks,
+            stem_channels=stem_channels,
+            channels=tuple(channels),
+        )
+
     def build(self) -> StagedBackbone:
         """The backbone, with fresh weights."""
-        design = DESIGNS[self.variant]
-        width = design.width if self.width is None else self.width
-        depth = design.depth if self.depth is None else self.depth
         return cspresnet(
-            stem_channels=max(2, round(design.stem_channels * width)),
-            channels=[max(2, round(count * width)) for count in design.channels],
-            blocks=[max(1, round(count * depth)) for count in design.blocks],
+            self.design(),
             out_stages=self.out_stages,
-            stem=design.stem if self.stem is None else self.stem,
-            fusion=design.fusion if self.fusion is None else self.fusion,
-            block=design.block,
             alpha=self.alpha,
-            activation=design.activation if self.activation is None else self.activation,
+            identity=self.identity,
+            shortcut=self.shortcut,
         )
 
 
 class RepVGGResidual(nn.Module):
-    """A 3x3 convolution and a RepVGG convolution, plus the input (PP-YOLOE)."""
+    """A 3x3 convolution and a RepVGG convolution, plus the input unless `shortcut` is off (PP-YOLOE)."""
 
-    def __init__(self, channels: int, *, activation: Activation, alpha: bool) -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        activation: Activation,
+        alpha: bool = False,
+        identity: bool = False,
+        shortcut: bool = True,
+    ) -> None:
         super().__init__()
+        self.shortcut = shortcut
         self.conv = ConvNormAct(channels, channels, 3, activation=activation)
-        self.repvgg = RepVGGBlock(channels, channels, activation=activation, alpha=alpha)
+        self.repvgg = RepVGGBlock(channels, channels, activation=activation, alpha=alpha, identity=identity)
 
     def forward(self, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
-        return features + self.repvgg(self.conv(features))
+        block = self.repvgg(self.conv(features))
+        return features + block if self.shortcut else block
 
 
 class Bottleneck(nn.Module):
-    """1x1 to half of the channels, 3x3, 1x1 back; plus the input, then the activation (arXiv:1512.03385)."""
+    """1x1 to half of the channels, 3x3, 1x1 back; plus the input unless `shortcut` is off; then the activation.
 
-    def __init__(self, channels: int, *, activation: Activation) -> None:
+    "Deep Residual Learning for Image Recognition", arXiv:1512.03385.
+    """
+
+    def __init__(self, channels: int, *, activation: Activation, shortcut: bool = True) -> None:
         super().__init__()
+        self.shortcut = shortcut
         hidden = max(1, channels // 2)
         self.convs = nn.Sequential(
             ConvNormAct(channels, hidden, activation=activation),
@@ -127,7 +178,8 @@ class Bottleneck(nn.Module):
         self.act = ACTIVATIONS[activation]()
 
     def forward(self, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
-        return self.act(self.convs(features) + features)
+        block = self.convs(features)
+        return self.act(block + features if self.shortcut else block)
 
 
 class CSPStage(nn.Module):
@@ -184,63 +236,58 @@ class CSPStage(nn.Module):
 
 
 def cspresnet(
+    design: Design,
     *,
-    stem_channels: int,
-    channels: Sequence[int],
-    blocks: Sequence[int],
     out_stages: Sequence[int] = (1, 2, 3),
-    stem: Stem = "large",
-    fusion: Fusion = "first",
-    block: Block = "repvgg",
     alpha: bool = False,
-    activation: Activation = "silu",
+    identity: bool = False,
+    shortcut: bool = True,
 ) -> StagedBackbone:
     """CSPResNet without a classifier.
 
     Args:
-        stem_channels: of the stem.
-        channels, blocks: of each of the four stages.
+        design: `stem` is "large", "small" (both of stride 2) or "pooled" (stride 4); `fusion` as in `CSPStage`;
+            `block` is "repvgg": `RepVGGResidual` on a quarter of the channels of input and output together, or
+            "bottleneck": `Bottleneck` on as many channels as the output.
         out_stages: stages that are returned.
-        stem: "large", "small" (both stride 2) or "pooled" (stride 4; the first stage then keeps the resolution).
-        fusion: as in `CSPStage`.
-        block: "repvgg": `RepVGGResidual` on a quarter of the channels of input and output together, with attention;
-            "bottleneck": `Bottleneck` on as many channels as the output, without attention.
-        alpha: of the RepVGG convolutions.
-        activation: of all convolutions, those that make the halves of bottleneck stages excepted.
+        alpha, identity: of the RepVGG convolutions.
+        shortcut: of all blocks.
     """
-    in_channels = stem_channels
+    activation = design.activation
+    in_channels = stem_channels = max(2, round(design.stem_channels * design.width))
+    channels = [max(2, round(count * design.width)) for count in design.channels]
     stages = []
-    for number, (out_channels, count) in enumerate(zip(channels, blocks, strict=True)):
-        halves = stem != "pooled" or number > 0
-        if block == "repvgg":
-            middle = (in_channels + out_channels) // 2
-            split = middle // 2
-            stage = CSPStage(
+    for out_channels, count, stride in zip(channels, design.blocks, design.strides, strict=True):
+        repvgg = design.block == "repvgg"
+        middle = (in_channels + out_channels) // 2 if repvgg else in_channels
+        split = middle // 2 if repvgg else out_channels
+        blocks = [
+            RepVGGResidual(split, activation=activation, alpha=alpha, identity=identity, shortcut=shortcut)
+            if repvgg
+            else Bottleneck(split, activation=activation, shortcut=shortcut)
+            for _ in range(max(1, round(count * design.depth)))
+        ]
+        stages.append(
+            CSPStage(
                 in_channels,
                 out_channels,
-                down_channels=middle if halves else None,
+                down_channels=middle if stride == 2 else None,
                 split_channels=split,
-                blocks=[RepVGGResidual(split, activation=activation, alpha=alpha) for _ in range(count)],
-                fusion=fusion,
-                attention=True,
-                split_activation=activation,
+                blocks=blocks,
+                fusion=design.fusion,
+                attention=design.attention != "none",
+                split_activation=activation if repvgg else "none",
                 activation=activation,
             )
-        else:
-            stage = CSPStage(
-                in_channels,
-                out_channels,
-                down_channels=in_channels if halves else None,
-                split_channels=out_channels,
-                blocks=[Bottleneck(out_channels, activation=activation) for _ in range(count)],
-                fusion=fusion,
-                split_activation="none",
-                activation=activation,
-            )
-        stages.append(stage)
+        )
         in_channels = out_channels
+    initial = 4 if design.stem == "pooled" else 2
     return StagedBackbone(
-        _stem(stem, stem_channels, activation), stages, channels=channels, strides=STRIDES, out_stages=out_stages
+        _stem(design.stem, stem_channels, activation),
+        stages,
+        channels=channels,
+        strides=list(itertools.accumulate(design.strides, operator.mul, initial=initial))[1:],
+        out_stages=out_stages,
     )
 
 

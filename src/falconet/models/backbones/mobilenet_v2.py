@@ -18,7 +18,7 @@ from falconet.models.backbones.blocks import (
     InvertedResidual,
     StagedBackbone,
     check_stages,
-    last_stages,
+    chosen_stages,
     make_divisible,
 )
 from falconet.models.layers import Activation, ConvNormAct
@@ -68,12 +68,7 @@ class MobileNetV2Config(Config):
 
     def stages(self) -> tuple[int, ...]:
         """`out_stages`, or its default for these rows."""
-        if self.out_stages is not None:
-            return self.out_stages
-        stages = last_stages(stage_strides(self.rows))
-        if not stages:
-            raise ValueError("no row has stride 8, 16 or 32: name the rows to return in out_stages")
-        return stages
+        return chosen_stages(self.out_stages, stage_strides(self.rows))
 
     def build(self) -> StagedBackbone:
         """The backbone, with fresh weights."""

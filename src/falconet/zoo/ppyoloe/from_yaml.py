@@ -158,13 +158,13 @@ def _model(source: Source) -> dict[str, Any]:
 
 def _backbone(source: Source, width: float, depth: float) -> dict[str, Any]:
     prefix = "CSPResNet."
-    for key, wanted in (("layers", [3, 6, 6, 3]), ("channels", [64, 128, 256, 512, 1024])):
-        if source.get(f"{prefix}{key}", wanted) != wanted:
-            raise ConfigError(f"{source.name}: {prefix}{key}: has no counterpart; expected {wanted}")
     variant = SIZES.get((width, depth))
     backbone: dict[str, Any] = {"name": "cspresnet", "variant": variant or "l"}
     if variant is None:
         backbone |= {"width": width, "depth": depth}
+    for key, usual in (("layers", [3, 6, 6, 3]), ("channels", [64, 128, 256, 512, 1024])):
+        if (own := source.get(f"{prefix}{key}", usual)) != usual:
+            backbone[key] = own
     return backbone | {
         "out_stages": list(source.get(f"{prefix}return_idx", [1, 2, 3])),
         "stem": "large" if source.get(f"{prefix}use_large_stem", False) else "small",
