@@ -1,5 +1,6 @@
 """What a command leaves and says where it is ended from outside."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from falconet.core.terminal import printable
 from falconet.data.drawn import write_drawn_dataset
 
 SLOW_COPY = """
@@ -37,3 +39,55 @@ def test_sigterm_leaves_no_half_of_a_converted_data_set(tmp_path: Path) -> None:
     _, told = process.communicate(timeout=30)
     assert (process.returncode, told) == (143, "falconet: terminated\n")
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_printable_shows_what_a_terminal_would_obey_and_json_stays_json() -> None:
+    assert printable("a\x1b[2J\x07 \u202eb\ud800\tc\n") == "a\\x1b[2J\\x07 \\u202eb\\ud800\tc\n"
+    text = "\x1b \x7f\x9b \udc80 é"
+    assert json.loads(printable(json.dumps(text, ensure_ascii=False))) == text
+
+
+HOSTILE = ["\x1b[2Jstar", "\u202egnp", "x" * 5000, "nul\x00"]
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_hostile_class_names_are_shown(tmp_path: Path, options: list[str]) -> None:
+    write_drawn_dataset(tmp_path, train=3, val=1, size=(64, 64))
+    tree = json.loads((tmp_path / "train.json").read_text())
+    for category, name in zip(tree["categories"], HOSTILE, strict=False):
+        category["name"] = name
+    (tmp_path / "train.json").write_text(json.dumps(tree))
+    done = subprocess.run(
+        command("data", "check", tmp_path / "train.json", *options), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "\x1b" not in done.stdout
+    assert "Traceback" not in done.stderr
+    if options:
+        (split,) = json.loads(done.stdout)["splits"].values()
+        assert set(HOSTILE) <= set(split["classes"])
+    else:
+        assert "\\x1b[2Jstar" in done.stdout
+        assert "\\u202egnp" in done.stdout
+
+
+def test_an_error_with_an_escape_sequence_is_shown(tmp_path: Path) -> None:
+    done = subprocess.run(
+        command("data", "check", tmp_path / "\x1b[31m.json"), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "\x1b" not in done.stderr
+    assert "\\x1b[31m.json" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_standard_output_on_a_full_disk(tmp_path: Path) -> None:
+    write_drawn_dataset(tmp_path, train=3, val=1, size=(64, 64))
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command("data", "check", tmp_path), stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (
+        2,
+        "falconet: standard output cannot be written: No space left on device\n",
+    )

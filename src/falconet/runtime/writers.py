@@ -97,7 +97,10 @@ class JsonWriter:
 
 
 class CsvWriter:
-    """Lines of file, frame (empty for a picture), then the task's columns, such as class, score, x1, y1, x2, y2."""
+    """Lines of file, frame (empty for a picture), then the task's columns, such as class, score, x1, y1, x2, y2.
+
+    A name that begins with =, +, -, @ gets an apostrophe before it: spreadsheets would run it as a formula.
+    """
 
     def __init__(self, path: Path, task: Task[Any]) -> None:
         self._task, self._part = task, _Part(path)
@@ -111,10 +114,15 @@ class CsvWriter:
         frame = "" if item.frame.index is None else item.frame.index
         with self._part.writing():
             for row in self._task.rows(item.answer):
-                self._rows.writerow((str(item.frame.source), frame, *row))
+                self._rows.writerow([_no_formula(value) for value in (str(item.frame.source), frame, *row)])
 
     def close(self, *, keep: bool) -> None:
         self._part.close(keep=keep)
+
+
+def _no_formula(value: Any) -> Any:
+    """Text that a spreadsheet would run as a formula, with an apostrophe before it, which makes it text."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 class CocoWriter:
