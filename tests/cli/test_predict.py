@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -248,3 +249,11 @@ def test_the_whole_command():
     done = falconet("predict", "in/b.jpg", "--model", "in/b.jpg")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("falconet: in/b.jpg: is not a complete ONNX model")
+
+
+def test_a_folder_that_another_predict_writes_into_is_refused(folder):
+    (folder / "out").mkdir()
+    (folder / "out" / ".falconet.lock").write_text(f"{os.getppid()} {socket.gethostname()}")
+    told = fail(DataError, "in", "--model", "m.onnx", "--out", "out")
+    assert f"out: process {os.getppid()} on {socket.gethostname()} writes there just now" in told
+    assert [path.name for path in (folder / "out").iterdir()] == [".falconet.lock"]

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from falconet.core.config import read_yaml, yaml_text
-from falconet.core.errors import ConfigError, FalconetError, ModelError, ProcessError
+from falconet.core.errors import ConfigError, DataError, FalconetError, ModelError, ProcessError
 from falconet.train import fit, resume
 from falconet.train.loggers import NullCallback
 from falconet.train.progress import Progress
@@ -253,3 +254,12 @@ def test_a_full_disk_keeps_the_checkpoint(undisturbed: Path, tmp_path: Path, mon
         folder.write_state({"epoch": 9})
     assert folder.state.read_bytes() == before
     assert {path.name for path in folder.path.iterdir()} == {"run.yaml", "state.ckpt"}
+
+
+def test_a_folder_that_another_run_writes_into_is_refused(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / ".falconet.lock").write_text(f"{os.getppid()} {socket.gethostname()}")
+    with pytest.raises(DataError, match=f"run: process {os.getppid()} on .* writes there just now"):
+        fit(tiny_run(data, folder))
+    assert [path.name for path in folder.iterdir()] == [".falconet.lock"]

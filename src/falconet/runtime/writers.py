@@ -21,6 +21,7 @@ from falconet.core.coco_json import coco_annotation, coco_categories, coco_resul
 from falconet.core.errors import ConfigError, DataError
 from falconet.core.files import replace_file
 from falconet.core.images import read_image, write_image
+from falconet.core.lock import locked
 from falconet.core.manifest import Manifest
 from falconet.core.types import Pixels
 from falconet.runtime.pipeline import Result
@@ -236,7 +237,8 @@ def open_writers(
 
     Raises:
         ConfigError: a kind that this task does not have.
-        DataError: the folder cannot be written, or an annotated picture would replace a source.
+        DataError: the folder cannot be written, another process writes there, or an annotated picture would replace a
+            source.
     """
     task = predictor.task
     if unknown := [kind for kind in kinds if kind not in task.kinds]:
@@ -253,6 +255,7 @@ def open_writers(
         "yolo": lambda: YoloWriter(folder / YOLO_LABELS),
     }
     with ExitStack() as stack:
+        stack.enter_context(locked(folder))
         yield [stack.enter_context(completed(makers[kind]())) for kind in dict.fromkeys(kinds)]
 
 

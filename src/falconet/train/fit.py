@@ -4,9 +4,11 @@ import logging
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 from falconet.core.errors import ConfigError, ProcessError
+from falconet.core.lock import locked
 from falconet.core.terminate import Terminated
 from falconet.train.loader import killed_workers_told
 from falconet.train.loggers import Callback, Loggers, NullCallback, logging_to, open_log, require_loggers
@@ -107,10 +109,13 @@ def _run(
         if state is not None:
             train_state.restore(prepared, state, folder)
             _log.info("resumed after epoch %d", train_state.epoch)
-        if process.rank == 0:
-            folder.write_run(run)
-            open_log(log)
-        _follow(prepared, train_state, folder, callback)
+        with locked(folder.path) if process.rank == 0 else nullcontext():
+            if process.rank == 0:
+                if state is None and folder.state.exists():  # of a run that has begun and ended meanwhile
+                    folder.refuse_if_used()
+                folder.write_run(run)
+                open_log(log)
+            _follow(prepared, train_state, folder, callback)
 
 
 def _follow(prepared: Prepared, state: TrainState, folder: RunFolder, callback: Callback) -> None:
