@@ -3,8 +3,12 @@
 `import falconet` imports nothing heavy; public names load on first use.
 """
 
+import os
 from importlib import import_module
 from typing import Any
+
+# Else ONNX Runtime (from 1.32) writes a device id and a database of events into the user's cache when it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 

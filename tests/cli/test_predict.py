@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -202,7 +203,8 @@ def test_numbers_out_of_range(option):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGINT is sent to a process of its own")
-def test_ctrl_c_keeps_what_is_done(folder):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_keep_what_is_done(folder, number):
     write_video(folder / "clip.mp4", frames=40)
     slow = (
         "import time, typer\n"
@@ -218,9 +220,9 @@ def test_ctrl_c_keeps_what_is_done(folder):
     deadline = time.monotonic() + 60
     while not (labels / "000001.txt").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, output
+    assert process.returncode == 128 + number, output
     done = len(list(labels.iterdir()))
     assert 2 <= done < 40
     pictures = json.loads((folder / "out" / "detections.json").read_text())["pictures"]
@@ -247,3 +249,11 @@ def test_the_whole_command():
     done = falconet("predict", "in/b.jpg", "--model", "in/b.jpg")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("falconet: in/b.jpg: is not a complete ONNX model")
+
+
+def test_a_folder_that_another_predict_writes_into_is_refused(folder):
+    (folder / "out").mkdir()
+    (folder / "out" / ".falconet.lock").write_text(f"{os.getppid()} {socket.gethostname()}")
+    told = fail(DataError, "in", "--model", "m.onnx", "--out", "out")
+    assert f"out: process {os.getppid()} on {socket.gethostname()} writes there just now" in told
+    assert [path.name for path in (folder / "out").iterdir()] == [".falconet.lock"]

@@ -235,3 +235,10 @@ def test_names_with_blanks_come_back_from_voc(tmp_path: Path) -> None:
     splits = open_splits(tmp_path / "out")
     assert sorted(record.path.name for record in splits["train"].records) == ["IMG 20 (1).png", "IMG 20 1.png"]
     assert check_splits(splits) == []
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    dataset = _dataset(tmp_path, [[(0, 1, 2, 30, 20)]])
+    (tmp_path / "file").write_text("in the folder's place")
+    with pytest.raises(DataError, match=r"out: cannot be written: "):
+        convert({"train": dataset}, "coco", tmp_path / "file" / "out")

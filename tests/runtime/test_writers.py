@@ -121,6 +121,16 @@ def test_csv(tmp_path, items):
     ]
 
 
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@"])
+def test_a_name_that_a_spreadsheet_would_run_is_text(tmp_path, sign):
+    names = (f"{sign}1+1", *NAMES[1:])
+    found = Detections(np.array([[0, 0, 64, 128]], np.float32), [0.5], [0], names)
+    write(tmp_path, [result(VideoFile(Path(f"{sign}a.mp4"), "a"), found, index=3)], ["csv"])
+    with (tmp_path / "detections.csv").open(encoding="utf-8", newline="") as stream:
+        row = list(csv.reader(stream))[1]
+    assert row == [f"'{sign}a.mp4", "3", f"'{sign}1+1", "0.5", "0.0", "0.0", "64.0", "128.0"]
+
+
 def test_coco_is_read_by_cocos_own_tools(tmp_path, items, capsys):
     write(tmp_path, items, ["coco"])
     data = json.loads((tmp_path / "detections_coco.json").read_text("utf-8"))

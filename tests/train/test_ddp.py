@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
-from falconet.core.errors import ConfigError, DataError
+from falconet.core.errors import ConfigError, DataError, ProcessError
 from falconet.train import RunConfig, fit, loader, resume
 from falconet.train.loggers import NullCallback
 from falconet.train.prepare import Prepared
@@ -121,7 +121,7 @@ def _vanish(process: Process) -> None:
 
 
 def test_a_process_that_is_killed_from_outside() -> None:
-    with pytest.raises(RuntimeError, match=r"killed from outside .*SIGKILL.*; is there enough memory"):
+    with pytest.raises(ProcessError, match=r"killed from outside \(SIGKILL\); there may be too little memory"):
         in_processes(_vanish, 2, ())
 
 
@@ -147,6 +147,31 @@ def any_left(group: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_sigterm_to_the_first_process_ends_all(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    arguments = options(data, folder, "train.devices=2", "train.epochs=500")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "falconet", "train", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 100
+    while not (folder / "state.ckpt").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert told.count(f"go on with it by: falconet train --resume {folder}") == 1  # one process speaks
+    assert told.splitlines()[-1] == "falconet: terminated"
+    assert "Traceback" not in told
+    while any_left(process.pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_ctrl_c_ends_all_processes(data: Path, tmp_path: Path) -> None:

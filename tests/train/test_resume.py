@@ -1,7 +1,9 @@
 """Killed in the middle of an epoch and resumed, a run ends with the weights of one that was not; bit for bit."""
 
+import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,7 +14,7 @@ import pytest
 import torch
 
 from falconet.core.config import read_yaml, yaml_text
-from falconet.core.errors import ConfigError, FalconetError, ModelError
+from falconet.core.errors import ConfigError, DataError, FalconetError, ModelError, ProcessError
 from falconet.train import fit, resume
 from falconet.train.loggers import NullCallback
 from falconet.train.progress import Progress
@@ -43,11 +45,14 @@ def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fit(tiny_run(data, tmp_path_factory.mktemp("runs") / "whole", *LONG))
 
 
-def stop_in_the_middle(folder: Path, number: signal.Signals, *arguments: str) -> int:
+COMMAND = "import sys; from falconet.cli import main; sys.argv[1:1] = ['train']; main()"
+
+
+def stop_in_the_middle(folder: Path, number: signal.Signals, *arguments: str, program: str = PROGRAM) -> int:
     """Run in a process that gets a signal once its first epoch is finished; returns its exit code."""
     with (folder.parent / "errors.txt").open("w") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, *arguments], stderr=errors, stdout=errors, start_new_session=True
+            [sys.executable, "-c", program, *arguments], stderr=errors, stdout=errors, start_new_session=True
         )
     deadline = time.monotonic() + 200
     while not (folder / "state.ckpt").exists():
@@ -85,6 +90,36 @@ def test_interrupted_by_the_user_says_how_to_go_on(data: Path, undisturbed: Path
     assert f"go on with it by: falconet train --resume {folder}" in (folder / "train.log").read_text()
     resume(folder)
     assert_same_weights(folder / "last.safetensors", undisturbed / "last.safetensors")
+
+
+def test_terminated_says_how_to_go_on_and_does_not_end_as_if_done(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "terminated"
+    code = stop_in_the_middle(folder, signal.SIGTERM, *options(data, folder, *LONG), program=COMMAND)
+    told = (tmp_path / "errors.txt").read_text()
+    assert code == 143, told
+    assert told.splitlines()[-1] == "falconet: terminated"
+    assert "Traceback" not in told
+    log = (folder / "train.log").read_text()
+    assert f"terminated in epoch 2; go on with it by: falconet train --resume {folder}" in log
+
+
+class KillsAWorker(NullCallback):
+    """The kernel kills one of the loader's workers, as it does where memory ends."""
+
+    def step(self, progress: Progress, *, step: int, loss: float) -> None:  # noqa: ARG002
+        if progress.epoch == 1 and step == 1:
+            multiprocessing.active_children()[0].kill()
+
+
+def test_a_killed_loader_worker_ends_in_a_sentence(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "killed"
+    with pytest.raises(ProcessError) as error:
+        fit(tiny_run(data, folder, *LONG, "train.epochs=200"), callback=KillsAWorker())
+    assert str(error.value) == (
+        "a process that reads training images was killed from outside (Killed); there may be too little memory: fewer "
+        "data.workers, 0 at the least, and a smaller data.cache_mb need less; go on with the run by: falconet train "
+        f"--resume {folder}"
+    )
 
 
 def test_killed_before_the_first_epoch_ended(data: Path, undisturbed: Path, tmp_path: Path) -> None:
@@ -219,3 +254,12 @@ def test_a_full_disk_keeps_the_checkpoint(undisturbed: Path, tmp_path: Path, mon
         folder.write_state({"epoch": 9})
     assert folder.state.read_bytes() == before
     assert {path.name for path in folder.path.iterdir()} == {"run.yaml", "state.ckpt"}
+
+
+def test_a_folder_that_another_run_writes_into_is_refused(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / ".falconet.lock").write_text(f"{os.getppid()} {socket.gethostname()}")
+    with pytest.raises(DataError, match=f"run: process {os.getppid()} on .* writes there just now"):
+        fit(tiny_run(data, folder))
+    assert [path.name for path in folder.iterdir()] == [".falconet.lock"]

@@ -8,6 +8,8 @@ import typer
 
 from falconet.cli import startup
 from falconet.core.errors import FalconetError
+from falconet.core.terminal import SafeStream
+from falconet.core.terminate import Terminated, raise_on_sigterm
 
 app = typer.Typer(
     name="falconet",
@@ -65,19 +67,27 @@ def _register(called: str | None = None) -> None:
 
 
 def main() -> None:
-    """Entry point: user errors print as one message and exit with 2, Ctrl-C exits with 130."""
+    """Entry point: user errors print as one message and exit with 2, Ctrl-C exits with 130, SIGTERM with 143."""
     words = sys.argv[1:]
+    raise_on_sigterm()
+    sys.stdout, sys.stderr = SafeStream(sys.stdout, "standard output"), SafeStream(sys.stderr, "standard error")  # type: ignore[assignment]
     startup.begin()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     _register(words[0] if words else None)
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except FalconetError as error:
         print(f"falconet: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("falconet: interrupted", file=sys.stderr)
         sys.exit(130)
+    except Terminated:
+        print("falconet: terminated", file=sys.stderr)
+        raise
     finally:
         # The interpreter collects garbage once more when it ends; all memory is about to go anyway.
         gc.freeze()

@@ -93,12 +93,12 @@ def predict(
     startup.finish()
     report = _Report(predictor, to="stderr" if json else "stdout")
     with _writers(kinds, folder, predictor, found, to_stdout=json) as writers:
-        interrupted = _run(predictor, found, writers, report, batch=batch)
+        stopped = _run(predictor, found, writers, report, batch=batch)
     report.summary()
     if kinds:
         report.print(f"saved {', '.join(kinds)} in {folder}")
-    if interrupted or report.broken:
-        raise typer.Exit(130 if interrupted else 2)
+    if stopped or report.broken:
+        raise typer.Exit(stopped or 2)
 
 
 def _open(model: str | None, *, engine: str, threads: int | None) -> "Engine":
@@ -177,41 +177,43 @@ def _run(
     report: "_Report",
     *,
     batch: int,
-) -> bool:
-    """Answer for everything; whether Ctrl-C ended it early."""
+) -> int:
+    """Answer for everything; the exit code of the signal that ended it early, or 0."""
     from falconet.runtime.pipeline import predict_frames
 
     results = predict_frames(predictor, sources, batch=batch)
-    with closing(results), _interrupt() as interrupt, _progress(sources) as advance:
+    with closing(results), _signals() as came, _progress(sources) as advance:
         for item in results:
             start = perf_counter()
             for writer in writers:
                 writer.add(item)
             report.add(item, write=(perf_counter() - start) * 1e3 if writers else None)
             advance()
-            if interrupt.is_set():
+            if came:
                 break
-        return interrupt.is_set()
+        return 128 + came[0] if came else 0
 
 
 @contextmanager
-def _interrupt() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets, so that the picture at hand is finished; the second one interrupts."""
-    event = threading.Event()
+def _signals() -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM as they come, so that the picture at hand is finished; the second one of a kind interrupts."""
+    came: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield event
+        yield came
         return
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def stop(_number: int, _frame: object) -> None:
-        event.set()
-        signal.signal(signal.SIGINT, before)
+    def stop(number: int, _frame: object) -> None:
+        came.append(number)
+        signal.signal(number, before[signal.Signals(number)])
 
-    signal.signal(signal.SIGINT, stop)
+    for number in before:
+        signal.signal(number, stop)
     try:
-        yield event
+        yield came
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -31,7 +31,7 @@ def open_bar(title: str) -> "Iterator[Progress]":
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console, shown = Console(stderr=True), sys.stderr.isatty()
+    console, shown = Console(file=sys.__stderr__), sys.stderr.isatty()
     redirect = sys.stdout.isatty()
     with Progress(*columns, console=console, transient=True, disable=not shown, redirect_stdout=redirect) as bar:
         yield bar

@@ -82,7 +82,7 @@ class TrainBar:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-        console = Console(stderr=True)
+        console = Console(file=sys.__stderr__)
         if not console.is_terminal:
             return
         self._steps = steps

@@ -13,5 +13,9 @@ class DataError(FalconetError):
     """A picture, an annotation file or a data set is wrong."""
 
 
+class ProcessError(FalconetError):
+    """A process that worked for this one was ended from outside."""
+
+
 class ModelError(FalconetError):
     """A weights file, an exported model or a request to one is wrong."""

@@ -51,10 +51,11 @@ def convert(
     names = _common_names(splits, to)
     written = list(splits) if to == "coco" else _standard_names(list(splits))
     _refuse_existing(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
     problems: dict[str, list[Problem]] = {}
+    part: Path | None = None
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
         taken: set[str] = set()
         for (key, dataset), split in zip(splits.items(), written, strict=True):
             chosen, problems[key] = drop_invalid(dataset)
@@ -77,7 +78,8 @@ def convert(
     except OSError as error:
         raise DataError(f"{out}: cannot be written: {error.strerror or error}") from error
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        if part is not None:
+            shutil.rmtree(part, ignore_errors=True)
     return problems
 
 

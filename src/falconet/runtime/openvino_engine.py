@@ -1,10 +1,9 @@
 """Exported `.onnx` files in OpenVINO, on the CPU, in float32 as ONNX Runtime runs them."""
 
+import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
-
-import openvino  # type: ignore[import-not-found, import-untyped, unused-ignore]  # optional
 
 from falconet.core.manifest import MANIFEST_KEY
 from falconet.core.types import Pixels
@@ -19,6 +18,17 @@ from falconet.runtime.engines import (
     time_calls,
 )
 from falconet.runtime.tasks import Outputs
+
+# Importing OpenVINO sends an event to its makers and writes an id into the home folder, unless it has to do without the
+# package for that, as it can.
+_telemetry = sys.modules.get("openvino_telemetry")
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+try:
+    import openvino  # type: ignore[import-not-found, import-untyped, unused-ignore]  # optional
+finally:
+    del sys.modules["openvino_telemetry"]
+    if _telemetry is not None:
+        sys.modules["openvino_telemetry"] = _telemetry
 
 _TYPES = {"u8": "tensor(uint8)", "f32": "tensor(float)"}
 

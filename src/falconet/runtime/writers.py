@@ -21,6 +21,7 @@ from falconet.core.coco_json import coco_annotation, coco_categories, coco_resul
 from falconet.core.errors import ConfigError, DataError
 from falconet.core.files import replace_file
 from falconet.core.images import read_image, write_image
+from falconet.core.lock import locked
 from falconet.core.manifest import Manifest
 from falconet.core.types import Pixels
 from falconet.runtime.pipeline import Result
@@ -97,7 +98,10 @@ class JsonWriter:
 
 
 class CsvWriter:
-    """Lines of file, frame (empty for a picture), then the task's columns, such as class, score, x1, y1, x2, y2."""
+    """Lines of file, frame (empty for a picture), then the task's columns, such as class, score, x1, y1, x2, y2.
+
+    A name that begins with =, +, -, @ gets an apostrophe before it: spreadsheets would run it as a formula.
+    """
 
     def __init__(self, path: Path, task: Task[Any]) -> None:
         self._task, self._part = task, _Part(path)
@@ -111,10 +115,15 @@ class CsvWriter:
         frame = "" if item.frame.index is None else item.frame.index
         with self._part.writing():
             for row in self._task.rows(item.answer):
-                self._rows.writerow((str(item.frame.source), frame, *row))
+                self._rows.writerow([_no_formula(value) for value in (str(item.frame.source), frame, *row)])
 
     def close(self, *, keep: bool) -> None:
         self._part.close(keep=keep)
+
+
+def _no_formula(value: Any) -> Any:
+    """Text that a spreadsheet would run as a formula, with an apostrophe before it, which makes it text."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 class CocoWriter:
@@ -228,7 +237,8 @@ def open_writers(
 
     Raises:
         ConfigError: a kind that this task does not have.
-        DataError: the folder cannot be written, or an annotated picture would replace a source.
+        DataError: the folder cannot be written, another process writes there, or an annotated picture would replace a
+            source.
     """
     task = predictor.task
     if unknown := [kind for kind in kinds if kind not in task.kinds]:
@@ -245,6 +255,7 @@ def open_writers(
         "yolo": lambda: YoloWriter(folder / YOLO_LABELS),
     }
     with ExitStack() as stack:
+        stack.enter_context(locked(folder))
         yield [stack.enter_context(completed(makers[kind]())) for kind in dict.fromkeys(kinds)]
 
 

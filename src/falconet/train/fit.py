@@ -4,9 +4,13 @@ import logging
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
-from falconet.core.errors import ConfigError
+from falconet.core.errors import ConfigError, ProcessError
+from falconet.core.lock import locked
+from falconet.core.terminate import Terminated
+from falconet.train.loader import killed_workers_told
 from falconet.train.loggers import Callback, Loggers, NullCallback, logging_to, open_log, require_loggers
 from falconet.train.loop import train
 from falconet.train.prepare import Prepared, prepare
@@ -35,7 +39,9 @@ def fit(run: RunConfig, *, callback: Callback | None = None, clock: Callable[[],
     Raises:
         ConfigError, DataError, ModelError: something in the run, the data or the weights is wrong, the folder holds
             another run, or the loss is no longer finite.
-        KeyboardInterrupt: by Ctrl-C; the run can be resumed.
+        ProcessError: one of the run's processes was killed; the run can be resumed.
+        KeyboardInterrupt, Terminated: by Ctrl-C, by SIGTERM (which the command line turns into an exception); the run
+            can be resumed.
     """
     run = run.absolute()
     folder = RunFolder(run.output)
@@ -58,17 +64,20 @@ def _start(run: RunConfig, folder: RunFolder, callback: Callback, clock: Callabl
     require_loggers(run.train.loggers)
     arguments = (run, folder, callback, clock, clock())
     process = launched()
-    if process is not None:
-        if run.train.devices not in (1, process.local_count):
-            raise ConfigError(
-                f"train.devices is {run.train.devices}, but the launcher started {process.local_count} processes on "
-                "this machine; leave train.devices out"
-            )
-        _run(process, *arguments)
-    elif run.train.devices > 1:
-        in_processes(_run, run.train.devices, arguments)
-    else:
-        _run(Process(), *arguments)
+    if process is not None and run.train.devices not in (1, process.local_count):
+        raise ConfigError(
+            f"train.devices is {run.train.devices}, but the launcher started {process.local_count} processes on "
+            "this machine; leave train.devices out"
+        )
+    try:
+        if process is None and run.train.devices > 1:
+            in_processes(_run, run.train.devices, arguments)
+        else:
+            _run(process or Process(), *arguments)
+    except ProcessError as error:
+        if not folder.run_file.is_file():
+            raise
+        raise ProcessError(f"{error}; go on with the run by: falconet train --resume {folder.path}") from error
     return folder.path
 
 
@@ -77,7 +86,6 @@ def _run(
 ) -> None:
     """Train in one of the run's processes; the first one speaks and writes."""
     if process.rank:
-        logging.getLogger("falconet").setLevel(logging.ERROR)
         callback = NullCallback()
     if run.train.batch_size % process.count:
         raise ConfigError(f"train.batch_size={run.train.batch_size} cannot be shared by {process.count} processes")
@@ -85,7 +93,14 @@ def _run(
     if state is not None and state["stopped"]:
         _log.info("%s: this run is finished; nothing is left to do", folder.path)
         return
-    with joined(process, run.train.accelerator), warnings.catch_warnings(), logging_to(folder.log) as log:
+    with (
+        joined(process, run.train.accelerator),
+        warnings.catch_warnings(),
+        logging_to(folder.log) as log,
+        killed_workers_told(),
+    ):
+        if process.rank:
+            logging.getLogger("falconet").setLevel(logging.ERROR)  # until `logging_to` is left
         # A gradient of a 1x1 convolution has two names for the same memory format; torch takes the slower copy.
         warnings.filterwarnings("ignore", message="Grad strides do not match bucket view", category=UserWarning)
         warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified", category=UserWarning)
@@ -94,10 +109,13 @@ def _run(
         if state is not None:
             train_state.restore(prepared, state, folder)
             _log.info("resumed after epoch %d", train_state.epoch)
-        if process.rank == 0:
-            folder.write_run(prepared.run)
-            open_log(log)
-        _follow(prepared, train_state, folder, callback)
+        with locked(folder.path) if process.rank == 0 else nullcontext():
+            if process.rank == 0:
+                if state is None and folder.state.exists():  # of a run that has begun and ended meanwhile
+                    folder.refuse_if_used()
+                folder.write_run(prepared.run)
+                open_log(log)
+            _follow(prepared, train_state, folder, callback)
 
 
 def _follow(prepared: Prepared, state: TrainState, folder: RunFolder, callback: Callback) -> None:
@@ -105,8 +123,9 @@ def _follow(prepared: Prepared, state: TrainState, folder: RunFolder, callback: 
     loggers = Loggers(prepared.run, folder, finished=state.epoch) if first else None
     try:
         train(prepared, state, folder, loggers=loggers, callback=callback)
-    except KeyboardInterrupt:
-        _log.info("interrupted in epoch %d; go on with it by: falconet train --resume %s", state.epoch + 1, folder.path)
+    except (KeyboardInterrupt, Terminated) as error:
+        how = "terminated" if isinstance(error, Terminated) else "interrupted"
+        _log.info("%s in epoch %d; go on with it by: falconet train --resume %s", how, state.epoch + 1, folder.path)
         raise
     finally:
         if loggers is not None:

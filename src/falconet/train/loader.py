@@ -5,6 +5,7 @@ the same for any number of workers. One pool of workers serves training and vali
 """
 
 import multiprocessing
+import os
 import signal
 import sys
 import time
@@ -20,7 +21,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from falconet.core.cpus import usable_cpus
-from falconet.core.errors import DataError
+from falconet.core.errors import DataError, ProcessError
 from falconet.core.images import read_image
 from falconet.core.manifest import Preprocess
 from falconet.core.resize import halved, resize
@@ -311,6 +312,9 @@ class Loader:
         except DataError as error:
             # torch puts the worker's traceback before the message.
             raise DataError(str(error).strip().rpartition("DataError: ")[2]) from error
+        except (ConnectionError, EOFError) as error:
+            time.sleep(1)  # as soon as the signal of a dead worker comes, torch raises here what killed it
+            raise RuntimeError("DataLoader worker exited unexpectedly") from error
 
 
 def _start_method() -> str:
@@ -329,6 +333,22 @@ def _forking_quietly() -> Iterator[None]:
 def _start_worker(number: int) -> None:  # noqa: ARG001  # torch passes it
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training process, which ends its workers
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # which comes to all, or from the training process
+
+
+@contextmanager
+def killed_workers_told() -> Iterator[None]:
+    """Raise ProcessError where a worker was killed; torch raises it wherever the training process is just then."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        how = str(error).rpartition("signal: ")[2].rstrip(". ") if "signal: " in str(error) else "it exited"
+        raise ProcessError(
+            f"a process that reads training images was killed from outside ({how}); there may be too little memory: "
+            "fewer data.workers, 0 at the least, and a smaller data.cache_mb need less"
+        ) from error
 
 
 def make_dataset(

@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 import traceback
@@ -16,10 +17,14 @@ from torch import distributed
 from torch.multiprocessing import ProcessExitedException, start_processes
 
 from falconet.core import errors
-from falconet.core.errors import ConfigError, FalconetError
+from falconet.core.errors import ConfigError, FalconetError, ProcessError
+from falconet.core.terminate import EXIT_CODE, Terminated, raise_on_sigterm
 
 _GRACE = 10.0
 """Seconds the other processes get to end by themselves after one has failed."""
+
+
+_STOPPED: dict[str, type[BaseException]] = {one.__name__: one for one in (KeyboardInterrupt, Terminated)}
 
 
 class Process(NamedTuple):
@@ -73,8 +78,9 @@ def in_processes(work: Callable[..., None], count: int, arguments: tuple[Any, ..
 
     Raises:
         FalconetError: the one that a process ended with.
+        ProcessError: a process was killed from outside.
         RuntimeError: a process ended with something else; the message holds its traceback.
-        KeyboardInterrupt: by Ctrl-C.
+        KeyboardInterrupt, Terminated: by Ctrl-C, by SIGTERM.
     """
     failures: SimpleQueue[tuple[str, str]] = multiprocessing.get_context("spawn").SimpleQueue()
     level = logging.getLogger().getEffectiveLevel()
@@ -83,8 +89,11 @@ def in_processes(work: Callable[..., None], count: int, arguments: tuple[Any, ..
     try:
         while not running.join(grace_period=_GRACE):
             pass
-    except KeyboardInterrupt:
-        # Ctrl-C reached the others as well; they say how to go on.
+    except (KeyboardInterrupt, Terminated) as stopped:
+        # They say how to go on. Ctrl-C reached them as well; SIGTERM may have come to this process alone.
+        if isinstance(stopped, Terminated):
+            for process in running.processes:
+                process.terminate()
         for process in running.processes:
             process.join(_GRACE)
             process.kill()
@@ -99,14 +108,17 @@ def _failure(failures: "SimpleQueue[tuple[str, str]]", exited: ProcessExitedExce
     while not failures.empty():
         found.append(failures.get())
     for kind, message in found:
-        if kind == KeyboardInterrupt.__name__:
-            return KeyboardInterrupt()
+        if kind == Terminated.__name__ and exited.exit_code != EXIT_CODE:
+            continue  # by torch, after another one had failed
+        if kind in _STOPPED:
+            return _STOPPED[kind]()
         error = getattr(errors, kind, None)
         if isinstance(error, type) and issubclass(error, FalconetError):
             return error(message)
-    if found:
+    if found and exited.signal_name is None:
         return RuntimeError(f"a training process failed:\n{found[0][1]}")
-    return RuntimeError(f"a training process was killed from outside ({exited}); is there enough memory?")
+    how = exited.signal_name or f"exit code {exited.exit_code}"
+    return ProcessError(f"a training process was killed from outside ({how}); there may be too little memory")
 
 
 def _enter(
@@ -127,11 +139,16 @@ def _enter(
         LOCAL_WORLD_SIZE=str(count),
     )
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    raise_on_sigterm()
     try:
         work(Process(rank, count, rank, count), *arguments)
     except KeyboardInterrupt:
         failures.put((KeyboardInterrupt.__name__, ""))
         sys.exit(130)
+    except Terminated:
+        failures.put((Terminated.__name__, ""))
+        raise
     except FalconetError as error:
         failures.put((type(error).__name__, str(error)))
         sys.exit(2)
