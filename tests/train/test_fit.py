@@ -283,7 +283,7 @@ def test_nothing_to_learn(tmp_path: Path) -> None:
     data = draw(tmp_path / "drawn")
     tree = json.loads((data / "train.json").read_text())
     (data / "train.json").write_text(json.dumps(tree | {"annotations": []}))
-    with pytest.raises(DataError, match="no training picture has a box, so there is nothing to learn"):
+    with pytest.raises(DataError, match="no training picture has a box that counts, so there is nothing to learn"):
         fit(tiny_run(data, tmp_path / "run"))
 
 

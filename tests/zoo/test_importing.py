@@ -22,6 +22,7 @@ from falconet.models.reparam import fuse
 from falconet.models.weights import load_extra, load_weights
 from falconet.runtime.onnx_engine import OnnxEngine
 from falconet.runtime.predictor import Predictor
+from falconet.zoo.class_lists import COCO_NAMES, assumed
 from falconet.zoo.formats.torch_files import choose_weights, read_checkpoint
 from falconet.zoo.imported import ImportOptions
 from falconet.zoo.importing import import_files
@@ -217,7 +218,7 @@ def test_the_real_nanodet_checkpoint() -> None:
     assert imported.card.model == config
     assert len(imported.left_over) == 6
     assert all(key.startswith("head.gfl_reg.") for key in imported.left_over)
-    assert imported.notes == ("6 of the tensors left over are not used by the original either",)
+    assert imported.notes == ("6 of the tensors left over are not used by the original either", assumed(COCO_NAMES))
     assert imported.report()[-1] == "parity        no reference that could be run"
 
 

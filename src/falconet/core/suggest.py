@@ -10,6 +10,11 @@ def did_you_mean(word: str, choices: Iterable[str], *, cutoff: float = 0.4) -> s
     return f"did you mean '{near[0]}'?" if near else ""
 
 
+def spelling(name: str) -> str:
+    """What names have in common that differ in blanks and underscores only."""
+    return name.replace("_", " ")
+
+
 def listed(names: Sequence[str], most: int) -> str:
     """The first names, and how many more there are: "a, b and 3 more"."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from falconet.core.manifest import Preprocess
 from falconet.core.run_files import find_weights
+from falconet.core.suggest import spelling
 from falconet.models import Classifier, ClassifierConfig, Detector, ModelConfig, Network, build
 from falconet.models.deployable import Normalize
 from falconet.models.norms import measure_norms, unmeasured
@@ -45,7 +46,8 @@ class StartingPoint:
     def give(self, run: RunConfig, names: tuple[str, ...], network: Network) -> str:
         """Give a fresh network these weights, and say which these are.
 
-        Where the weights know other classes than `names`, the class outputs start anew; all else is taken over.
+        Where the weights know other classes than `names` (blanks and underscores are the same), the class outputs start
+        anew; all else is taken over.
 
         Raises:
             ModelError: weights of another architecture.
@@ -61,7 +63,7 @@ class StartingPoint:
         report = f"weights: {self.path}: {transfer(network, source.state_dict())}"
         if isinstance(network, Classifier):
             report = "\n".join([report, *other_options(run.model.backbone, card.model.backbone)])
-        if card.classes == names:
+        if tuple(map(spelling, card.classes)) == tuple(map(spelling, names)):
             return report
         with torch.no_grad():
             for name, rows in network.class_outputs().items():
