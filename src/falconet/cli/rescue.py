@@ -250,11 +250,16 @@ def _to_onnx(
 
 def _measure(imported: "Imported", folder: Path) -> int:
     """Set the statistics of the batch norms to those on the folder's pictures; returns how many were used."""
+    from falconet.core.images import is_picture
+    from falconet.data.listing import unused, walk
     from falconet.models.norms import measure_norms, unmeasured
 
     if not unmeasured(imported.detector):
         raise ModelError("the weights carry statistics of their batch norms; leave --pictures out")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".bmp"))
+    files = walk(folder)
+    paths = [path for path in files if is_picture(path)]
+    for problem in unused(folder, (path for path in files if not is_picture(path))):
+        typer.echo(str(problem), err=True)
     if not paths:
         raise DataError(f"{folder}: holds no pictures; expected .jpg or .png files to measure batch norms on")
     step = -(-len(paths) // MOST_PICTURES)
