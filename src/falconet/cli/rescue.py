@@ -48,7 +48,9 @@ def import_weights(
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option(help="Network input, as in 416 or 320x416 (height x width) [default: 416, of PP-YOLOE 640]."),
+        typer.Option(
+            help="Network input, as in 416 or 320x416 (height x width) [default: the file's; else 416, PP-YOLOE 640]."
+        ),
     ] = None,
     pictures: Annotated[
         Path | None,
@@ -236,12 +238,15 @@ def _to_onnx(
         )
     require(["onnx"], extra="train", purpose="writing ONNX")
     from falconet.zoo.class_lists import COCO_NAMES, assumed
-    from falconet.zoo.nanodet.ncnn_to_onnx import convert
+    from falconet.zoo.formats.ncnn_files import read_ncnn
+    from falconet.zoo.nanodet.ncnn_to_onnx import convert, network_input
 
     graph, weights = files[0].with_suffix(".param"), files[0].with_suffix(".bin")
     if len(files) == 2:
         graph, weights = sorted(files, key=lambda path: path.suffix, reverse=True)
     model = convert(graph, weights, preprocess=preprocess, classes=classes, source=source, licence=licence)
+    for note in network_input(read_ncnn(graph, weights), preprocess)[1]:
+        print(f"note          {note}")
     if classes is None:
         print(f"note          {assumed(COCO_NAMES)}")
     replace_file(out, model.SerializeToString())
