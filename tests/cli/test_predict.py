@@ -98,7 +98,8 @@ def test_json_on_standard_output():
     found = json.loads("\n".join(output))
     assert [one["file"] for one in found["pictures"]] == [str(Path("in/a.png")), str(Path("in/b.jpg"))]
     assert found["pictures"][1]["detections"][0]["box"] == [96, 96, 128, 128]
-    assert errors[2] == "2 pictures, 4 detections"
+    assert errors[0] == "in: its folders are not looked into without --recursive: deep"
+    assert errors[3] == "2 pictures, 4 detections"
 
 
 def test_thresholds_and_classes(folder):
@@ -118,9 +119,9 @@ def test_a_broken_picture_is_reported_and_the_others_are_done(folder):
     lines, errors = run("in", "--save", "json", "--out", "out", code=2)
     assert [line.partition(":")[0] for line in lines[:2]] == [str(Path("in/a.png")), str(Path("in/b.jpg"))]
     assert "2 pictures, 4 detections, 1 not readable" in lines
-    assert len(errors) == 1
-    assert errors[0].startswith(f"falconet: {Path('in/aa.jpg')}: ")
-    assert "truncated" in errors[0] or "damaged" in errors[0]
+    assert len(errors) == 2  # the first is about the folder
+    assert errors[1].startswith(f"falconet: {Path('in/aa.jpg')}: ")
+    assert "truncated" in errors[1] or "damaged" in errors[1]
     pictures = json.loads((folder / "out" / "detections.json").read_text())["pictures"]
     assert ["error" in one for one in pictures] == [False, True, False]
 

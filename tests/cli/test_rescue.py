@@ -1,5 +1,6 @@
 """`falconet import` and `falconet import-config` from the outside."""
 
+import copy
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,7 @@ from falconet.core.errors import ConfigError, DataError, FalconetError, ModelErr
 from falconet.models.norms import unmeasured
 from falconet.models.weights import load_weights
 from falconet.train.run_config import RunConfig
+from falconet.train.run_data import load_data
 from falconet.zoo.yolov3 import from_darknet as darknet_to_detector
 from tests.zoo import darknet_reference, files
 from tests.zoo.ncnn_writer import nanodet_pair
@@ -168,6 +170,93 @@ def test_import_config(app: typer.Typer, tmp_path: Path) -> None:
     assert "name: nanodet-plus" in printed
     result = CliRunner().invoke(app, ["import-config", str(config)])
     assert f"2 keys of {config} have no counterpart:\n  schedule.warmup.ratio: the warm-up" in result.stderr
+
+
+def draw_pictures(folder: Path, count: int) -> None:
+    folder.mkdir()
+    for index in range(count):
+        cv2.imwrite(str(folder / f"{index}.jpg"), np.full((40, 60, 3), 90, np.uint8))
+
+
+def _with_data(tmp_path: Path, kind: str, annotations: str) -> Path:
+    """A YAML of two classes whose data are in `tmp_path`."""
+    tree = copy.deepcopy(FAMILY["nanodet-plus-m-320"])
+    tree["class_names"] = ["zebra", "apple"]
+    for part in ("head", "aux_head"):
+        tree["model"]["arch"][part]["num_classes"] = 2
+    for part in ("train", "val"):
+        place = tmp_path / annotations
+        tree["data"][part] |= {"name": kind, "img_path": str(tmp_path / "images"), "ann_path": str(place)}
+    (tmp_path / "nanodet.yml").write_text(write_yaml(tree))
+    return tmp_path / "nanodet.yml"
+
+
+def test_data_whose_names_come_in_another_order(app: typer.Typer, tmp_path: Path) -> None:
+    draw_pictures(tmp_path / "images", 2)
+    for index, name in enumerate(("zebra", "apple")):
+        box = "<bndbox><xmin>2</xmin><ymin>2</ymin><xmax>20</xmax><ymax>20</ymax></bndbox>"
+        (tmp_path / f"xml/{index}.xml").parent.mkdir(exist_ok=True)
+        (tmp_path / f"xml/{index}.xml").write_text(
+            f"<annotation><filename>{index}.jpg</filename><object><name>{name}</name>{box}</object></annotation>"
+        )
+    config = _with_data(tmp_path, "XMLDataset", "xml")
+    _call(app, "import-config", config, "--out", tmp_path / "run.yaml")
+    data = load_data(validate(RunConfig, read_yaml(tmp_path / "run.yaml")).data)
+    assert data.names == ("zebra", "apple")
+    assert [[record.path.name, *record.labels] for record in data.train] == [["0.jpg", 0], ["1.jpg", 1]]
+    assert [list(record.labels) for record in data.val] == [[0], [1]]
+
+
+def test_data_that_training_would_refuse(app: typer.Typer, tmp_path: Path) -> None:
+    draw_pictures(tmp_path / "images", 2)
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/0.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    config = _with_data(tmp_path, "YoloDataset", "labels")
+    with pytest.raises(ConfigError) as error:
+        _call(app, "import-config", config, "--out", tmp_path / "run.yaml")
+    assert str(error.value).startswith(
+        f"{tmp_path / 'run.yaml'}: is not written, because 'falconet train' would refuse it:\n"
+        "  data.train.annotations: its label files have no class names; write a YOLO .yaml with `names: [...]`"
+    )
+    assert not (tmp_path / "run.yaml").exists()
+    assert "name: nanodet-plus" in _call(app, "import-config", config)
+    config = _with_data(tmp_path, "XMLDataset", "labels")
+    with pytest.raises(ConfigError, match=r"would refuse it:\n  data: .*labels"):
+        _call(app, "import-config", config, "--out", tmp_path / "run.yaml")
+
+
+def test_data_that_are_elsewhere(app: typer.Typer, tmp_path: Path) -> None:
+    config = _with_data(tmp_path, "CocoDataset", "train.json")
+    result = CliRunner().invoke(app, ["import-config", str(config), "--out", str(tmp_path / "run.yaml")])
+    assert f"takes it:\n  data.train.annotations: {tmp_path / 'train.json'} is not there; correct it" in result.stderr
+    assert (tmp_path / "run.yaml").exists()
+
+
+def test_a_neck_that_expects_another_backbone(app: typer.Typer, tmp_path: Path) -> None:
+    tree = copy.deepcopy(FAMILY["nanodet-plus-m-320"])
+    tree["model"]["arch"]["fpn"]["in_channels"] = [176, 352, 704]
+    (tmp_path / "nanodet.yml").write_text(write_yaml(tree))
+    message = r"in_channels: is \[176, 352, 704\], but the backbone shufflenet-v2 returns \[116, 232, 464\] here"
+    with pytest.raises(ConfigError, match=message):
+        _call(app, "import-config", tmp_path / "nanodet.yml")
+    with pytest.raises(ConfigError, match=message):
+        _call(app, "import", tmp_path / "m.ckpt", "--config", tmp_path / "nanodet.yml", "--out", tmp_path / "m.st")
+
+
+@pytest.mark.parametrize(("count", "title"), [(80, "COCO"), (20, "Pascal VOC")])
+def test_names_that_were_taken_from_a_known_list(
+    app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, title: str
+) -> None:
+    monkeypatch.setattr(darknet_to_detector, "PRESETS", small_presets())
+    sections = darknet_reference.network("yolov3-tiny", classes=count)
+    weights = tmp_path / "mine.weights"
+    weights.write_bytes(darknet_reference.header() + darknet_reference.random_numbers(sections).tobytes())
+    said = _call(app, "import", weights, "--out", tmp_path / "a.safetensors")
+    assert f"the file names no classes; it has {count}, as many as {title}, whose names were taken" in said
+    (tmp_path / "own.names").write_bytes("\ufeff".encode() + b"\n".join(b"c%d" % n for n in range(count)))
+    said = _call(app, "import", weights, "--out", tmp_path / "b.safetensors", "--classes", tmp_path / "own.names")
+    assert "whose names were taken" not in said
+    assert load_weights(tmp_path / "b.safetensors")[1].classes[0] == "c0"
 
 
 def test_ppyoloe_of_paddle(app: typer.Typer, tmp_path: Path) -> None:

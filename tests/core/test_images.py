@@ -1,5 +1,6 @@
 """Reading pictures: every kind that occurs, upright, whole or refused with the file named."""
 
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -215,6 +216,81 @@ def test_jpeg_without_its_middle_is_damaged() -> None:
     cut = data[: len(data) // 2] + data[-2:]
     with pytest.raises(DataError, match=r"^a\.jpg: the JPEG is damaged \(.*\); copy or download it again$"):
         decode_image(cut, "a.jpg")
+
+
+def scan(data: bytes) -> int:
+    """Where the compressed pixels of a JPEG begin."""
+    place = data.index(b"\xff\xda")
+    return place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+
+
+def with_restarts(image: Pixels) -> bytes:
+    """A JPEG with a restart marker after every eight blocks of 16 x 16."""
+    done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_RST_INTERVAL, 8])
+    assert done
+    return data.tobytes()
+
+
+@pytest.mark.parametrize("count", [2, 10, 300])
+def test_bytes_between_scan_and_marker_are_skipped(count: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (200, 128, 3), np.uint8)
+    whole = with_restarts(noise)
+    expected, _ = decode_image(whole, "a.jpg")
+    markers = [m.start() for m in re.finditer(rb"\xff[\xd0-\xd7\xd9]", whole[scan(whole) :])]
+    assert len(markers) > 8  # so that a marker comes twice
+    # Of a few bytes the decoder reports the sum, so only one such place can be told.
+    for places in ([len(markers) - 1], [9], [0, 4, 9])[: 2 if count == 2 else 3]:
+        data = whole
+        for place in reversed(places):
+            at = scan(whole) + markers[place]
+            data = data[:at] + b"\x55" * count + data[at:]
+        image, size = decode_image(data, "a.jpg")
+        np.testing.assert_array_equal(image, expected)
+        assert size == (200, 128)
+        reduced, _ = decode_image(data, "a.jpg", at_least=(40, 40))
+        np.testing.assert_array_equal(reduced, decode_image(whole, "a.jpg", at_least=(40, 40))[0])
+
+
+def test_extraneous_bytes_do_not_hide_missing_pixels() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (200, 128, 3), np.uint8)
+    whole = with_restarts(noise)
+    markers = [scan(whole) + m.start() for m in re.finditer(rb"\xff[\xd0-\xd7]", whole[scan(whole) :])]
+    early, late = markers[1], markers[6]
+    data = whole[:early] + b"\x55" * 50 + whole[early : late - 40] + whole[late:]
+    with pytest.raises(DataError, match=r"^a\.jpg: the JPEG is damaged \(.*\); copy or download it again$"):
+        decode_image(data, "a.jpg")
+
+
+def test_scan_parameters_that_baseline_has_no_use_for() -> None:
+    whole = encode(np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8), ".jpg")
+    expected, _ = decode_image(whole, "a.jpg")
+    odd = bytearray(whole)
+    odd[scan(whole) - 3 : scan(whole)] = b"\x01\x05\x10"
+    np.testing.assert_array_equal(decode_image(bytes(odd), "a.jpg")[0], expected)
+    cut = bytes(odd[: len(odd) // 2]) + whole[-2:]
+    with pytest.raises(DataError, match=r"the JPEG is damaged \("):
+        decode_image(cut, "a.jpg")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("x" * 5000 + ".jpg", "cannot be read: File name too long"),
+        ("a\0b.jpg", "'a\\x00b.jpg': no file can have this name (embedded null byte)"),
+        ("a\ud800.jpg", "'a\\ud800.jpg': no file can have this name ("),
+    ],
+)
+def test_names_that_no_file_can_have(name: str, message: str) -> None:
+    for read in (read_image, image_size, check_complete):
+        with pytest.raises(DataError) as error:
+            read(name)
+        assert message in str(error.value)
+
+
+def test_kinds_that_are_not_read_are_called_by_their_name() -> None:
+    with pytest.raises(DataError) as error:
+        decode_image(b"\0\0\0\x18ftypheic", "a.HEIC")
+    assert str(error.value) == "a.HEIC: pictures ending in .heic cannot be read here; convert it to .jpg or .png"
 
 
 def test_png_with_a_wrong_checksum_is_refused(capfd: pytest.CaptureFixture[str]) -> None:

@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from typer.testing import CliRunner
 
+from falconet.cli.data import app
 from falconet.core.errors import DataError
 from falconet.data.check import check_splits, open_splits
 from falconet.data.convert import convert
 from falconet.data.dataset import Format
+from falconet.data.format_titles import TITLES
 from falconet.data.formats import FORMATS, open_dataset, splits_of
 from falconet.data.json_files import json_kind
 from tests.data.build import coco_tree, picture, voc_text, write_coco, write_voc, write_yolo
@@ -146,6 +149,12 @@ def test_xml_in_folders_that_are_splits(tmp_path: Path) -> None:
     (tmp_path / "train").rename(tmp_path / "cam1")
     (tmp_path / "test").rename(tmp_path / "cam2")
     assert [record.image_id for record in open_dataset(tmp_path).records] == ["cam1/a", "cam2/a"]
+
+
+def test_help_names_every_format() -> None:
+    said = " ".join(CliRunner().invoke(app, ["check", "--help"]).stdout.split())
+    assert all(row.title in said for row in FORMATS.values())
+    assert len(FORMATS) == len(TITLES)
 
 
 def test_splits_of_different_formats_and_names(tmp_path: Path) -> None:

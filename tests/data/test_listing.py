@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from falconet.data.listing import Names, files_in, first_below, impossible, is_any_picture, is_picture, unused, walk
+from falconet.core.images import is_any_picture, is_picture
+from falconet.data.listing import Names, files_in, first_below, impossible, unused, walk
 
 
 def _touch(path: Path) -> Path:

@@ -41,6 +41,17 @@ def test_an_unknown_class_names_both_lists():
     )
 
 
+def test_blanks_and_underscores_are_the_same():
+    folded = match(["dog", "traffic light"], ["traffic_light", "dog"], data="d", model="m")
+    assert folded.to_data.tolist() == [1, 0]
+    assert folded.note == (
+        "the classes of data set and model come in different orders; they are matched by name; names that differ in "
+        "blanks and underscores only are taken for the same: traffic_light is traffic light"
+    )
+    with pytest.raises(DataError, match=r"a b not known to m\n  data set: a b, c\n  model:    a_b, a_b, c"):
+        match(["a b", "c"], ["a_b", "a_b", "c"], data="d", model="m")
+
+
 def test_long_lists_are_cut():
     with pytest.raises(DataError, match="c99 and 20 more"):
         match([f"c{n}" for n in range(120)], ["cat"], data="d", model="m")

@@ -18,7 +18,10 @@ from falconet.runtime.stream import (
 )
 from tests.runtime.tiny_model import picture, save
 
-ENDINGS = ".bmp, .jpe, .jpeg, .jpg, .png, .tif, .tiff, .webp or a video's, such as .mp4"
+ENDINGS = (
+    ".avif, .bmp, .dib, .gif, .jfif, .jp2, .jpe, .jpeg, .jpg, .mpo, .pbm, .pgm, .pjp, .pjpeg, .png, .pnm, .ppm, .tif, "
+    ".tiff, .webp or a video's, such as .mp4"
+)
 
 
 def write_video(path: Path, frames: int = 5, side: int = 64) -> Path:
@@ -47,6 +50,26 @@ def test_a_folder_by_name_without_hidden_and_other_files(tmp_path):
     assert names(found) == ["a", "b", "c"]
     assert [type(source) for source in found] == [ImageFile, ImageFile, VideoFile]
     assert names(find_sources([str(tmp_path)], recursive=True)) == ["a", "b", "c", "deep/d"]
+
+
+def test_what_is_left_out_is_counted_and_named(tmp_path):
+    kept = ("a.jfif", "b.MPO", "c.gif", "d.jp2", "e.avif", "f.mp4")
+    left = ("g.heic", "h.HEIC", "i", "j.txt", "Thumbs.db", "README.md", ".hidden", "deep/k.jpg")
+    touch(*(tmp_path / name for name in (*kept, *left)))
+    said = []
+    assert len(find_sources([tmp_path], tell=said.append)) == len(kept)
+    assert said == [
+        f"{tmp_path}: 4 files are neither pictures nor videos that can be read, and left out "
+        "(.heic 2, without ending 1, .txt 1): g.heic, h.HEIC, i, j.txt",
+        f"{tmp_path}: its folders are not looked into without --recursive: deep",
+    ]
+    said.clear()
+    find_sources([f"{tmp_path}/[fi]*"], tell=said.append)
+    assert said == [
+        f"{tmp_path}/[fi]*: 1 file is neither picture nor video that can be read, and left out: {tmp_path / 'i'}"
+    ]
+    find_sources([tmp_path / "a.jfif", tmp_path / "i"], tell=said.append)
+    assert len(said) == 1
 
 
 def test_globs(tmp_path):
@@ -93,7 +116,7 @@ def test_a_camera_that_is_not_there(capfd):
         ([], "nothing to detect in; expected files, folders, globs or the number of a camera"),
         (["none.jpg"], "none.jpg: no such file or folder; expected a picture, a video, a folder or a glob"),
         ([""], "an empty name was given; expected a file, a folder, a glob or the number of a camera"),
-        (["*.gif"], f"*.gif: matches no pictures or videos; expected files ending in {ENDINGS}"),
+        (["*.tga"], f"*.tga: matches no pictures or videos; expected files ending in {ENDINGS}"),
         (
             ["empty"],
             f"empty: has no pictures or videos; expected files ending in {ENDINGS}; "
@@ -103,7 +126,7 @@ def test_a_camera_that_is_not_there(capfd):
 )
 def test_nothing_to_read(tmp_path, monkeypatch, arguments, message):
     (tmp_path / "empty").mkdir()
-    touch(tmp_path / "a.gif")
+    touch(tmp_path / "a.tga")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError) as caught:
         find_sources(arguments)
@@ -148,6 +171,39 @@ def test_a_video(tmp_path):
     assert frames[0].rate == pytest.approx(10)
     levels = [float(frame.image.mean()) for frame in frames]
     np.testing.assert_allclose(levels, [0, 20, 40, 60, 80], atol=4)
+
+
+def test_a_video_whose_name_looks_like_an_address(tmp_path, monkeypatch):
+    write_video(tmp_path / "clip.mp4").rename(tmp_path / "2024-01-01T12:30:00.mp4")
+    monkeypatch.chdir(tmp_path)
+    sources = find_sources(["2024-01-01T12:30:00.mp4", "./2024-01-01T12:30:00.mp4"])
+    assert count_frames(sources) == 5
+    assert [frame.index for frame in read_frames(sources)] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("step", "rate"), [(33, 1000 / 33), (1, None), (0, None), (np.nan, None)])
+def test_a_rate_that_is_only_a_clock(tmp_path, monkeypatch, step, rate):
+    """A browser's recording claims 1000 frames per second; its time stamps tell the rate, if anything does."""
+
+    class Recording:
+        def __init__(self, address):
+            self._capture = real(address)
+
+        def get(self, what):
+            if what == cv2.CAP_PROP_FPS:
+                return 1000.0
+            milliseconds = step * self._capture.get(cv2.CAP_PROP_POS_FRAMES)
+            return milliseconds if what == cv2.CAP_PROP_POS_MSEC else self._capture.get(what)
+
+        def __getattr__(self, name):
+            return getattr(self._capture, name)
+
+    real = cv2.VideoCapture
+    path = write_video(tmp_path / "clip.mp4")
+    monkeypatch.setattr(cv2, "VideoCapture", Recording)
+    frames = list(read_frames([VideoFile(path, "clip")]))
+    assert [frame.index for frame in frames] == [0, 1, 2, 3, 4]
+    assert frames[0].rate == (rate if rate is None else pytest.approx(rate))
 
 
 def test_a_broken_video(tmp_path, capfd):

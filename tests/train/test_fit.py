@@ -285,8 +285,12 @@ def test_a_part_is_set_aside_for_validation(data: Path, tmp_path: Path) -> None:
 def test_nothing_to_learn(tmp_path: Path) -> None:
     data = draw(tmp_path / "drawn")
     tree = json.loads((data / "train.json").read_text())
+    crowds = [annotation | {"iscrowd": 1} for annotation in tree["annotations"]]
+    (data / "train.json").write_text(json.dumps(tree | {"annotations": crowds}))
+    with pytest.raises(DataError, match=r"so there is nothing to learn\n(.*\n)*.*crowd"):
+        fit(tiny_run(data, tmp_path / "run"))
     (data / "train.json").write_text(json.dumps(tree | {"annotations": []}))
-    with pytest.raises(DataError, match="no training picture has a box, so there is nothing to learn"):
+    with pytest.raises(DataError, match="no training picture has a box that counts, so there is nothing to learn"):
         fit(tiny_run(data, tmp_path / "run"))
 
 

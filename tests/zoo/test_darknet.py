@@ -178,6 +178,120 @@ def test_other_names_than_classes(tmp_path):
         import_darknet(tmp_path / "a.weights", ImportOptions(classes=CLASSES), cfg=tmp_path / "b.cfg")
 
 
+def imported(tmp_path, *changes, name="yolov3-tiny", version=(0, 2, 0)):
+    """A file with a cfg in which each (old, new) of `changes` is changed throughout."""
+    sections = reference.network(name, classes=3)
+    write(tmp_path / "a.weights", sections, version=version)
+    text = reference.text(sections)
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "a.cfg").write_bytes(text.encode("gbk"))
+    return import_files([tmp_path / "a.weights", tmp_path / "a.cfg"], ImportOptions(classes=CLASSES))
+
+
+@pytest.mark.parametrize("name", ["yolov3", "yolov3-spp", "yolov3-tiny"])
+@torch.no_grad()
+def test_a_cfg_s_activation_is_computed(tmp_path, name):
+    model = imported(tmp_path, ("activation=leaky", "activation = relu"), name=name).card.model
+    assert (model.backbone.activation, model.neck.activation, model.head.activation) == ("relu",) * 3
+    with pytest.raises(ModelError) as error:
+        imported(tmp_path, ("activation=leaky", "activation=mish"), name=name)
+    assert str(error.value) == (
+        f"{tmp_path / 'a.cfg'}: activation=mish is not known here; expected one of: leaky, relu, relu6, swish, linear"
+    )
+
+
+@torch.no_grad()
+def test_a_cfg_s_scale_moves_the_centres(tmp_path):
+    raws = []
+    for scale in ("1", "1.2"):
+        got = imported(tmp_path, ("[yolo]", f"[yolo]\nscale_x_y = {scale}"))
+        assert got.card.model.head.center_reach == float(scale)
+        boxes = got.detector.decode(got.detector(torch.rand(1, 3, 64, 64, generator=torch.Generator()))).boxes[0, -1]
+        raws.append((boxes[:2] + boxes[2:]) / 2)
+    # The last prediction stands in the last cell, of stride 32: its centre goes 1.2 times as far from the middle.
+    torch.testing.assert_close(raws[1] - 48, 1.2 * (raws[0] - 48), rtol=1e-4, atol=1e-3)
+
+
+def test_pictures_are_stretched_or_letterboxed_as_the_cfg_says(tmp_path):
+    got = imported(tmp_path, ("[net]", "[net]\nletter_box=0"), version=(0, 2, 5))
+    assert got.card.model.input.resize == "stretch"
+    assert len(got.notes) == 1
+    assert imported(tmp_path, ("[net]", "[net]\nletter_box=1")).card.model.input.resize == "letterbox"
+    unsaid = imported(tmp_path, version=(0, 2, 5))
+    assert unsaid.card.model.input.resize == "letterbox"
+    assert unsaid.notes[1] == (
+        "pictures are letterboxed; the fork that writes version 0.2.5 stretches them unless it is told otherwise: for "
+        "that, pass the .cfg with letter_box=0 in [net]"
+    )
+
+
+def test_spellings_of_a_cfg_that_mean_the_same(tmp_path):
+    plain = imported(tmp_path).card
+    for change in (
+        ("mask=0,1,2\nanchors=10, 14, 23, 27", "mask = 0, 1, 2\nanchors = 10,14,  23.0,27"),
+        ("layers=-4", "layers=13"),  # the same section, counted from the first
+        ("[net]", "# \u6ce8\u91ca\n[network]"),  # a comment in GBK, darknet's other name
+        ("batch=1\n", "batch=1\nbatch=64\n"),
+    ):
+        assert imported(tmp_path, change).card == plain
+    assert parse_cfg("\ufeff" + (tmp_path / "a.cfg").read_text("gbk"), "x").classes == 3
+    notes = imported(tmp_path, ("[yolo]", "[yolo]\njitter=.3\nfoo=1")).notes
+    assert notes[1] == "options that are not known were left out: foo (line 110), foo (line 150)"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("[yolo]", "[yolo]\nnew_coords=1"), "new_coords=1 of [yolo] is not known here; expected new_coords=0"),
+        (("[yolo]", "[yolo]\nnms_kind=diounms"), "nms_kind=diounms of [yolo] is not known here"),
+        (("mask=0,1,2", "scale_x_y=1.1\nmask=0,1,2"), "scale_x_y must be one number from 1 to 3, the same in all"),
+        (("channels=3", "channels=1"), "x:1: channels=1 of [net] is not known here; expected channels=3"),
+        (("filters=16\n", "filters=16\ngroups=2\n"), "groups=2 of [convolutional] is not known here"),
+        (("pad=1", "pad=0"), "pad=0 of [convolutional] is not known here; expected pad=1"),
+        (("activation=linear", "activation=leaky"), "activation is 'leaky', but must be linear"),
+        (("activation=linear", ""), "activation is 'logistic', but must be linear"),
+        (("activation=leaky", "activation=relu", 1), "activation is 'leaky', but must be relu"),
+        (("[upsample]", "[reorg]"), "[reorg] is no section of a YOLOv3 of darknet; other networks are not known"),
+    ],
+)
+def test_options_that_change_the_function_are_refused(change, message):
+    good = reference.text(reference.network("yolov3-tiny", classes=3))
+    assert change[0] in good
+    with pytest.raises(ModelError) as error:
+        parse_cfg(good.replace(*change), "x")
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("size=2\nstride=1", "size=2\nstride=2"), "has maxpool 2/2, yolov3-tiny maxpool 2/1 there"),
+        (("layers=-1,8", "layers=-1,6"), "has route 19, 6, yolov3-tiny route 19, 8 there"),
+        (("[upsample]\nstride=2", "[upsample]\nstride=4"), "has upsample 4, yolov3-tiny upsample 2 there"),
+    ],
+)
+def test_sections_without_weights_belong_to_the_network(tmp_path, change, message):
+    with pytest.raises(ModelError, match="its cfg is not that of yolov3, yolov3-spp, yolov3-tiny") as error:
+        imported(tmp_path, change)
+    assert str(error.value).endswith(message)
+
+
+@pytest.mark.parametrize(("version", "kept"), [((0, 1, 0), 20), ((0, 2, 0), 16)])
+def test_headers_of_the_other_length(tmp_path, version, kept):
+    path = tmp_path / "a.weights"
+    numbers = write(path, reference.network("yolov3-tiny", classes=3), version=version)
+    plain = import_darknet(path, ImportOptions(classes=CLASSES))
+    header = (reference.header(version) + bytes(4))[:kept]
+    path.write_bytes(header + numbers.tobytes())
+    other = import_darknet(path, ImportOptions(classes=CLASSES))
+    for name, value in plain.detector.state_dict().items():
+        torch.testing.assert_close(other.detector.state_dict()[name], value, rtol=0, atol=0)
+    assert f"the header was read as {kept} bytes, with which the numbers fit" in " ".join(other.notes)
+    assert other.notes[0] == plain.notes[0]
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -22,6 +24,7 @@ from falconet.models.reparam import fuse
 from falconet.models.weights import load_extra, load_weights
 from falconet.runtime.onnx_engine import OnnxEngine
 from falconet.runtime.predictor import Predictor
+from falconet.zoo.class_lists import COCO_NAMES, assumed
 from falconet.zoo.formats.torch_files import choose_weights, read_checkpoint
 from falconet.zoo.imported import ImportOptions
 from falconet.zoo.importing import import_files
@@ -148,6 +151,58 @@ class _Exported(nn.Module):
         return torch.cat((raw.logits.sigmoid(), raw.box_code), dim=-1)
 
 
+SIZED = {
+    "input": [("Input data 0 1 data", "Input data 0 1 data 0=96 1=64 2=3")],
+    "hint": [("Input data 0 1 data", "Input data 0 1 data -23330=4,3,96,64,3")],
+    "interp": [
+        ("1=2.000000e+00 2=2.000000e+00 3=0 4=0", "1=1.0 2=1.0 3=4 4=6"),
+        ("1=2.000000e+00 2=2.000000e+00 3=0 4=0", "3=8 4=12"),
+        ("1=5.000000e-01 2=5.000000e-01 3=0 4=0", "3=4 4=6"),
+        ("1=5.000000e-01 2=5.000000e-01 3=0 4=0", "3=2 4=3"),
+    ],
+}
+"""Changes of a graph that show its input of 64 x 96: in order, each once."""
+
+
+@pytest.mark.parametrize("kind", SIZED)
+def test_the_size_that_an_ncnn_pair_shows(tmp_path: Path, kind: str) -> None:
+    graph, weights = nanodet_pair(small_nanodet(), half=False)
+    plain = import_files(_write(tmp_path, graph, weights), ImportOptions(classes=NAMES))
+    assert (plain.card.model.input.height, plain.card.model.input.width) == (416, 416)
+    assert plain.notes[0].startswith("the file does not show its input; 416 x 416 was taken.")
+    text = graph.decode()
+    for old, new in SIZED[kind]:
+        assert old in text
+        text = text.replace(old, new, 1)
+    paths = _write(tmp_path, text.encode(), weights)
+    shown = import_files(paths, ImportOptions(classes=NAMES))
+    assert (shown.card.model.input.height, shown.card.model.input.width) == (64, 96)
+    assert shown.notes[0] == "the file shows an input of 64 x 96"
+    assert shown.parity.equal
+    for name, value in plain.detector.state_dict().items():
+        torch.testing.assert_close(shown.detector.state_dict()[name], value)
+    other = ImportOptions(classes=NAMES, preprocess=Preprocess(height=128, width=96))
+    if kind == "interp":
+        with pytest.raises(ModelError, match=r"makes 4 x 6 cells of 4 x 3, so the file is made for another"):
+            import_files(paths, other)
+    else:
+        assert import_files(paths, other).notes[0] == "the file shows an input of 64 x 96; another was asked for"
+        with pytest.raises(ModelError, match="shows an input of 640000 x 96 pixels; expected sides from 32 to 8192"):
+            import_files(_write(tmp_path, text.replace(new, new.replace("64", "640000")).encode(), weights), other)
+
+
+@pytest.mark.parametrize("side", [64, 320])
+def test_onnx_of_an_ncnn_pair_runs_in_opencv(tmp_path: Path, side: int) -> None:
+    graph, weights = _write(tmp_path, *nanodet_pair(small_nanodet(), half=False))
+    model = convert(graph, weights, preprocess=Preprocess(height=side, width=side), classes=NAMES).SerializeToString()
+    pixels = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), np.uint8)
+    expected = onnxruntime.InferenceSession(model).run(["boxes", "scores"], {"pixels": pixels})
+    network = cv2.dnn.readNetFromONNX(np.frombuffer(model, np.uint8))
+    network.setInput(pixels)
+    for got, wanted in zip(network.forward(["boxes", "scores"]), expected, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-3, atol=0.02)
+
+
 @pytest.mark.slow
 def test_an_onnx_export_of_nanodet_plus(tmp_path: Path) -> None:
     config = NanoDetPlusConfig.model_validate(SMALL | {"input": Preprocess(height=64, width=96)})
@@ -217,7 +272,7 @@ def test_the_real_nanodet_checkpoint() -> None:
     assert imported.card.model == config
     assert len(imported.left_over) == 6
     assert all(key.startswith("head.gfl_reg.") for key in imported.left_over)
-    assert imported.notes == ("6 of the tensors left over are not used by the original either",)
+    assert imported.notes == ("6 of the tensors left over are not used by the original either", assumed(COCO_NAMES))
     assert imported.report()[-1] == "parity        no reference that could be run"
 
 

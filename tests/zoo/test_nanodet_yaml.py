@@ -279,7 +279,11 @@ def test_several_gpus_and_none() -> None:
 @pytest.mark.parametrize(
     ("backbone", "expected"),
     [
-        ({"name": "GhostNet", "width_mult": 1.0, "out_stages": [4, 6, 9]}, ("ghostnet", "leaky-relu")),
+        ({"name": "GhostNet", "width_mult": 1.0, "out_stages": [4, 6, 9]}, ("ghostnet", "relu")),
+        ({"name": "ShuffleNetV2", "model_size": "1.0x"}, ("shufflenet-v2", "relu")),
+        ({"name": "MobileNetV2", "out_stages": [2, 4, 6]}, ("mobilenet-v2", "relu")),
+        ({"name": "MobileNetV2", "out_stages": [2, 4, 6], "act": "ReLU6"}, ("mobilenet-v2", "relu6")),
+        ({"name": "EfficientNetLite", "model_name": "efficientnet_lite0"}, ("efficientnet-lite", "relu6")),
         ({"name": "MobileNetV2", "width_mult": 0.75, "activation": "ReLU6"}, ("mobilenet-v2", "relu6")),
         (
             {"name": "EfficientNetLite", "model_name": "efficientnet_lite1", "activation": "ReLU6"},
@@ -290,6 +294,15 @@ def test_several_gpus_and_none() -> None:
 def test_other_backbones(backbone: dict[str, Any], expected: tuple[str, str]) -> None:
     found = _run(_changed("nanodet-plus-m-320", model__arch__backbone=backbone)).model.backbone
     assert (found.name, found.activation) == expected
+
+
+def test_stages_of_the_original_where_none_are_named() -> None:
+    found = _run(_changed("nanodet-plus-m-320", model__arch__backbone={"name": "MobileNetV2"})).model.backbone
+    assert (found.out_stages, found.with_last_conv) == ((1, 2, 4, 6), True)
+    assert found.build().channels == (24, 32, 96, 1280)
+    without = {"name": "MobileNetV2", "out_stages": [2, 4, 5]}
+    assert not _run(_changed("nanodet-plus-m-320", model__arch__backbone=without)).model.backbone.with_last_conv
+    assert translate(FAMILY["nanodet-plus-m-320"], "x").in_channels == (116, 232, 464)
 
 
 @pytest.mark.parametrize(
@@ -303,6 +316,14 @@ def test_other_backbones(backbone: dict[str, Any], expected: tuple[str, str]) ->
         ({"data__train__ann_path": None}, "data.train.ann_path: is missing; expected a YAML file of RangiLyu/nanodet"),
         ({"class_names": ["a"]}, "class_names has 1 names, but model.arch.head.num_classes is 80"),
         ({"schedule__total_epochs": "many"}, "schedule.total_epochs: expected a number, but got many"),
+        (
+            {"model__arch__backbone": {"name": "MobileNetV2", "last_channel": 320}},
+            "model.arch.backbone.last_channel: is 320; ours is always 1280",
+        ),
+        (
+            {"model__arch__backbone": {"name": "GhostNet", "act": "ReLU", "activation": "ReLU6"}},
+            "model.arch.backbone.act and activation are both there; leave one out",
+        ),
         ({"model__arch__backbone__model_size": "3x"}, "model_size: 3x is not a size of ShuffleNetV2"),
     ],
 )

@@ -84,11 +84,14 @@ def open_images(folder: Path) -> GroundTruth:
     Raises:
         DataError: there is none.
     """
-    from falconet.core.images import IMAGE_SUFFIXES
+    from falconet.core.images import is_picture
+    from falconet.data.listing import unused, walk
 
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    files = walk(folder)
+    paths = [path for path in files if is_picture(path)]
     if not paths:
         raise DataError(f"{folder}: holds no images; expected a folder of JPEG or PNG files to compare on")
     boxes, labels, crowd = np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.bool_)
     records = tuple(Record(str(path), path, None, None, boxes, labels, crowd) for path in paths)
-    return GroundTruth((), records, str(folder), ())
+    notes = unused(folder, (path for path in files if not is_picture(path)))
+    return GroundTruth((), records, str(folder), tuple(map(str, notes)))

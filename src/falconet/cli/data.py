@@ -11,6 +11,7 @@ import typer
 from falconet.cli.options import parse_size
 from falconet.cli.progress import open_bar
 from falconet.core.errors import ConfigError
+from falconet.data.format_titles import TITLES
 
 if TYPE_CHECKING:
     from falconet.core.manifest import Preprocess
@@ -22,7 +23,7 @@ app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 Source = Annotated[
     Path,
     typer.Argument(
-        help="COCO .json file or its folder; Pascal VOC root or ImageSets/Main/x.txt; YOLO .yaml or its folder.",
+        help=f"A data set's file or folder: {'; '.join(TITLES.values())}.",
         metavar="PATH",
     ),
 ]

@@ -96,6 +96,8 @@ def _comparison(
     manifest = manifest_of(read_card(found.path))
     if data is None and images is not None and split is None:
         truth = open_images(images)
+        for note in truth.notes:
+            typer.echo(note, err=True)
     else:
         truth = open_ground_truth(found, data, images, split, task=manifest.task)
     match = None

@@ -83,7 +83,7 @@ def predict(
     """
     from falconet.runtime.stream import find_sources
 
-    found = find_sources(sources, recursive=recursive)
+    found = find_sources(sources, recursive=recursive, tell=lambda line: print(line, file=sys.stderr, flush=True))
     given = {"score": score, "iou": iou, "max_detections": max_detections, "classes": classes, "top": top}
     predictor = _predictor(_open(model, engine=engine, threads=threads), given)
     _check_task(task, predictor)

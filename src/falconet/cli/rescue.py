@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from falconet.models import ModelConfig
+    from falconet.train.run_config import Data
     from falconet.zoo.formats.foreign_yaml import Translation
     from falconet.zoo.imported import Imported
 
@@ -47,7 +48,9 @@ def import_weights(
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option(help="Network input, as in 416 or 320x416 (height x width) [default: 416, of PP-YOLOE 640]."),
+        typer.Option(
+            help="Network input, as in 416 or 320x416 (height x width) [default: the file's; else 416, PP-YOLOE 640]."
+        ),
     ] = None,
     pictures: Annotated[
         Path | None,
@@ -98,7 +101,16 @@ def import_config(
         raise ConfigError(f"{out}: exists already; choose another name with --out, or remove it")
     translation = _translate(path, base or [])
     run = validate(RunConfig, translation.run, name=f"{path}, translated")
+    _check_channels(path, run.model, translation)
     text = write_yaml(run)
+    refusals = list(translation.todo) or _refusals(run.data)
+    missing = _missing(run.data)
+    if out is not None and refusals and not missing:
+        raise ConfigError(
+            f"{out}: is not written, because 'falconet train' would refuse it:\n"
+            + "\n".join(f"  {line}" for line in refusals)
+            + "\nexpected a YAML whose data can be read; without --out the run file is printed, for you to correct"
+        )
     if out is None:
         print(text, end="")
     else:
@@ -107,6 +119,54 @@ def import_config(
     typer.echo(f"{len(translation.dropped)} keys of {path} have no counterpart:", err=True)
     for line in translation.lines():
         typer.echo(f"  {line}", err=True)
+    if todo := [*missing, *refusals]:
+        typer.echo("to do before 'falconet train' takes it:", err=True)
+        for line in todo:
+            typer.echo(f"  {line}", err=True)
+
+
+def _check_channels(path: Path, model: "ModelConfig", translation: "Translation") -> None:
+    """Refuse a YAML whose neck expects other channels than the backbone returns.
+
+    Raises:
+        ConfigError: another network was meant.
+    """
+    import torch
+
+    if translation.in_channels is None:
+        return
+    with torch.device("meta"):
+        channels = tuple(model.backbone.build().channels)
+    if channels != translation.in_channels:
+        raise ConfigError(
+            f"{path}: model.arch.fpn.in_channels: is {list(translation.in_channels)}, but the backbone "
+            f"{model.backbone.name} returns {list(channels)} here, so it is another network; correct the YAML, or give "
+            "the backbone's width and out_stages as they were trained"
+        )
+
+
+def _missing(data: "Data") -> list[str]:
+    """The files and folders of a run that are not there."""
+    parts = {"data.train": data.train} | ({} if data.val is None else {"data.val": data.val})
+    return [
+        f"{name}.{key}: {place} is not there; correct it in the run file"
+        for name, part in parts.items()
+        for key, place in (("annotations", part.annotations), ("images", part.images))
+        if place is not None and not place.exists()
+    ]
+
+
+def _refusals(data: "Data") -> list[str]:
+    """What a training would say of data that are there. COCO's files are not read: they are large, and fit."""
+    from falconet.train.run_data import load_data
+
+    if _missing(data) or data.train.annotations.suffix == ".json":
+        return []
+    try:
+        load_data(data)
+    except (ConfigError, DataError) as error:
+        return [f"data: {error}"]
+    return []
 
 
 def _translate(path: Path, bases: list[Path]) -> "Translation":
@@ -134,6 +194,7 @@ def _read_config(path: Path, bases: list[Path]) -> "tuple[ModelConfig, tuple[str
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"])
         raise ConfigError(f"{path}: its model cannot be built here: {where}: {problem['msg']}") from error
+    _check_channels(path, model, translation)
     return model, translation.class_names or None
 
 
@@ -145,7 +206,7 @@ def _class_names(text: str) -> list[str]:
         return list(CLASS_LISTS[text])
     if path.suffix in (".txt", ".names") or path.is_file():
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"--classes {text}: cannot be read: {error}") from error
         names = [line.strip() for line in lines if line.strip()]
@@ -176,23 +237,34 @@ def _to_onnx(
             f"{out}: only an ncnn pair becomes .onnx directly; import to a .safetensors file, then 'falconet export' it"
         )
     require(["onnx"], extra="train", purpose="writing ONNX")
-    from falconet.zoo.nanodet.ncnn_to_onnx import convert
+    from falconet.zoo.class_lists import COCO_NAMES, assumed
+    from falconet.zoo.formats.ncnn_files import read_ncnn
+    from falconet.zoo.nanodet.ncnn_to_onnx import convert, network_input
 
     graph, weights = files[0].with_suffix(".param"), files[0].with_suffix(".bin")
     if len(files) == 2:
         graph, weights = sorted(files, key=lambda path: path.suffix, reverse=True)
     model = convert(graph, weights, preprocess=preprocess, classes=classes, source=source, licence=licence)
+    for note in network_input(read_ncnn(graph, weights), preprocess)[1]:
+        print(f"note          {note}")
+    if classes is None:
+        print(f"note          {assumed(COCO_NAMES)}")
     replace_file(out, model.SerializeToString())
     print(out)
 
 
 def _measure(imported: "Imported", folder: Path) -> int:
     """Set the statistics of the batch norms to those on the folder's pictures; returns how many were used."""
+    from falconet.core.images import is_picture
+    from falconet.data.listing import unused, walk
     from falconet.models.norms import measure_norms, unmeasured
 
     if not unmeasured(imported.detector):
         raise ModelError("the weights carry statistics of their batch norms; leave --pictures out")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".bmp"))
+    files = walk(folder)
+    paths = [path for path in files if is_picture(path)]
+    for problem in unused(folder, (path for path in files if not is_picture(path))):
+        typer.echo(str(problem), err=True)
     if not paths:
         raise DataError(f"{folder}: holds no pictures; expected .jpg or .png files to measure batch norms on")
     step = -(-len(paths) // MOST_PICTURES)

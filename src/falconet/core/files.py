@@ -1,10 +1,36 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Files that count as data; writing files so that nobody ever sees half of one."""
 
 import os
 import tempfile
 from pathlib import Path
 
 from falconet.core.errors import DataError
+
+_SYSTEM = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir"})
+_ABOUT = frozenset({"readme", "license", "licence", "notice", "copying"})
+
+
+def is_data(name: str) -> bool:
+    """Whether a file or folder counts as data: not hidden, not put there by a system, not a text about the data."""
+    first, _, ending = name.lower().partition(".")
+    about = first in _ABOUT and ending.rpartition(".")[2] in ("", "txt", "md", "rst")
+    return bool(first) and name.lower() not in _SYSTEM and not about
+
+
+def exists(path: Path) -> bool:
+    """Whether there is a file; False also for names that no file can have."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder; False also for names that no folder can have."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def replace_file(path: Path, data: bytes | str, *, sync: bool = False) -> None:

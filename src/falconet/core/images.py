@@ -2,8 +2,9 @@
 
 JPEG goes through libjpeg-turbo (simplejpeg), which is faster than OpenCV, can decode at a reduced scale and is
 told to treat every warning as an error; everything else, and the rare JPEG it does not take (CMYK, unusual
-subsampling), goes through OpenCV. The EXIF orientation is applied here in both cases, so results do not depend
-on the version of OpenCV.
+subsampling), goes through OpenCV. Some cameras write bytes between the end of a scan and its marker, or scan parameters
+that baseline JPEG does not use: all pixels are there, and the file is read without these. The EXIF orientation is
+applied here in both cases, so results do not depend on the version of OpenCV.
 
 * Grey becomes three equal channels; CMYK becomes colour as OpenCV converts it.
 * Alpha is dropped and the stored colour kept, as OpenCV and thereby most trainers do: a transparent pixel shows
@@ -12,6 +13,7 @@ on the version of OpenCV.
 """
 
 import io
+import re
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,13 +29,29 @@ from falconet.core.types import Pixels
 MAX_PIXELS = 1 << 28
 """A header that claims more (268 megapixels, 800 MB of memory) is an error."""
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-"""Endings of picture files, in small letters."""
+WRITABLE = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+"""Endings of pictures that are written, in small letters."""
+
+READABLE = WRITABLE | {
+    ".jfif", ".pjpeg", ".pjp", ".mpo", ".gif", ".jp2", ".avif", ".dib", ".ppm", ".pgm", ".pbm", ".pnm"
+}  # fmt: skip
+"""Endings of files that are taken for pictures in folders; the decoder says whether they are."""
+
+UNREADABLE = frozenset({".heic", ".heif", ".jxl", ".tga", ".psd", ".svg", ".ico", ".raw", ".dng", ".cr2", ".nef"})
+"""Endings of pictures that no decoder here reads."""
 
 _JPEG_PIXELS_PER_BYTE = 512
 """A block of 8 x 8 takes at least one bit, so no Huffman-coded JPEG packs more pixels into a byte."""
 
 _LARGE = 1 << 24
+
+_REPAIRS = 4
+"""Places with bytes between scan and marker that are looked at in a file; each costs a few decodings."""
+
+_LATE = 100
+"""Markers that a place may lie before the one that is reported; fewer in files above 2 MB, as each try decodes."""
+
+_EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
 
 
 def read_image(path: Path | str, *, at_least: tuple[int, int] | None = None) -> tuple[Pixels, tuple[int, int]]:
@@ -115,7 +133,7 @@ def encode_image(image: Pixels, suffix: str, *, jpeg_quality: int = 95) -> bytes
     except cv2.error:
         done = False
     if not done:
-        raise DataError(f"pictures cannot be written as '{suffix}'; expected one of {_endings()}")
+        raise DataError(f"pictures cannot be written as '{suffix}'; expected one of {_endings(WRITABLE)}")
     return data.tobytes()
 
 
@@ -126,33 +144,45 @@ def write_image(path: Path | str, image: Pixels, *, jpeg_quality: int = 95) -> N
         DataError: unknown ending, or the file cannot be written (nothing half-written is left).
     """
     path = Path(path)
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
-        raise DataError(f"{path}: unknown picture format '{path.suffix}'; expected one of {_endings()}")
+    if path.suffix.lower() not in WRITABLE:
+        raise DataError(f"{path}: unknown picture format '{path.suffix}'; expected one of {_endings(WRITABLE)}")
     replace_file(path, encode_image(image, path.suffix, jpeg_quality=jpeg_quality))
 
 
-def _endings() -> str:
-    return ", ".join(sorted(IMAGE_SUFFIXES))
+def is_picture(path: Path) -> bool:
+    """Whether the ending is one of pictures that are read."""
+    return path.suffix.lower() in READABLE
+
+
+def is_any_picture(path: Path) -> bool:
+    """Whether the ending is a picture's, also one that cannot be read."""
+    return path.suffix.lower() in READABLE | UNREADABLE
+
+
+def _endings(suffixes: frozenset[str]) -> str:
+    return ", ".join(sorted(suffixes))
 
 
 def _open(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise DataError(_cannot_read(path, error)) from error
 
 
 def _read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise DataError(_cannot_read(path, error)) from error
 
 
-def _cannot_read(path: Path, error: OSError) -> str:
+def _cannot_read(path: Path, error: OSError | ValueError) -> str:
     if isinstance(error, FileNotFoundError):
         return f"{path}: no such picture file"
-    if path.is_dir():
+    if isinstance(error, ValueError):  # a NUL, or half of a character
+        return f"{str(path)[:200]!a}: no file can have this name ({error})"
+    if isinstance(error, IsADirectoryError | PermissionError) and path.is_dir():
         return f"{path}: is a folder; expected a picture file"
     return f"{path}: cannot be read: {error.strerror or error}"
 
@@ -198,20 +228,95 @@ def _decode_with_simplejpeg(data: bytes, name: str, at_least: tuple[int, int]) -
         message = str(error)
         if "subsampling" in message or "nsupported" in message:
             return None
+        body = read_header(io.BytesIO(data))
+        cleaned = None if body is None else _without_faults(data, body.body, message)
+        if cleaned is not None:
+            return np.asarray(simplejpeg.decode_jpeg(cleaned, "BGR", **reduce))
         raise DataError(f"{name}: the JPEG is damaged ({message.strip()}); copy or download it again") from error
     return image
+
+
+def _without_faults(data: bytes, body: int, message: str) -> bytes | None:
+    """The JPEG without what the decoder only skips; None where pixels are missing, or may be.
+
+    The decoder reports the first fault alone, so each is taken out, and the rest decoded again, until none is left.
+
+    Args:
+        body: offset of the first scan.
+        message: of the decoder, which says the first fault.
+    """
+    for _ in range(_REPAIRS):
+        if "Invalid SOS parameters for sequential JPEG" in message:
+            cleaned: bytes | None = _with_plain_scans(data)
+        elif found := _EXTRANEOUS.search(message):
+            cleaned = _without_skipped(data, body, int(found[1]), int(found[2], 16), message)
+        else:
+            return None
+        if cleaned is None or cleaned == data:
+            return None
+        data, message = cleaned, _fault(cleaned)
+        if not message:
+            return data
+    return None
+
+
+def _fault(data: bytes) -> str:
+    """The first fault of a JPEG; empty where there is none."""
+    try:
+        simplejpeg.decode_jpeg(data, "BGR", min_height=1, min_width=1, min_factor=8)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _with_plain_scans(data: bytes) -> bytes:
+    """The JPEG with the parameters 0, 63, 0 in its scans: a sequential JPEG has no others (T.81, table B.3)."""
+
+    def plain(scan: re.Match[bytes]) -> bytes:
+        return scan[0][:-3] + b"\0\x3f\0" if scan[0][3] == 6 + 2 * scan[0][4] else scan[0]
+
+    heads = (rb"\xff\xda\0[\s\S]%c[\s\S]{%d}" % (count, 2 * count + 3) for count in (1, 2, 3))
+    return re.sub(b"|".join(heads), plain, data)
+
+
+def _without_skipped(data: bytes, body: int, count: int, marker: int, message: str) -> bytes | None:
+    """The JPEG without the `count` bytes that the decoder skipped before a marker; None where there is no such place.
+
+    Of several such markers it is the first with which a file that ends there has the same fault. What the decoder had
+    read ahead, it reports a few markers late. Bytes that hold pixels cannot be meant: without them a segment is too
+    short, which is another fault.
+    """
+    ends = [body + found.start() for found in re.finditer(rb"\xff[\xd0-\xd7\xd9]", data[body:])]
+    places = [index for index, end in enumerate(ends) if data[end + 1] == marker]
+    low, high = 0, len(places) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if _fault(data[: ends[places[middle]] + 2] + b"\xff\xd9") == message:
+            high = middle
+        else:
+            low = middle + 1
+    tries = max(1, min(_LATE, 2 * 10**8 // len(data)))
+    for index in range(places[low] if places else -1, -1, -1)[:tries]:
+        cleaned = data[: ends[index] - count] + data[ends[index] :]
+        if "premature" not in (fault := _fault(cleaned)).lower() and fault != message:
+            return cleaned
+    return None
 
 
 def _decode_with_opencv(data: bytes, name: str) -> Pixels:
     if not data:
         raise DataError(f"{name}: is empty; expected a picture")
+    if (ending := Path(name).suffix.lower()) in UNREADABLE:
+        raise DataError(f"{name}: pictures ending in {ending} cannot be read here; convert it to .jpg or .png")
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise DataError(f"{name}: cannot be decoded ({error.err})") from error
     if image is None:
-        raise DataError(f"{name}: is not a picture that can be read, or is damaged; expected one of {_endings()}")
+        raise DataError(
+            f"{name}: is not a picture that can be read, or is damaged; expected one of {_endings(READABLE)}"
+        )
     if image.dtype == np.uint16:
         # 257 = 65535 / 255; adding half of it rounds.
         return np.asarray((image.astype(np.uint32) + 128) // 257, np.uint8)

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from falconet.core.errors import DataError
+from falconet.core.images import is_any_picture, is_picture
 from falconet.core.types import Record
 from falconet.data.dataset import DataSet, Problem
-from falconet.data.listing import files_in, is_any_picture, is_picture, unused, walk
+from falconet.data.listing import files_in, unused, walk
 from falconet.data.records import file_kind, sizes_of_files
 
 _EXPECTED = (

@@ -11,6 +11,7 @@ from falconet.core.errors import DataError
 from falconet.data.coco import read_coco
 from falconet.data.csv_files import CsvKind, csv_kind, read_csv
 from falconet.data.dataset import DataSet, Format, Problem
+from falconet.data.format_titles import TITLES
 from falconet.data.json_files import JsonKind, json_kind
 from falconet.data.label_tools import read_createml, read_label_studio, read_labelme
 from falconet.data.listing import files_in, first_below
@@ -246,31 +247,31 @@ def _unsplit(read: Callable[[Path, Path | None], DataSet]) -> Callable[[Path, Pa
 
 FORMATS: Mapping[Format, Row] = {
     "voc": Row(
-        "Pascal VOC (.xml files in 'Annotations', or a list in ImageSets/Main)",
+        TITLES["voc"],
         _voc,
         voc_splits,
         lambda path, images, split: read_voc(path, images, split=split),
     ),
     "yolo": Row(
-        "YOLO (.yaml with 'names')",
+        TITLES["yolo"],
         _described(".yaml", ".yml", inside=find_yolo_yaml),
         yolo_splits,
         lambda path, images, split: read_yolo(path, images, split=split),
     ),
     "darknet": Row(
-        "darknet or CVAT (obj.data)",
+        TITLES["darknet"],
         _described(".data", inside=find_darknet_data),
         darknet_splits,
         lambda path, images, split: read_darknet(path, images, split=split),
     ),
-    "coco": Row("COCO (.json)", _json("coco"), _no_splits, _unsplit(read_coco)),
-    "label-studio": Row("Label Studio (.json)", _json("label-studio"), _no_splits, _unsplit(read_label_studio)),
-    "createml": Row("CreateML (.json)", _json("createml"), _no_splits, _unsplit(read_createml)),
-    "labelme": Row("labelme (a .json file per picture)", _json("labelme"), _no_splits, _unsplit(read_labelme)),
-    "csv": Row("a table (.csv with filename, class, xmin, ...)", _csv("csv"), _no_splits, _unsplit(read_csv)),
-    "open-images": Row("Open Images (.csv)", _csv("open-images"), _no_splits, _unsplit(read_csv)),
+    "coco": Row(TITLES["coco"], _json("coco"), _no_splits, _unsplit(read_coco)),
+    "label-studio": Row(TITLES["label-studio"], _json("label-studio"), _no_splits, _unsplit(read_label_studio)),
+    "createml": Row(TITLES["createml"], _json("createml"), _no_splits, _unsplit(read_createml)),
+    "labelme": Row(TITLES["labelme"], _json("labelme"), _no_splits, _unsplit(read_labelme)),
+    "csv": Row(TITLES["csv"], _csv("csv"), _no_splits, _unsplit(read_csv)),
+    "open-images": Row(TITLES["open-images"], _csv("open-images"), _no_splits, _unsplit(read_csv)),
     "labelimg": Row(
-        "labelImg (classes.txt)",
+        TITLES["labelimg"],
         _described("classes.txt", inside=find_class_list),
         labelimg_splits,
         lambda path, images, split: read_labelimg(path, images, split=split),

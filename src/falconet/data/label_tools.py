@@ -19,10 +19,12 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from falconet.core.errors import DataError
+from falconet.core.files import exists
+from falconet.core.images import READABLE, is_any_picture
 from falconet.data.dataset import DataSet, Problem
 from falconet.data.image_paths import locate
 from falconet.data.json_files import is_number, is_side, is_text, json_kind, read_json, short
-from falconet.data.listing import Names, exists, impossible, is_any_picture, walk
+from falconet.data.listing import Names, impossible, walk
 from falconet.data.named_boxes import Corners, NamedBoxes, build, by_path
 from falconet.data.voc import class_names
 
@@ -263,7 +265,7 @@ def _labelme_picture(file: Path, tree: dict[str, Any], root: Path, images: Path 
         found = lookup.find(candidate)
         if found is not None:
             return found
-    beside = (lookup.find(base / f"{file.stem}{ending}") for ending in (".jpg", ".jpeg", ".png", ".bmp"))
+    beside = (lookup.find(base / f"{file.stem}{ending}") for ending in (".jpg", *sorted(READABLE)))
     return next((found for found in beside if found is not None), base / f"{file.stem}.jpg")
 
 

@@ -6,37 +6,14 @@ Hidden files, what systems put beside pictures (`Thumbs.db`, `__MACOSX`, ...), a
 
 import os
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-from falconet.core.images import IMAGE_SUFFIXES
+from falconet.core.files import exists, is_data, is_folder
+from falconet.core.images import is_any_picture
+from falconet.core.suggest import counted_files
 from falconet.data.dataset import Problem
-
-READABLE = IMAGE_SUFFIXES | {
-    ".jfif", ".pjpeg", ".pjp", ".mpo", ".gif", ".jp2", ".avif", ".dib", ".ppm", ".pgm", ".pbm", ".pnm"
-}  # fmt: skip
-"""Endings, in small letters, of files that are taken for pictures; the decoder says whether they are."""
-
-UNREADABLE = frozenset({".heic", ".heif", ".jxl", ".tga", ".psd", ".svg", ".ico", ".raw", ".dng", ".cr2", ".nef"})
-"""Endings of pictures that no decoder here reads."""
-
-NAMED = 5
-"""Files that are named of those that are not used; all are counted."""
-
-_SYSTEM = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir"})
-_ABOUT = frozenset({"readme", "license", "licence", "notice", "copying"})
-
-
-def is_picture(path: Path) -> bool:
-    """Whether the ending is one of pictures that are read."""
-    return path.suffix.lower() in READABLE
-
-
-def is_any_picture(path: Path) -> bool:
-    """Whether the ending is a picture's, also one that cannot be read."""
-    return path.suffix.lower() in READABLE | UNREADABLE
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -44,7 +21,7 @@ def files_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return [
-        folder / name for name in sorted(one.name for one in os.scandir(folder) if _counts(one.name) and one.is_file())
+        folder / name for name in sorted(one.name for one in os.scandir(folder) if is_data(one.name) and one.is_file())
     ]
 
 
@@ -58,22 +35,6 @@ def first_below(folder: Path, suffixes: Iterable[str]) -> Path | None:
     """Any file below `folder` with one of the endings, None where there is none."""
     wanted = tuple(suffixes)
     return next((Path(file) for file in _walk(folder) if file.lower().endswith(wanted)), None)
-
-
-def exists(path: Path) -> bool:
-    """Whether there is a file; False also for names that no file can have."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
-
-
-def is_folder(path: Path) -> bool:
-    """Whether there is a folder; False also for names that no folder can have."""
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
 
 
 def impossible(name: str) -> str | None:
@@ -136,12 +97,8 @@ def unused(folder: Path, files: Iterable[Path], why: str = "") -> list[Problem]:
     names = [file.relative_to(folder).as_posix() for file in sorted(files)]
     if not names:
         return []
-    shown = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
-    endings = Counter(Path(name).suffix.lower() or "without ending" for name in names)
-    counts = ", ".join(f"{ending} {count}" for ending, count in endings.most_common(NAMED))
     are = "1 file is" if len(names) == 1 else f"{len(names)} files are"
-    listed = f" ({counts})" if len(endings) > 1 or len(names) > NAMED else ""
-    return [Problem(str(folder), f"{are} not used{why}{listed}: {shown}", "unused-files")]
+    return [Problem(str(folder), f"{are} not used{why}{counted_files(names)}", "unused-files")]
 
 
 def unused_beside(
@@ -189,12 +146,6 @@ def _key(path: Path) -> str:
     return composed(path.stem) + path.suffix.lower()
 
 
-def _counts(name: str) -> bool:
-    first, _, ending = name.lower().partition(".")
-    about = first in _ABOUT and ending.rpartition(".")[2] in ("", "txt", "md", "rst")
-    return bool(first) and name.lower() not in _SYSTEM and not about
-
-
 def _walk(folder: Path) -> Iterator[str]:
     seen: set[str] = set()
     for root, folders, files in os.walk(folder, followlinks=True):
@@ -204,7 +155,7 @@ def _walk(folder: Path) -> Iterator[str]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(filter(_counts, folders))
+        folders[:] = sorted(filter(is_data, folders))
         for name in files:
-            if _counts(name):
+            if is_data(name):
                 yield f"{root.rstrip(os.sep)}{os.sep}{name}"

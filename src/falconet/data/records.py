@@ -8,11 +8,11 @@ import numpy as np
 
 from falconet.core import boxes as box_math
 from falconet.core.errors import DataError
+from falconet.core.files import exists
 from falconet.core.images import check_complete
 from falconet.core.types import Record
 from falconet.data.box_form import crowd_problems, form_problems, fractions
 from falconet.data.dataset import DataSet, Problem
-from falconet.data.listing import exists
 
 TOLERANCE = 0.5
 """Pixels a box may stick out of its picture without mention: rounding of the annotation."""

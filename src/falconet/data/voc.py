@@ -18,9 +18,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from falconet.core.errors import DataError
+from falconet.core.images import is_picture
 from falconet.core.types import Record
 from falconet.data.dataset import DataSet, Problem, make_record, read_text
-from falconet.data.listing import composed, first_below, impossible, is_picture, unused, walk
+from falconet.data.listing import composed, first_below, impossible, unused, walk
 from falconet.data.voc_xml import Annotation, BadFileError, parse_annotation
 
 SPLITS = ("train", "val", "test")

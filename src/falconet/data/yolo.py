@@ -13,9 +13,11 @@ from typing import Any
 
 from falconet.core.config import read_yaml
 from falconet.core.errors import ConfigError, DataError
+from falconet.core.files import exists, is_folder
+from falconet.core.images import is_picture
 from falconet.data.dataset import DataSet, Format, Problem, read_text
 from falconet.data.image_paths import locate
-from falconet.data.listing import exists, files_in, impossible, is_folder, is_picture, walk
+from falconet.data.listing import files_in, impossible, walk
 from falconet.data.yolo_labels import not_used, read_labels
 from falconet.data.yolo_lines import KeyPoints, key_points
 

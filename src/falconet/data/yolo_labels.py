@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from falconet.core.errors import DataError
-from falconet.core.images import image_size
+from falconet.core.files import exists
+from falconet.core.images import image_size, is_any_picture
 from falconet.core.types import Record
 from falconet.data.dataset import Problem, make_record, read_text
-from falconet.data.listing import Names, composed, exists, files_in, is_any_picture, unused, unused_beside
+from falconet.data.listing import Names, composed, files_in, unused, unused_beside
 from falconet.data.yolo_lines import KeyPoints, Line, expected_columns, judge, parse_line, unclear
 
 MAX_BYTES = 64 << 20

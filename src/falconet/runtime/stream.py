@@ -3,7 +3,7 @@
 import glob
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +12,9 @@ import cv2
 import numpy as np
 
 from falconet.core.errors import DataError
-from falconet.core.images import IMAGE_SUFFIXES, read_image
+from falconet.core.files import exists, is_data, is_folder
+from falconet.core.images import READABLE, is_picture, read_image
+from falconet.core.suggest import counted_files, listed
 from falconet.core.types import Pixels
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv"})
@@ -78,7 +80,16 @@ class Broken(NamedTuple):
     error: DataError
 
 
-def find_sources(arguments: Sequence[str | Path], *, recursive: bool = False) -> list[MediaSource]:
+FASTEST = 300.0
+"""Frames per second. Files that claim more have a clock of thousands of ticks and no rate (a browser's recordings)."""
+
+MEASURED = 100
+"""Frames whose time stamps tell the rate of a file that does not say it."""
+
+
+def find_sources(
+    arguments: Sequence[str | Path], *, recursive: bool = False, tell: Callable[[str], None] = lambda _: None
+) -> list[MediaSource]:
     """The pictures, videos and cameras that `arguments` stand for, each once, in order.
 
     Args:
@@ -86,6 +97,7 @@ def find_sources(arguments: Sequence[str | Path], *, recursive: bool = False) ->
             (`photos/*.jpg`, `**` for any depth) or the number of a camera. A file that is named is taken
             whatever its ending; if that is not a video's, it counts as a picture.
         recursive: also look into the folders of folders.
+        tell: takes a sentence for each folder or glob that holds what is neither picture nor video.
 
     Raises:
         DataError: nothing given, no such file, a folder or glob without pictures or videos.
@@ -102,7 +114,7 @@ def find_sources(arguments: Sequence[str | Path], *, recursive: bool = False) ->
                 sources.append(Camera(int(argument), _unique(key.replace(" ", "_"), names)))
             seen.add(key)
             continue
-        for path, name in _files(argument, recursive=recursive):
+        for path, name in _files(argument, recursive=recursive, tell=tell):
             key = os.path.normcase(os.path.normpath(path.absolute()))
             if key not in seen:
                 kind = VideoFile if path.suffix.lower() in VIDEO_SUFFIXES else ImageFile
@@ -139,12 +151,14 @@ def count_frames(sources: Sequence[MediaSource]) -> int | None:
 
 
 def _read_video(source: VideoFile | Camera) -> Iterator[Frame]:
-    capture = cv2.VideoCapture(str(source.path) if isinstance(source, VideoFile) else source.number)
+    capture = cv2.VideoCapture(_address(source.path) if isinstance(source, VideoFile) else source.number)
     try:
         if not capture.isOpened():
             raise DataError(_cannot_open(source))
         rate = float(capture.get(cv2.CAP_PROP_FPS))
-        known_rate = rate if math.isfinite(rate) and 0 < rate <= 1000 else None
+        known_rate: float | None = rate if math.isfinite(rate) and 0 < rate <= FASTEST else None
+        if known_rate is None and isinstance(source, VideoFile):
+            known_rate = _measured_rate(source.path)
         index = 0
         while True:
             there, image = capture.read()
@@ -161,6 +175,25 @@ def _read_video(source: VideoFile | Camera) -> Iterator[Frame]:
         capture.release()
 
 
+def _address(path: Path) -> str:
+    """What OpenCV takes for a file in any case: a relative name with a colon is an address to it."""
+    return str(path.absolute())
+
+
+def _measured_rate(path: Path) -> float | None:
+    """Frames per second by the time stamps of the first frames; None where they do not tell."""
+    capture = cv2.VideoCapture(_address(path))
+    try:
+        stamps: list[float] = []
+        while len(stamps) < MEASURED and capture.grab():
+            stamps.append(float(capture.get(cv2.CAP_PROP_POS_MSEC)))
+    finally:
+        capture.release()
+    seconds = (stamps[-1] - stamps[0]) / 1000 if len(stamps) > 1 else 0.0
+    rate = (len(stamps) - 1) / seconds if math.isfinite(seconds) and seconds > 0 else 0.0
+    return rate if 0 < rate <= FASTEST else None
+
+
 def _cannot_open(source: VideoFile | Camera) -> str:
     if isinstance(source, Camera):
         return f"{source}: cannot be opened; expected the number of a connected camera that no other program uses"
@@ -170,52 +203,70 @@ def _cannot_open(source: VideoFile | Camera) -> str:
 
 
 def _claimed_frames(source: VideoFile) -> int:
-    capture = cv2.VideoCapture(str(source.path))
+    capture = cv2.VideoCapture(_address(source.path))
     try:
         return max(1, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))) if capture.isOpened() else 1
     finally:
         capture.release()
 
 
-def _files(argument: str, *, recursive: bool) -> list[tuple[Path, str]]:
+def _files(argument: str, *, recursive: bool, tell: Callable[[str], None]) -> list[tuple[Path, str]]:
     """(path, name without ending) of the files `argument` stands for."""
     if not argument:
         raise DataError("an empty name was given; expected a file, a folder, a glob or the number of a camera")
     path = Path(argument)
-    if path.is_dir():
-        found = sorted(_media_below(path, recursive=recursive))
+    if is_folder(path):
+        files, folders = _below(path, recursive=recursive)
+        found = sorted(filter(_is_media, files))
         if not found:
             hint = "" if recursive else "; look into its folders too with --recursive"
             raise DataError(f"{argument}: has no pictures or videos; expected files ending in {_endings()}{hint}")
+        _tell_rest([file.relative_to(path).as_posix() for file in sorted(files) if not _is_media(file)], argument, tell)
+        if folders:
+            tell(f"{argument}: its folders are not looked into without --recursive: {listed(sorted(folders), 5)}")
         return [(file, file.relative_to(path).with_suffix("").as_posix()) for file in found]
-    if path.is_file():
+    if exists(path):
         return [(path, path.stem)]
     if not glob.has_magic(argument):
         raise DataError(f"{argument}: no such file or folder; expected a picture, a video, a folder or a glob")
     # pathlib's own glob takes no absolute patterns.
-    matches = glob.iglob(argument, recursive=True)  # noqa: PTH207
-    found = sorted(path for path in map(Path, matches) if _is_media(path))
+    files = [path for path in map(Path, glob.iglob(argument, recursive=True)) if path.is_file()]  # noqa: PTH207
+    found = sorted(filter(_is_media, files))
     if not found:
         raise DataError(f"{argument}: matches no pictures or videos; expected files ending in {_endings()}")
+    _tell_rest([str(file) for file in sorted(files) if not _is_media(file) and is_data(file.name)], argument, tell)
     common = Path(os.path.commonpath([file.parent for file in found]))
     return [(file, file.relative_to(common).with_suffix("").as_posix()) for file in found]
 
 
-def _media_below(folder: Path, *, recursive: bool) -> Iterator[Path]:
+def _below(folder: Path, *, recursive: bool) -> tuple[list[Path], list[str]]:
+    """The files of a folder that count as data, and the folders in it that were not looked into."""
+    found: list[Path] = []
+    skipped: list[str] = []
     for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
-        for name in files:
-            path = Path(parent, name)
-            if not name.startswith(".") and _is_media(path):
-                yield path
+        folders[:] = [name for name in folders if is_data(name)]
+        if not recursive:
+            skipped, folders[:] = list(folders), []
+        found += [Path(parent, name) for name in files if is_data(name) and Path(parent, name).is_file()]
+    return found, skipped
+
+
+def _tell_rest(names: list[str], argument: str, tell: Callable[[str], None]) -> None:
+    if names:
+        are = (
+            "1 file is neither picture nor video"
+            if len(names) == 1
+            else (f"{len(names)} files are neither pictures nor videos")
+        )
+        tell(f"{argument}: {are} that can be read, and left out{counted_files(names)}")
 
 
 def _is_media(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES and path.is_file()
+    return is_picture(path) or path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def _endings() -> str:
-    return ", ".join(sorted(IMAGE_SUFFIXES)) + " or a video's, such as .mp4"
+    return ", ".join(sorted(READABLE)) + " or a video's, such as .mp4"
 
 
 def _unique(name: str, taken: set[str]) -> str:

@@ -92,9 +92,9 @@ class StartingPoint:
         report = f"weights: {self.path}: {transfer(network, source.state_dict())}"
         if isinstance(network, Classifier):
             report = "\n".join([report, *other_options(run.model.backbone, card.model.backbone)])
-        if card.classes == names:
-            return report
         places = same_classes(names, card.classes)
+        if places == list(range(len(card.classes))):
+            return report
         with torch.no_grad():
             for name, rows in network.class_outputs().items():
                 target, trained = network.state_dict()[name], source.state_dict().get(name)
@@ -152,9 +152,9 @@ def _take_auxiliary(start: StartingPoint, names: tuple[str, ...], criterion: nn.
     assert start.path is not None
     extra, own = load_extra(start.path), criterion.state_dict()
     known = start.classes
+    places = same_classes(names, known)
     fitting = {name: value for name, value in extra.items() if name in own and value.shape == own[name].shape}
-    if known != names:
-        places = same_classes(names, known)
+    if places != list(range(len(known))):
         for name in (name for name in own if ".class_output." in name and name in extra):
             fitting[name] = own[name].clone()
             if extra[name].shape[1:] == own[name].shape[1:]:

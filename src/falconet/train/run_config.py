@@ -38,7 +38,9 @@ class Data(Config):
     train: Source
     val: Source | None = Field(default=None, description="null: a part of train is set aside")
     val_fraction: float = Field(default=0.15, gt=0, lt=1, description="that part, when val is null")
-    classes: tuple[str, ...] | None = Field(default=None, description="null: those of the data; else must equal them")
+    classes: tuple[str, ...] | None = Field(
+        default=None, description="null: those of the data; else the same, in this order"
+    )
     workers: int | Literal["auto"] = Field(default="auto", description="processes that read pictures; 0: none")
     cache_mb: int = Field(default=1024, ge=0, description="memory for decoded pictures, over all workers; 0: none")
 

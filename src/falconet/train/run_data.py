@@ -60,16 +60,25 @@ def load_data(data: Data, *, image_level_labels: bool = False) -> RunData:
     else:
         val = _open(data.val, "validation", notes, image_level_labels=image_level_labels)
         train_records, val_records = train.records, _relabelled(val, train)
-    if data.classes is not None and data.classes != train.names:
+    if data.classes is not None and sorted(data.classes) == sorted(train.names):
+        ordered = replace(train, names=data.classes)
+        train_records, val_records = (
+            _relabelled(replace(train, records=records), ordered) for records in (train_records, val_records)
+        )
+        train = ordered
+    elif data.classes is not None:
         raise ConfigError(
             f"data.classes differs from the classes of {train.source}\n"
             f"  run file: {', '.join(data.classes)}\n"
             f"  data:     {', '.join(train.names)}\n"
-            "expected the same names in the same order; correct data.classes, or set it to null"
+            "expected the same names, in the order that the model shall have; correct data.classes, or set it to null"
         )
     counts = Counter(int(label) for record in train_records for label in record.labels[~record.crowd])
     if not counts:
-        raise DataError(f"{train.source}: no training picture has a box, so there is nothing to learn")
+        why = "\n".join(
+            [f"{train.source}: no training picture has a box that counts, so there is nothing to learn", *notes]
+        )
+        raise DataError(why)
     empty = sum(1 for record in train_records if not len(record.boxes))
     without = "" if image_level_labels else f" ({empty} without boxes)"
     notes.append(f"data: {len(train_records)} training pictures{without}, {len(val_records)} for validation")

@@ -1,5 +1,7 @@
 """Class names of the data sets that published weights were trained on, by the name a command takes."""
 
+from collections.abc import Sequence
+
 COCO_NAMES = (
     *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light"),
     *("fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow"),
@@ -20,3 +22,12 @@ VOC_NAMES = (
 """Pascal VOC 2007 and 2012, in alphabetical order."""
 
 CLASS_LISTS = {"coco": COCO_NAMES, "voc": VOC_NAMES}
+
+
+def assumed(names: Sequence[str]) -> str:
+    """The note for a model whose file names no classes, but has as many as a known list."""
+    title = {COCO_NAMES: "COCO", VOC_NAMES: "Pascal VOC"}[tuple(names)]
+    return (
+        f"the file names no classes; it has {len(names)}, as many as {title}, whose names were taken. If it was "
+        "trained on others, pass theirs with --classes"
+    )

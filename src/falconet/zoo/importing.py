@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from falconet.core.errors import ModelError
+from falconet.zoo.class_lists import assumed
 from falconet.zoo.formats.paddle_files import BESIDE
 from falconet.zoo.formats.torch_files import choose_weights, read_checkpoint
 from falconet.zoo.imported import NO_OPTIONS, Imported, ImportOptions
@@ -22,6 +23,17 @@ KINDS = (
 
 
 def import_files(files: Sequence[Path], options: ImportOptions = NO_OPTIONS) -> Imported:
+    """The detector in foreign files; says so where names of classes were taken for as many of a known list.
+
+    Arguments and errors as `_import_files`.
+    """
+    imported = _import_files(files, options)
+    if options.classes is not None or any(is_first_layers(path) for path in files):
+        return imported
+    return replace(imported, notes=(*imported.notes, assumed(imported.card.classes)))
+
+
+def _import_files(files: Sequence[Path], options: ImportOptions) -> Imported:
     """The detector in foreign files, of a kind told from their endings.
 
     Args:

@@ -15,11 +15,15 @@ class Translation:
         run: the run file, as plain values.
         dropped: (key of the original, why it is not in the run file).
         class_names: as in the original; empty where it names none.
+        in_channels: what the original's neck expects of the backbone, level by level; None where it does not say.
+        todo: what is left for the user to do before a training.
     """
 
     run: dict[str, Any]
     dropped: list[tuple[str, str]]
     class_names: tuple[str, ...] = ()
+    in_channels: tuple[int, ...] | None = None
+    todo: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """One line per key without counterpart."""

@@ -13,7 +13,7 @@ from falconet.zoo.formats.ncnn_files import Layer, read_ncnn
 from falconet.zoo.imported import NO_OPTIONS, Imported, ImportOptions
 from falconet.zoo.nanodet.architectures import candidates
 from falconet.zoo.nanodet.folded import fit_config
-from falconet.zoo.nanodet.ncnn_to_onnx import class_names, find_head
+from falconet.zoo.nanodet.ncnn_to_onnx import class_names, find_head, network_input
 from falconet.zoo.nanodet.onnx_graph import IR_VERSION, OPSET, GraphWriter
 from falconet.zoo.parity import Outputs, compare, standard_images
 
@@ -28,8 +28,8 @@ def import_ncnn(
     Raises:
         ModelError: as there; also where the network cannot be rebuilt, or does not compute the same.
     """
-    preprocess = options.preprocess or Preprocess(height=416, width=416)
     layers = read_ncnn(graph, weights)
+    preprocess, notes = network_input(layers, options.preprocess)
     convolutions = [layer for layer in layers if "weight" in layer.weights]
     reference = NcnnReference(layers, preprocess, str(graph))
     names = class_names(reference.num_classes, options.classes, str(graph))
@@ -44,7 +44,7 @@ def import_ncnn(
         options.card(config, names, f"{graph.name} and {weights.name}"),
         matched=len(convolutions),
         left_over=others,
-        notes=("batch norms were folded in the file: fine-tuning measures them on its pictures first",),
+        notes=(*notes, "batch norms were folded in the file: fine-tuning measures them on its pictures first"),
         parity=parity,
     )
 

@@ -1,6 +1,7 @@
 """YAML files of RangiLyu/nanodet as run files of ours: what has a counterpart, and key by key what has none.
 
-Plain values in, plain values out: the run file is checked by whoever knows what a run is. Needs no torch.
+Plain values in, plain values out: the run file is checked by whoever knows what a run is. Needs no torch. Where a key
+is missing, the default of the original counts, not ours (github.com/RangiLyu/nanodet, Apache-2.0, nanodet/model/).
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,17 @@ ACTIVATIONS = {
     "Hardswish": "hard-swish",
 }
 MODELS = {"NanoDetPlusHead": "nanodet-plus", "NanoDetHead": "nanodet"}
+BACKBONES = {
+    "ShuffleNetV2": ("ReLU", (2, 3, 4)),
+    "GhostNet": ("ReLU", (4, 6, 9)),
+    "MobileNetV2": ("ReLU", (1, 2, 4, 6)),
+    "EfficientNetLite": ("ReLU6", (2, 4, 6)),
+}
+"""The original's defaults of `activation` and `out_stages`: backbone/shufflenetv2.py, ghostnet.py, mobilenetv2.py,
+efficientnet_lite.py. Those of neck and head are LeakyReLU: fpn/ghost_pan.py, head/nanodet_head.py,
+head/nanodet_plus_head.py."""
+LAST_CHANNELS = 1280
+"""Of MobileNetV2, whose stage 6 ends with a 1x1 convolution (backbone/mobilenetv2.py: last_channel)."""
 LOSS_WEIGHTS = {"loss_qfl": 1.0, "loss_dfl": 0.25, "loss_bbox": 2.0}
 
 
@@ -51,7 +63,24 @@ def translate(tree: Mapping[str, Any], name: str) -> Translation:
     source.drop("log.interval", "progress is always shown")
     source.expect("evaluator.name", "CocoDetectionEvaluator", "ours is COCO's")
     source.expect("evaluator.save_key", "mAP", "the best weights are those with the best AP")
-    return Translation(run, source.dropped + source.rest(), names)
+    inputs = source.get("model.arch.fpn.in_channels")
+    return Translation(
+        run,
+        source.dropped + source.rest(),
+        names,
+        in_channels=tuple(inputs) if isinstance(inputs, Sequence) and all(map(is_number, inputs)) else None,
+        todo=_todo(source),
+    )
+
+
+def _todo(source: Source) -> tuple[str, ...]:
+    """What the original is told in its YAML, and ours in the data."""
+    parts = [part for part in ("train", "val") if source.get(f"data.{part}.name") == "YoloDataset"]
+    return tuple(
+        f"data.{part}.annotations: its label files have no class names; write a YOLO .yaml with `names: "
+        "[...]` in the order of class_names and the pictures' folders, name it there, and set images to null"
+        for part in parts
+    )
 
 
 def _model(source: Source) -> dict[str, Any]:
@@ -127,8 +156,8 @@ def _auxiliary(source: Source, neck_channels: int) -> None:
     source.expect(f"{prefix}stacked_convs", 4, "ours is always 4")
 
 
-def _activation(source: Source, path: str) -> str:
-    name = source.get(path, "LeakyReLU")
+def _activation(source: Source, path: str, default: str = "LeakyReLU") -> str:
+    name = source.get(path, default)
     if name not in ACTIVATIONS:
         raise ConfigError(
             f"{source.name}: {path}: {name} has no counterpart; expected one of: {', '.join(ACTIVATIONS)}"
@@ -140,10 +169,19 @@ def _backbone(source: Source) -> dict[str, Any]:
     prefix = "model.arch.backbone."
     name = source.need(f"{prefix}name")
     source.drop(f"{prefix}pretrain", "start from weights with train.weights")
-    common: dict[str, Any] = {"activation": _activation(source, f"{prefix}activation")}
-    stages = source.get(f"{prefix}out_stages")
-    if stages is not None:
-        common["out_stages"] = list(stages)
+    if name not in BACKBONES:
+        raise ConfigError(
+            f"{source.name}: {prefix}name: {name} has no counterpart; expected one of: {', '.join(BACKBONES)}"
+        )
+    activation, stages = BACKBONES[name]
+    # The key of earlier versions of MobileNetV2 and GhostNet.
+    key = "act" if name in ("MobileNetV2", "GhostNet") and source.get(f"{prefix}act") is not None else "activation"
+    if key == "act" and source.get(f"{prefix}activation") is not None:
+        raise ConfigError(f"{source.name}: {prefix}act and activation are both there; leave one out")
+    common: dict[str, Any] = {
+        "activation": _activation(source, f"{prefix}{key}", activation),
+        "out_stages": list(source.get(f"{prefix}out_stages", stages)),
+    }
     if name == "ShuffleNetV2":
         size = str(source.get(f"{prefix}model_size", "1.5x"))
         if size not in ("0.5x", "1.0x", "1.5x", "2.0x"):
@@ -152,18 +190,16 @@ def _backbone(source: Source) -> dict[str, Any]:
         source.expect(f"{prefix}kernal_size", 3, "ours is always 3")
         return {"name": "shufflenet-v2", "width": float(size[:-1]), **common, "with_last_conv": last}
     if name == "GhostNet":
-        source.expect(f"{prefix}act", None, "the key is activation")
         return {"name": "ghostnet", "width": float(source.number(f"{prefix}width_mult", 1.0)), **common}
     if name == "MobileNetV2":
-        source.drop(f"{prefix}last_channel", "see with_last_conv")
-        return {"name": "mobilenet-v2", "width": float(source.number(f"{prefix}width_mult", 1.0)), **common}
-    if name == "EfficientNetLite":
-        variant = str(source.need(f"{prefix}model_name")).removeprefix("efficientnet_")
-        return {"name": "efficientnet-lite", "variant": variant, **common}
-    raise ConfigError(
-        f"{source.name}: {prefix}name: {name} has no counterpart; expected one of: ShuffleNetV2, GhostNet, "
-        "MobileNetV2, EfficientNetLite"
-    )
+        if (last_channels := source.number(f"{prefix}last_channel", LAST_CHANNELS)) != LAST_CHANNELS:
+            raise ConfigError(
+                f"{source.name}: {prefix}last_channel: is {last_channels}; ours is always {LAST_CHANNELS}"
+            )
+        width = float(source.number(f"{prefix}width_mult", 1.0))
+        return {"name": "mobilenet-v2", "width": width, **common, "with_last_conv": 6 in common["out_stages"]}
+    variant = str(source.need(f"{prefix}model_name")).removeprefix("efficientnet_")
+    return {"name": "efficientnet-lite", "variant": variant, **common}
 
 
 def _input(source: Source) -> dict[str, Any]:

@@ -194,17 +194,33 @@ def _slice(layer: Layer, inputs: list[Blob], graph: GraphWriter) -> list[Blob]:
     return made
 
 
+def fixed_size(layer: Layer) -> tuple[int, int] | None:
+    """(height, width) in cells that an Interp makes whatever its input; None where it has factors."""
+    size = (layer.integer(3), layer.integer(4))
+    return size if min(size) > 0 else None
+
+
 def _interpolate(layer: Layer, inputs: list[Blob], graph: GraphWriter) -> list[Blob]:
     source = _one(layer, inputs, rank=3)
     mode = {1: "nearest", 2: "linear"}.get(layer.integer(0))
-    rows, columns = (float(v) for v in (*layer.numbers(1), *layer.numbers(2))) if 1 in layer.parameters else (0, 0)
-    if mode is None or rows <= 0 or columns <= 0 or layer.integer(6) or layer.integer(3) or layer.integer(4):
+    if mode is None or layer.integer(6):
+        raise _unsupported(layer, "resizing other than nearest or bilinear by a fixed factor")
+    channels, height, width = source.shape
+    if fixed := fixed_size(layer):  # counts before the factors
+        rows, columns = fixed[0] / height, fixed[1] / width
+        if rows != columns or not (rows.is_integer() or (1 / rows).is_integer()):
+            raise ModelError(
+                f"layer {layer.name}: makes {fixed[0]} x {fixed[1]} cells of {height} x {width}, so the file is made "
+                "for another input; give the size it was exported with (--size)"
+            )
+    else:
+        rows, columns = (float(v) for v in (*layer.numbers(1), *layer.numbers(2))) if 1 in layer.parameters else (0, 0)
+    if rows <= 0 or columns <= 0:
         raise _unsupported(layer, "resizing other than nearest or bilinear by a fixed factor")
     rounding = {"nearest": {"nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}}.get(
         mode, {"coordinate_transformation_mode": "half_pixel"}
     )
     value = graph.add("Resize", source.name, "", graph.floats(1, 1, rows, columns), mode=mode, **rounding)
-    channels, height, width = source.shape
     return [Blob(value, (channels, math.floor(height * rows), math.floor(width * columns)))]
 
 

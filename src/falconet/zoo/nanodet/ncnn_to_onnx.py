@@ -22,7 +22,7 @@ from falconet.core.errors import ModelError
 from falconet.core.manifest import Manifest, Preprocess
 from falconet.zoo.class_lists import COCO_NAMES
 from falconet.zoo.formats.ncnn_files import Layer, read_ncnn
-from falconet.zoo.nanodet.ncnn_layers import Blob, translate
+from falconet.zoo.nanodet.ncnn_layers import Blob, fixed_size, translate
 from falconet.zoo.nanodet.onnx_graph import MAX_POINTS, GraphWriter, distribution_boxes, finish, grid, normalised_pixels
 
 OFFSETS = {"nanodet-plus": 0.0, "nanodet": 0.5}
@@ -66,16 +66,17 @@ def convert(
 
     Args:
         graph, weights: the `.param` and the `.bin`.
-        preprocess: input size and normalisation; None takes 416 x 416 and NanoDet's. The networks are
-            convolutional, so that other sizes work too, at the cost of what they were not trained for.
+        preprocess: input size and normalisation; None takes the size that the file shows, else 416 x 416, and NanoDet's
+            normalisation. The networks are convolutional, so that other sizes work too, at the cost of what they were
+            not trained for.
         classes: names in the order of the outputs; None is right for the 80 classes of COCO only.
         source, licence: of the weights, for the manifest.
 
     Raises:
         ModelError: the pair cannot be read, is of another architecture, or needs names for its classes.
     """
-    preprocess = preprocess or Preprocess(height=416, width=416)
     layers = read_ncnn(graph, weights)
+    preprocess, _ = network_input(layers, preprocess)
     writer = GraphWriter()
     try:
         head = find_head(layers, writer, preprocess)
@@ -102,6 +103,40 @@ def convert(
         licence=licence,
     )
     return finish(writer, manifest, points=min(MAX_POINTS, len(points)))
+
+
+def network_input(layers: Sequence[Layer], given: Preprocess | None) -> tuple[Preprocess, tuple[str, ...]]:
+    """The network input of an ncnn pair, and what is worth telling of it.
+
+    It stands in the Input layer (0 and 1: width and height, or the hint 30: rank, width, height, channels), or follows
+    from a first Interp of fixed size, which doubles cells of stride 32.
+
+    Args:
+        given: by the user; counts before what the file shows.
+    """
+    shown: tuple[int, int] | None = None
+    for layer in layers:
+        if layer.kind == "Input":
+            hint = layer.numbers(30) if 30 in layer.parameters else ()
+            size = (int(hint[2]), int(hint[1])) if len(hint) == 4 else (layer.integer(1), layer.integer(0))
+            shown = size if min(size) > 0 else None
+        elif layer.kind == "Interp" and shown is None:
+            if fixed := fixed_size(layer):
+                shown = (16 * fixed[0], 16 * fixed[1])
+            break
+    if shown is not None and not all(32 <= side <= 8192 for side in shown):
+        raise ModelError(f"shows an input of {shown[0]} x {shown[1]} pixels; expected sides from 32 to 8192")
+    if given is None and shown is None:
+        return Preprocess(height=416, width=416), (
+            "the file does not show its input; 416 x 416 was taken. If it was trained for another, pass --size",
+        )
+    if given is None:
+        assert shown is not None, "either is known"
+        return Preprocess(height=shown[0], width=shown[1]), (f"the file shows an input of {shown[0]} x {shown[1]}",)
+    if shown not in (None, (given.height, given.width)):
+        assert shown is not None, "told just now"
+        return given, (f"the file shows an input of {shown[0]} x {shown[1]}; another was asked for",)
+    return given, ()
 
 
 def class_names(count: int, names: Sequence[str] | None, where: str) -> tuple[str, ...]:

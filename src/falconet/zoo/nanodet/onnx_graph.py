@@ -114,7 +114,9 @@ def distribution_boxes(
         base, steps = graph.add("Gather", base, best), graph.add("Gather", steps, best)
     code = graph.add("Reshape", code, graph.integers(0, 0, 4, bins))
     share = graph.add("Softmax", code, axis=-1)
-    distance = graph.add("MatMul", share, graph.constant(np.arange(bins, dtype=np.float32)))
+    # A column and no vector, which OpenCV's dnn cannot multiply by.
+    distance = graph.add("MatMul", share, graph.constant(np.arange(bins, dtype=np.float32)[:, None]))
+    distance = graph.add("Reshape", distance, graph.integers(0, 0, 4))
     boxes = graph.add("Add", base, graph.add("Mul", distance, steps))
     boxes = graph.add("Max", boxes, graph.floats(0))
     boxes = graph.add("Min", boxes, graph.floats(width, height, width, height))

@@ -7,6 +7,7 @@ it tells more: input size, classes, anchors.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,13 @@ from torch import Tensor, nn
 
 from falconet.core.errors import ModelError
 from falconet.core.manifest import Selection
+from falconet.core.suggest import listed
 from falconet.models import PRESETS
 from falconet.models.detector import Detector
-from falconet.models.layers import ConvNormAct
+from falconet.models.layers import Activation, ConvNormAct
 from falconet.models.yolov3 import YOLOv3Config, YOLOv3Head
 from falconet.zoo.class_lists import CLASS_LISTS
-from falconet.zoo.formats.darknet_files import Cfg, DarknetWeights, Numbers, read_cfg, read_weights
+from falconet.zoo.formats.darknet_files import Cfg, DarknetWeights, Numbers, layout_word, read_cfg, read_weights
 from falconet.zoo.imported import NO_OPTIONS, Imported, ImportOptions
 from falconet.zoo.yolov3.keys import our_rows
 
@@ -35,6 +37,18 @@ SELECTION = Selection(score_threshold=0.25, iou_threshold=0.45)
 
 DARKNET_EPS = 1e-6
 """Added to the standard deviation by darknet's batch norm, where others add to the variance."""
+
+ACTIVATIONS: dict[str, Activation] = {
+    "leaky": "leaky-relu",
+    "relu": "relu",
+    "relu6": "relu6",
+    "swish": "silu",
+    "linear": "none",
+}
+"""Darknet's names of activations that are known, and ours."""
+
+FORK = (0, 2, 5)
+"""The version that https://github.com/AlexeyAB/darknet writes."""
 
 PUBLISHED_TINY_MASKS = ((1, 2, 3), (3, 4, 5))
 """The masks that the published tiny weights were trained with; their configuration was corrected later."""
@@ -78,10 +92,14 @@ def import_darknet(
     """
     weights = read_weights(path)
     read = None if cfg is None else read_cfg(cfg)
+    if read is not None and read.activation not in ACTIVATIONS:
+        raise ModelError(
+            f"{cfg}: activation={read.activation[:40]} is not known here; expected one of: {', '.join(ACTIVATIONS)}"
+        )
     names = _names(read, options.classes, str(cfg or path))
     found = fitting(weights, read, names, whole=not is_first_layers(path))
-    config, names, count = found.config, found.names, found.layers
-    notes = list(found.notes)
+    weights, config, names, count = found.weights, found.config, found.names, found.layers
+    notes = [*found.notes, *_cfg_notes(weights, read)]
     config = options.resized(config)
     with torch.random.fork_rng(devices=[]):
         detector = config.build(len(names)).eval()
@@ -132,11 +150,13 @@ class Fitting:
     """The network that a file fits.
 
     Attributes:
-        config, names: of it.
+        weights: the file, with the header whose length makes it fit.
+        config, names: of the network.
         layers: how many of its convolutions are in the file.
         notes: what was assumed.
     """
 
+    weights: DarknetWeights
     config: YOLOv3Config
     names: tuple[str, ...]
     layers: int
@@ -169,7 +189,11 @@ def fitting(weights: DarknetWeights, cfg: Cfg | None, names: Sequence[tuple[str,
         ModelError: none fits.
     """
     sizes = {}
+    differences = {}
     for network in NETWORKS:
+        if cfg is not None and (difference := _difference(cfg, network)):
+            differences[network] = difference
+            continue
         for classes in names:
             config, notes = _configured(network, cfg, len(classes))
             with torch.device("meta"):
@@ -180,21 +204,102 @@ def fitting(weights: DarknetWeights, cfg: Cfg | None, names: Sequence[tuple[str,
                 continue
             ends = np.cumsum([layer.count for layer in layers]).tolist()
             sizes[network, len(classes)] = weights.header + 4 * ends[-1]
-            count = len(weights.numbers)
-            found = ends.index(count) + 1 if count in ends else 0
             backbone = sum(layer.name.startswith("backbone.") for layer in layers)
-            if found == len(layers) or (not whole and found >= backbone):
-                if found < len(layers):
-                    notes = (*notes, f"the first {found} of {len(layers)} convolutions; the rest is fresh")
-                return Fitting(config, classes, found, notes)
-    raise ModelError(_no_fit(weights, sizes))
+            for candidate in filter(None, (weights, weights.with_other_header())):
+                count = len(candidate.numbers)
+                found = ends.index(count) + 1 if count in ends else 0
+                if found == len(layers) or (not whole and found >= backbone):
+                    if candidate is not weights:
+                        if not _has_variances(candidate, layers[:found]):
+                            continue  # a number is missing, or too many
+                        notes = (*notes, _header_note(weights, candidate))
+                    if found < len(layers):
+                        notes = (*notes, f"the first {found} of {len(layers)} convolutions; the rest is fresh")
+                    return Fitting(candidate, config, classes, found, notes)
+    raise ModelError(_no_fit(weights, sizes, differences))
 
 
-def _no_fit(weights: DarknetWeights, sizes: dict[tuple[str, int], int]) -> str:
+def _has_variances(weights: DarknetWeights, layers: Sequence[Layer]) -> bool:
+    """Whether no number is negative where variances are expected; a file read one number further has some."""
+    place = 0
+    for layer in layers:
+        channels = layer.shape[0]
+        if layer.normed and (weights.numbers[place + 3 * channels : place + 4 * channels] < 0).any():
+            return False
+        place += layer.count
+    return True
+
+
+def _header_note(weights: DarknetWeights, candidate: DarknetWeights) -> str:
+    version = ".".join(map(str, weights.version))
+    return (
+        f"the header was read as {candidate.header} bytes, with which the numbers fit; version {version} has "
+        f"{weights.header}"
+    )
+
+
+def layout(network: str) -> list[str]:
+    """Darknet's sections of a network, each as `layout_word` has it (cfg/yolov3.cfg, -spp.cfg, -tiny.cfg)."""
+    words: list[str] = []
+
+    def add(*kinds: str) -> None:
+        for kind in kinds:
+            word, _, places = kind.partition(" ")
+            if word in ("route", "shortcut"):
+                options = {"layers": places}
+            else:
+                size, _, stride = places.rpartition("/")
+                options = {"size": size, "stride": stride} if places else {}
+            words.append(layout_word(word, options, len(words)))
+
+    narrow, wide = "convolutional 1/1", "convolutional 3/1"
+    if network == "yolov3-tiny":
+        add(*(wide, "maxpool 2/2") * 5, wide, "maxpool 2/1", wide)
+        add(narrow, wide, narrow, "yolo", "route -4", narrow, "upsample 2", "route -1,8", wide, narrow, "yolo")
+        return words
+    add(wide)
+    for blocks in (1, 2, 8, 8, 4):
+        add("convolutional 3/2", *(narrow, wide, "shortcut -3") * blocks)
+    if network == "yolov3-spp":
+        add(narrow, wide, narrow, "maxpool 5/1", "route -2", "maxpool 9/1", "route -4", "maxpool 13/1")
+        add("route -1,-3,-5,-6", narrow, wide, narrow, wide, narrow, "yolo")
+    else:
+        add(*(narrow, wide) * 3, narrow, "yolo")
+    for finer in (61, 36):
+        add("route -4", narrow, "upsample 2", f"route -1,{finer}", *(narrow, wide) * 3, narrow, "yolo")
+    return words
+
+
+def _difference(cfg: Cfg, network: str) -> tuple[int, str] | None:
+    """How many sections agree, and how the first other one differs."""
+    expected = layout(network)
+    for place, (found, wanted) in enumerate(zip_longest(cfg.layout, expected)):
+        if found is None:
+            return place, f"it ends where {network} has {wanted}"
+        if found[1] != wanted:
+            return place, f"line {found[0]} has {found[1]}, {network} {wanted or 'nothing'} there"
+    return None
+
+
+def _cfg_notes(weights: DarknetWeights, cfg: Cfg | None) -> list[str]:
+    """What a reader of the report should know of options."""
+    notes = []
+    if cfg is not None and cfg.unknown:
+        notes.append(f"options that are not known were left out: {listed(cfg.unknown, 8)}")
+    if weights.version == FORK and (cfg is None or cfg.letter_box is None):
+        notes.append(
+            "pictures are letterboxed; the fork that writes version 0.2.5 stretches them unless it is told otherwise: "
+            "for that, pass the .cfg with letter_box=0 in [net]"
+        )
+    return notes
+
+
+def _no_fit(weights: DarknetWeights, sizes: dict[tuple[str, int], int], differences: dict[str, tuple[int, str]]) -> str:
     """What to say where no network fits: how many bytes there are, and how many each needs."""
     held = weights.header + weights.numbers.nbytes
     if not sizes:
-        return f"{weights.name}: its cfg is not that of {', '.join(NETWORKS)}; other networks are not known"
+        nearest = f": {max(differences.values())[1]}" if differences else ""
+        return f"{weights.name}: its cfg is not that of {', '.join(NETWORKS)}; other networks are not known{nearest}"
     network, classes = min(sizes, key=lambda key: abs(sizes[key] - held))
     difference = held - sizes[network, classes]
     amount = f"{abs(difference):,} bytes " + ("more than" if difference > 0 else "less than")
@@ -214,7 +319,13 @@ def _configured(network: str, cfg: Cfg | None, classes: int) -> tuple[YOLOv3Conf
     if cfg is not None:
         if len(cfg.masks) != len(head.masks) or len(cfg.masks[0]) != len(head.masks[0]):
             return config, ()  # of another network, as its convolutions say
-        head = head.model_copy(update={"anchors": cfg.anchors, "masks": cfg.masks})
+        activation = ACTIVATIONS[cfg.activation]
+        changed = {"anchors": cfg.anchors, "masks": cfg.masks, "center_reach": cfg.center_reach}
+        head = head.model_copy(update={**changed, "activation": activation})
+        parts = {
+            part: getattr(config, part).model_copy(update={"activation": activation}) for part in ("backbone", "neck")
+        }
+        config = config.model_copy(update=parts)
     elif network == "yolov3-tiny" and classes == len(CLASS_LISTS["coco"]):
         head = head.model_copy(update={"masks": PUBLISHED_TINY_MASKS})
         notes = (
@@ -223,7 +334,8 @@ def _configured(network: str, cfg: Cfg | None, classes: int) -> tuple[YOLOv3Conf
         )
     else:
         notes = ("anchors and masks of the published network were taken; if yours differ, pass the .cfg with them",)
-    size = replace(config.input, height=height, width=width)
+    kept = cfg is None or cfg.letter_box is not False
+    size = replace(config.input, height=height, width=width, resize="letterbox" if kept else "stretch")
     return config.model_copy(update={"input": size, "head": head}), notes
 
 

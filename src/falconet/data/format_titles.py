@@ -1,0 +1,14 @@
+"""What messages and the command line call the formats that are read. Imports nothing heavy."""
+
+TITLES = {
+    "voc": "Pascal VOC (.xml files in 'Annotations', or a list in ImageSets/Main)",
+    "yolo": "YOLO (.yaml with 'names')",
+    "darknet": "darknet or CVAT (obj.data)",
+    "coco": "COCO (.json)",
+    "label-studio": "Label Studio (.json)",
+    "createml": "CreateML (.json)",
+    "labelme": "labelme (a .json file per picture)",
+    "csv": "a table (.csv with filename, class, xmin, ...)",
+    "open-images": "Open Images (.csv)",
+    "labelimg": "labelImg (classes.txt)",
+}
