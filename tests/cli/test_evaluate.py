@@ -109,6 +109,18 @@ def test_score_is_the_threshold_of_the_figures(folder):
     assert json.loads(run("--json", "--score", "0.35")[0])["per_class"]["red"] == 0
 
 
+@pytest.mark.usefixtures("folder")
+def test_the_models_own_selection_and_the_protocol_of_others():
+    own = json.loads(run("--json")[0])["selection"]
+    assert own == {"score_threshold": 0.05, "iou_threshold": 0.6, "max_candidates": 1000, "max_detections": 100}
+    coco = json.loads(run("--json", "--protocol", "coco")[0])["selection"]
+    assert (coco["score_threshold"], coco["iou_threshold"], coco["max_detections"]) == (0.001, 0.6, 100)
+    assert json.loads(run("--json", "--protocol", "coco", "--score", "0.3")[0])["selection"]["score_threshold"] == 0.3
+    assert "detections: score above 0.05, NMS at 0.6, at most 100 per image" in run()[0]
+    with pytest.raises(ConfigError, match="--protocol voc: is not known; expected one of model, coco"):
+        run("--protocol", "voc")
+
+
 def test_files_of_out(folder):
     out, _ = run("--out", "deep/result")
     assert out.splitlines()[-1] == f"report: {Path('deep/result/report.html')}"

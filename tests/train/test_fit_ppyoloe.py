@@ -12,6 +12,7 @@ from falconet.core.errors import ConfigError
 from falconet.export.onnx import export_onnx
 from falconet.export.verify import verify
 from falconet.models.weights import load_weights
+from falconet.runtime.onnx_engine import OnnxEngine
 from falconet.train import RunConfig, fit, read_run, resume
 from falconet.train.loggers import NullCallback
 from falconet.train.progress import Progress
@@ -61,6 +62,12 @@ def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export_onnx(trained, tmp_path_factory.mktemp("exported") / "model.onnx")
+
+
+def test_the_models_selection_travels_with_it(trained: Path, exported: Path) -> None:
+    _, card = load_weights(trained / "best.safetensors")
+    assert (card.selection.iou_threshold, card.selection.max_detections) == (0.7, 300)
+    assert OnnxEngine(exported).manifest.selection == card.selection
 
 
 def test_what_the_log_says(trained: Path) -> None:

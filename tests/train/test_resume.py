@@ -115,7 +115,8 @@ def test_a_killed_loader_worker_ends_in_a_sentence(data: Path, tmp_path: Path) -
     folder = tmp_path / "killed"
     with pytest.raises(ProcessError) as error:
         fit(tiny_run(data, folder, *LONG, "train.epochs=200"), callback=KillsAWorker())
-    assert str(error.value) == (
+    # Whether torch tells the signal or only that the process is gone is a matter of which it sees first.
+    assert str(error.value).replace("(it exited)", "(Killed)") == (
         "a process that reads training images was killed from outside (Killed); there may be too little memory: fewer "
         "data.workers, 0 at the least, and a smaller data.cache_mb need less; go on with the run by: falconet train "
         f"--resume {folder}"

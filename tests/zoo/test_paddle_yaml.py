@@ -6,6 +6,7 @@ import pytest
 
 from falconet.core.config import read_yaml, validate
 from falconet.core.errors import ConfigError
+from falconet.core.manifest import Selection
 from falconet.models import PRESETS
 from falconet.train.run_config import RunConfig
 from falconet.zoo.ppyoloe.from_yaml import is_paddle, read_chain, translate
@@ -155,6 +156,7 @@ def test_the_run_file(top: Path) -> None:
     assert run.data.val is not None
     assert run.data.val.images == Path("dataset/fruit/val")
     assert run.output == Path("runs/ppyoloe_plus_crn_s_fruit")
+    assert run.model.selection == Selection(iou_threshold=0.7, max_detections=300)
 
 
 def test_what_is_reported(top: Path) -> None:
@@ -164,8 +166,6 @@ def test_what_is_reported(top: Path) -> None:
         "LearningRate.schedulers.CosineDecay",
         "LearningRate.schedulers.LinearWarmup",
         "OptimizerBuilder",
-        "PPYOLOEHead.nms.keep_top_k",
-        "PPYOLOEHead.nms.nms_threshold",
         "TrainReader.batch_size",
         "TrainReader.sample_transforms.RandomCrop",
         "TrainReader.sample_transforms.RandomDistort",

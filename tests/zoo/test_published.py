@@ -115,6 +115,11 @@ def test_fetched_once_converted_and_cached(cache: Path, server: list[str]) -> No
     assert fetch_onnx("tiny") == path
     assert len(server) == 2  # the files themselves were in the cache
 
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert cached("tiny") is None, "half a file is none"
+    assert fetch_onnx("tiny").read_bytes() == whole
+
 
 @pytest.mark.usefixtures("server")
 def test_a_mirror_with_another_file(tiny: Path, cache: Path) -> None:

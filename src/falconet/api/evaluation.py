@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ from falconet.api.ground_truth import GroundTruth
 from falconet.core.errors import ConfigError, ModelError
 from falconet.core.files import replace_file
 from falconet.core.images import read_image
-from falconet.core.manifest import EVALUATION
+from falconet.core.manifest import EVALUATION, Selection
 from falconet.core.run_files import METRICS
 from falconet.core.types import Record
 from falconet.eval.answers import answer_records
@@ -27,6 +27,12 @@ from falconet.runtime.predictor import Predictor
 from falconet.runtime.tasks import TASKS
 
 _log = logging.getLogger(__name__)
+
+PROTOCOLS: Mapping[str, Callable[[Selection], Selection]] = {
+    "model": lambda own: replace(own, score_threshold=min(own.score_threshold, EVALUATION.score_threshold)),
+    "coco": lambda own: replace(own, score_threshold=0.001, max_candidates=30_000, max_detections=100),
+}
+"""What enters the figures of a detector: as on the device, with a low score threshold; as most others measure."""
 
 TIMED = 50
 """Images that are timed for a report, stage by stage."""
@@ -53,27 +59,27 @@ class EvaluationRow:
     Attributes:
         options: that mean something for it.
         match: translates classes of the model to those of the data, by name.
-        predictor: (engine, score) -> predictor that selects for an evaluation.
+        predictor: (engine, selection) -> predictor that selects for an evaluation.
         results: (match, records, answers, **options) -> results.
     """
 
     options: frozenset[str]
     match: Callable[..., Any]
-    predictor: Callable[[Engine, float], Predictor[Any]]
+    predictor: Callable[[Engine, Selection], Predictor[Any]]
     results: Callable[..., Results]
 
 
 EVALUATIONS: Mapping[str, EvaluationRow] = {
     "detect": EvaluationRow(
-        options=frozenset({"score", "voc"}),
+        options=frozenset({"score", "protocol", "voc"}),
         match=match,
-        predictor=lambda engine, score: Predictor(engine, selection=replace(EVALUATION, score_threshold=score)),
+        predictor=lambda engine, selection: Predictor(engine, selection=selection),
         results=DetectionResults.of,
     ),
     "classify": EvaluationRow(
         options=frozenset(),
         match=match_all,
-        predictor=lambda engine, score: Predictor(engine),  # noqa: ARG005
+        predictor=lambda engine, selection: Predictor(engine),  # noqa: ARG005
         results=ClassificationResults.of,
     ),
 }
@@ -85,7 +91,7 @@ class Evaluation:
     """A finished evaluation and what it was made of.
 
     Attributes:
-        score: detections above this entered.
+        selection: by which detections entered.
         milliseconds: by stage, of some of the images.
         notes: what is worth telling, images left out for example.
     """
@@ -94,7 +100,7 @@ class Evaluation:
     ground_truth: GroundTruth
     predictor: Predictor[Any]
     results: Results
-    score: float
+    selection: Selection
     latency: Mapping[str, Latency]
     left_out: int
     notes: tuple[str, ...]
@@ -107,7 +113,11 @@ class Evaluation:
             **self.results.as_dict(),
             "model": str(self.model.path),
             "data": self.ground_truth.source,
-            **({"score_threshold": self.score} if takes_score else {}),
+            **(
+                {"score_threshold": self.selection.score_threshold, "selection": asdict(self.selection)}
+                if takes_score
+                else {}
+            ),
             "milliseconds": 0.0 if network is None else network.p50,
             "notes": list(self.notes),
         }
@@ -145,7 +155,9 @@ class Evaluation:
             ("left out", f"{self.left_out} images that could not be read"),
         ]
         if "score" in EVALUATIONS[manifest.task].options:
-            facts.append(("detections", f"score above {self.score:g} for the figures, {shown:g} below"))
+            facts.append(
+                ("detections", f"{describe_selection(self.selection)} for the figures; score above {shown:g} below")
+            )
         return facts
 
 
@@ -161,8 +173,8 @@ def evaluate(
 
     Args:
         progress: wraps the records, to show how far the loop is.
-        options: of the task, None where not given: `score`, above which detections enter (None: as published COCO
-            figures have it); `voc`, figures by VOC's protocols too.
+        options: of the task, None where not given: `protocol`, a key of `PROTOCOLS`; `score`, above which detections
+            enter instead of the protocol's; `voc`, figures by VOC's protocols too, which limit no number of detections.
 
     Raises:
         ConfigError: an option that means nothing for this task.
@@ -173,10 +185,13 @@ def evaluate(
     given = {name: value for name, value in options.items() if value not in (None, False)}
     if foreign := sorted(given.keys() - row.options):
         raise ConfigError(f"--{foreign[0]}: {model.path} is a {TASKS[task].noun}, for which it means nothing")
-    score = given.pop("score", EVALUATION.score_threshold)
+    selection = _selection(engine.manifest.selection, given)
     matched = row.match(ground_truth.names, engine.manifest.classes, data=ground_truth.source, model=str(model.path))
     _tell([*filter(None, (matched.note,)), *ground_truth.notes])
-    predictor = row.predictor(engine, score)
+    wide = replace(selection, max_detections=selection.max_candidates) if given.get("voc") else selection
+    predictor = row.predictor(engine, wide)
+    if task == "detect":
+        given["limit"] = selection.max_detections
     answered = answer_records(
         lambda path: matched.apply(predictor.predict(path)), ground_truth.records, progress=progress
     )
@@ -185,10 +200,27 @@ def evaluate(
         ground_truth=ground_truth,
         predictor=predictor,
         results=row.results(matched, answered.records, answered.answers, **given),
-        score=score,
+        selection=selection,
         latency=_latency(predictor, answered.records),
         left_out=len(answered.left_out),
         notes=(*filter(None, (matched.note,)), *ground_truth.notes, *answered.left_out),
+    )
+
+
+def _selection(own: Selection, given: dict[str, Any]) -> Selection:
+    """What enters the figures, by the options `score` and `protocol`, which are taken out of `given`."""
+    protocol = given.pop("protocol", "model")
+    if protocol not in PROTOCOLS:
+        raise ConfigError(f"--protocol {protocol}: is not known; expected one of {', '.join(PROTOCOLS)}")
+    selection = PROTOCOLS[protocol](own)
+    return replace(selection, score_threshold=given.pop("score")) if "score" in given else selection
+
+
+def describe_selection(selection: Selection) -> str:
+    """ "score above 0.05, NMS at 0.6, at most 100 per image"."""
+    return (
+        f"score above {selection.score_threshold:g}, NMS at {selection.iou_threshold:g}, at most "
+        f"{selection.max_detections} per image"
     )
 
 

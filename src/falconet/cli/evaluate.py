@@ -31,6 +31,14 @@ def evaluate(
         float | None,
         typer.Option(min=0, max=1, help="Detections above this enter the figures [default: 0.05].", show_default=False),
     ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a detector: model (its own NMS and limits, score above 0.05), or coco (score above 0.001, at most "
+            "100 per image), to compare with others [default: model].",
+            show_default=False,
+        ),
+    ] = None,
     engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the network.")] = None,
     voc: Annotated[bool, typer.Option("--voc", help="Also AP at IoU 0.5 by the protocols of Pascal VOC.")] = False,
@@ -44,6 +52,7 @@ def evaluate(
 
     require(["hotcoco"], extra="eval", purpose="eval")
     from falconet.api.engines import open_engine
+    from falconet.api.evaluation import describe_selection
     from falconet.api.evaluation import evaluate as measure
     from falconet.api.find import find_model
     from falconet.api.ground_truth import open_ground_truth
@@ -52,13 +61,15 @@ def evaluate(
     runner = open_engine(found.path, engine=engine, threads=threads)
     truth = open_ground_truth(found, data, images, split, task=runner.manifest.task)
     with progress("evaluating") as bar:
-        done = measure(found, runner, truth, progress=bar, score=score, voc=voc)
+        done = measure(found, runner, truth, progress=bar, score=score, protocol=protocol, voc=voc)
     report = None if out is None else done.save(out)
     if as_json:
         print(json.dumps(done.as_dict(), indent=2, allow_nan=False))
         return
     print("\n".join(done.results.lines()))
+    if runner.manifest.task == "detect":
+        print(f"\ndetections: {describe_selection(done.selection)}")
     if (network := done.latency.get("network")) is not None:
-        print(f"\n{len(truth.records) - done.left_out} images of {truth.source}, {network.p50:.2f} ms in the network")
+        print(f"{len(truth.records) - done.left_out} images of {truth.source}, {network.p50:.2f} ms in the network")
     if report is not None:
         print(f"report: {report}")

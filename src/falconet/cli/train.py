@@ -10,6 +10,7 @@ import typer
 
 from falconet.core.errors import ConfigError
 from falconet.core.files import replace_file
+from falconet.core.terminal import beneath
 
 if TYPE_CHECKING:
     from falconet.train.progress import Progress
@@ -82,7 +83,7 @@ class TrainBar:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-        console = Console(file=sys.__stderr__)
+        console = Console(file=beneath(sys.stderr))
         if not console.is_terminal:
             return
         self._steps = steps

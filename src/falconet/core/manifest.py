@@ -49,7 +49,7 @@ class Selection(Value):
 
 
 EVALUATION = Selection(score_threshold=0.05)
-"""The protocol of published COCO figures of this family: score above 0.05, NMS 0.6, best 100 per picture."""
+"""The protocol of NanoDet's published COCO figures: score above 0.05, NMS 0.6, best 100 per picture."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

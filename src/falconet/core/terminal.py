@@ -52,3 +52,8 @@ class SafeStream:
         # What is still in the buffer would fail once more when the interpreter ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
         return DataError(f"{self._name} cannot be written: {error.strerror or error}")
+
+
+def beneath(stream: IO[str]) -> IO[str]:
+    """The stream itself beneath a `SafeStream`: for a progress bar, which moves the cursor."""
+    return stream._stream if isinstance(stream, SafeStream) else stream

@@ -179,6 +179,12 @@ class Detections:
         keep = self.scores > score
         return Detections(self.boxes[keep], self.scores[keep], self.labels[keep], self.names)
 
+    def first(self, count: int) -> "Detections":
+        """The best `count` of them."""
+        if len(self) <= count:
+            return self
+        return Detections(self.boxes[:count], self.scores[:count], self.labels[:count], self.names)
+
 
 @dataclass(frozen=True, slots=True)
 class Classification:

@@ -39,13 +39,27 @@ class DetectionResults:
 
     @classmethod
     def of(
-        cls, match: ClassMatch, records: Sequence[Record], answers: Sequence[Detections], *, voc: bool = False
+        cls,
+        match: ClassMatch,
+        records: Sequence[Record],
+        answers: Sequence[Detections],
+        *,
+        limit: int,
+        voc: bool = False,
     ) -> "DetectionResults":
-        """Measure detections that have the ground truth's labels."""
+        """Measure detections that have the ground truth's labels.
+
+        Args:
+            match: classes of data and model.
+            records, answers: aligned.
+            limit: so many detections of an image count; VOC's protocols count all.
+            voc: whether VOC's figures are asked for.
+        """
         names = match.names
-        evaluator = coco_ap.run(names, records, answers)
+        counted = [one.first(limit) for one in answers]
+        evaluator = coco_ap.run(names, records, counted)
         metrics = coco_ap.summarize(evaluator, names, records)
-        return cls(names, records, answers, metrics, evaluator, evaluate_voc(names, records, answers) if voc else None)
+        return cls(names, records, counted, metrics, evaluator, evaluate_voc(names, records, answers) if voc else None)
 
     def as_dict(self) -> dict[str, Any]:
         """COCO's twelve figures by name, as fractions (-1: nothing to decide it), then those of each class."""

@@ -24,7 +24,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from falconet.core.config import Config
-from falconet.core.manifest import Preprocess
+from falconet.core.manifest import Preprocess, Selection
 from falconet.models.backbones import BackboneConfig, ShuffleNetV2Config
 from falconet.models.detector import Detector
 from falconet.models.separable_head import SeparableHeadConfig
@@ -49,6 +49,7 @@ class NanoDetConfig(Config):
     backbone: BackboneConfig = ShuffleNetV2Config()
     neck: PANConfig = PANConfig()
     head: NanoDetHeadConfig = NanoDetHeadConfig()
+    selection: Selection = Selection()
 
     def build(self, num_classes: int) -> Detector:
         """The detector, with fresh weights."""

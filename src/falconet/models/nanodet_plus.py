@@ -23,7 +23,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from falconet.core.config import Config
-from falconet.core.manifest import Preprocess
+from falconet.core.manifest import Preprocess, Selection
 from falconet.models.backbones import BackboneConfig, ShuffleNetV2Config
 from falconet.models.backbones.blocks import GhostModule
 from falconet.models.detector import Detector, check_levels_halve
@@ -62,6 +62,7 @@ class NanoDetPlusConfig(Config):
     backbone: BackboneConfig = ShuffleNetV2Config()
     neck: GhostPANConfig = GhostPANConfig()
     head: NanoDetPlusHeadConfig = NanoDetPlusHeadConfig()
+    selection: Selection = Selection()
 
     def build(self, num_classes: int) -> Detector:
         """The detector, with fresh weights.

@@ -32,7 +32,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from falconet.core.config import Config
-from falconet.core.manifest import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from falconet.core.manifest import IMAGENET_MEAN, IMAGENET_STD, Preprocess, Selection
 from falconet.models.backbones import BackboneConfig, CSPResNetConfig
 from falconet.models.backbones.blocks import EffectiveSqueezeExcite, RepVGGBlock
 from falconet.models.backbones.cspresnet import CSPStage
@@ -49,6 +49,9 @@ POOLINGS = 3
 
 INPUT = Preprocess(height=640, width=640, channels="rgb", mean=IMAGENET_MEAN, std=IMAGENET_STD)
 """Of PP-YOLOE: red-green-blue, ImageNet mean and standard deviation, stretched."""
+
+SELECTION = Selection(iou_threshold=0.7, max_detections=300)
+"""As published, but for the score threshold, which there is that of an evaluation (0.01)."""
 
 PLUS_INPUT = Preprocess(height=640, width=640, channels="rgb", mean=(0, 0, 0), std=(255, 255, 255))
 """Of PP-YOLOE+: red-green-blue, 0..1, stretched."""
@@ -87,6 +90,7 @@ class PPYOLOEConfig(Config):
     backbone: BackboneConfig = CSPResNetConfig()
     neck: CSPPANConfig = CSPPANConfig()
     head: PPYOLOEHeadConfig = PPYOLOEHeadConfig()
+    selection: Selection = SELECTION
 
     def build(self, num_classes: int) -> Detector:
         """The detector, with fresh weights.

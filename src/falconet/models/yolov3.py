@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from falconet.core.config import Config
 from falconet.core.errors import ConfigError
-from falconet.core.manifest import Preprocess
+from falconet.core.manifest import Preprocess, Selection
 from falconet.models.backbones import BackboneConfig, Darknet53Config
 from falconet.models.detector import Detector
 from falconet.models.layers import Activation, ConvNormAct, SeparableConv, flatten_level, init_prior_bias, kaiming_init
@@ -68,6 +68,10 @@ TINY_ANCHORS: tuple[Anchor, ...] = ((10, 14), (23, 27), (37, 58), (81, 82), (135
 
 UNIT_RGB = Preprocess(resize="letterbox", pad_value=128, channels="rgb", mean=(0, 0, 0), std=(255, 255, 255))
 """Darknet's input: red, green, blue from 0 to 1, letterboxed on grey."""
+
+
+SELECTION = Selection(iou_threshold=0.45)
+"""As darknet selects."""
 
 
 class YOLOv3NeckConfig(Config):
@@ -116,6 +120,7 @@ class YOLOv3Config(Config):
     backbone: BackboneConfig = Darknet53Config()
     neck: YOLOv3NeckConfig = YOLOv3NeckConfig()
     head: YOLOv3HeadConfig = YOLOv3HeadConfig()
+    selection: Selection = SELECTION
 
     @model_validator(mode="before")
     @classmethod

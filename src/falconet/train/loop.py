@@ -2,6 +2,7 @@
 
 import logging
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from falconet import __version__
 from falconet.core.errors import ModelError
+from falconet.core.manifest import EVALUATION, Selection
 from falconet.models import Network
 from falconet.models.deployable import Normalize
 from falconet.models.weights import ModelCard, save_weights
@@ -182,6 +184,7 @@ def _validate(prepared: Prepared, state: TrainState, reported: set[str]) -> dict
         over=lambda: limit is not None and pace.clock() - began > limit,
         names=prepared.data.names,
         records=prepared.data.val,
+        selection=replace(_selection(prepared), score_threshold=EVALUATION.score_threshold),
         device=prepared.device,
     )
     _report(problems, reported)
@@ -217,6 +220,7 @@ def _write(
     card = ModelCard(
         model=prepared.run.model,
         classes=prepared.data.names,
+        selection=_selection(prepared),
         source=f"trained by Falconet {__version__}, epoch {metrics['epoch']}",
         falconet_version=__version__,
         metrics={name: value for name, value in numbers.items() if _is_result(name)},
@@ -224,6 +228,12 @@ def _write(
     extra = dict(state.average.module["criterion"].state_dict())
     for path in [folder.best] * improved + [folder.last]:
         save_weights(path, network, card, extra=extra)
+
+
+def _selection(prepared: Prepared) -> Selection:
+    """What the trained model selects on the device; a classifier selects nothing."""
+    found: Selection = getattr(prepared.run.model, "selection", Selection())
+    return found
 
 
 def _is_result(name: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from falconet.core.manifest import EVALUATION
+from falconet.core.manifest import Selection
 from falconet.core.select import select
 from falconet.core.types import Record
 from falconet.eval.accuracy import best_classes, measure_accuracy
@@ -29,7 +29,7 @@ class TrainTask:
         image_level_labels: a label stands for a whole image, not for a box in it.
         key_metric, second_metric: two metrics of a validation; the first one decides which weights are the best.
         deployable: (network, preprocess) -> everything from pixels to outputs; `network` is part of it.
-        answers: (outputs of a batch, batch) -> the answer for each of its images.
+        answers: (outputs of a batch, batch, selection of an evaluation) -> the answer for each of its images.
         measure: (class names, records, answers) -> metrics, as in metrics.jsonl.
     """
 
@@ -37,13 +37,13 @@ class TrainTask:
     key_metric: str
     second_metric: str
     deployable: Callable[..., nn.Module]
-    answers: Callable[[Any, Batch], Sequence[Any]]
+    answers: Callable[[Any, Batch, Selection], Sequence[Any]]
     measure: Callable[[Sequence[str], Sequence[Record], Sequence[Any]], dict[str, Any]]
 
 
-def _detections(outputs: Any, batch: Batch) -> list[Any]:
+def _detections(outputs: Any, batch: Batch, selection: Selection) -> list[Any]:
     boxes, scores = (part.float().cpu().numpy() for part in outputs)
-    return [select(boxes[row], scores[row], where, EVALUATION) for row, where in enumerate(batch.placements)]
+    return [select(boxes[row], scores[row], where, selection) for row, where in enumerate(batch.placements)]
 
 
 def _average_precision(names: Sequence[str], records: Sequence[Record], answers: Sequence[Any]) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def _average_precision(names: Sequence[str], records: Sequence[Record], answers:
     return {**metrics.as_dict(), "per_class": dict(metrics.per_class)}
 
 
-def _ranked(outputs: Any, batch: Batch) -> Sequence[Any]:  # noqa: ARG001
+def _ranked(outputs: Any, batch: Batch, selection: Selection) -> Sequence[Any]:  # noqa: ARG001
     return list(best_classes(outputs.float().cpu().numpy()))
 
 
@@ -98,6 +98,7 @@ def validate(
     over: Callable[[], bool] = lambda: False,
     names: Sequence[str],
     records: Sequence[Record],
+    selection: Selection,
     device: torch.device,
 ) -> tuple[dict[str, Any], list[str]]:
     """How good weights in training are, measured as `falconet eval` does: same resize, network, selection.
@@ -108,6 +109,7 @@ def validate(
         over: whether there is no time for another batch; then the metrics are those of the images so far, and
             "val_images" says how many these are.
         records: all of the validation.
+        selection: of a detector, as for an evaluation.
 
     Returns:
         Metrics over the images of all processes, and why some of this process's were left out.
@@ -123,7 +125,7 @@ def validate(
         problems.extend(batch.problems)
         if len(batch.indices):
             outputs = deployable(batch.pixels.to(device))
-            found.update(zip(batch.indices.tolist(), task.answers(outputs, batch), strict=True))
+            found.update(zip(batch.indices.tolist(), task.answers(outputs, batch, selection), strict=True))
     # No image is in two processes' shares.
     shares = from_all((found, cut))
     everything = {index: answer for share, _ in shares for index, answer in share.items()}

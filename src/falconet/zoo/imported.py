@@ -36,12 +36,12 @@ class ImportOptions:
     source: str = ""
     licence: str = ""
 
-    def card(
-        self, model: ModelConfig, names: tuple[str, ...], file: str, *, selection: Selection | None = None
-    ) -> ModelCard:
+    def card(self, model: ModelConfig, names: tuple[str, ...], file: str) -> ModelCard:
         """What the weights file will say about itself."""
-        given = {} if selection is None else {"selection": selection}
-        return ModelCard(model=model, classes=names, source=self.source or file, licence=self.licence, **given)
+        selection = getattr(model, "selection", Selection())
+        return ModelCard(
+            model=model, classes=names, selection=selection, source=self.source or file, licence=self.licence
+        )
 
     def resized(self, model: ModelT) -> ModelT:
         """`model` with the input size that was asked for."""

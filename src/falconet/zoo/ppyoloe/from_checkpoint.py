@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 
 from falconet.core.errors import ModelError
-from falconet.core.manifest import Selection
 from falconet.core.suggest import listed
 from falconet.models import build
 from falconet.models.backbones import CSPResNetConfig
@@ -29,10 +28,6 @@ PARTS = ("backbone.", "neck.", "yolo_head.")
 
 SHOWN = 6
 """Names in a message before it says "and so many more"."""
-
-SELECTION = Selection(iou_threshold=0.6)
-PLUS_SELECTION = Selection(iou_threshold=0.7, max_detections=300)
-"""As published, but for the score threshold, which there is that of an evaluation (0.01)."""
 
 
 def import_paddle(
@@ -73,10 +68,9 @@ def import_paddle(
     # The original keeps each factor as a vector of one.
     extra = {name: value.reshape(()) if ".scales." in name else value for name, value in extra.items()}
     detector.load_state_dict(weights, strict=False)
-    selection = PLUS_SELECTION if config.input.mean == PLUS_INPUT.mean else SELECTION
     return Imported(
         detector,
-        options.card(config, names, path.name, selection=selection),
+        options.card(config, names, path.name),
         matched=len(weights),
         left_over=tuple(key for key in converted.unused if key not in CONSTANTS),
         notes=tuple(notes),

@@ -153,6 +153,10 @@ def _model(source: Source) -> dict[str, Any]:
         "backbone": _backbone(source, width, depth),
         "neck": _neck(source, width, depth),
         "head": _head(source),
+        "selection": {
+            "iou_threshold": source.number("PPYOLOEHead.nms.nms_threshold", 0.7),
+            "max_detections": int(source.number("PPYOLOEHead.nms.keep_top_k", 300)),
+        },
     }
 
 
@@ -213,8 +217,8 @@ def _head(source: Source) -> dict[str, Any]:
     }
     for key, wanted in fixed.items():
         source.expect(f"{prefix}{key}", wanted, f"ours is always {wanted}")
-    for key in ("nms_top_k", "keep_top_k", "score_threshold", "nms_threshold"):
-        source.drop(f"{prefix}nms.{key}", "how detections are selected is not part of a run; see falconet export")
+    for key in ("nms_top_k", "score_threshold"):
+        source.drop(f"{prefix}nms.{key}", "is that of an evaluation there; see falconet eval --protocol")
     branch = source.get(f"{prefix}attn_conv", "convbn")
     if branch not in BRANCHES:
         raise ConfigError(

@@ -1,5 +1,6 @@
 """Published weights by name, in the form that is wanted: fetched once, converted, kept in the user's cache folder."""
 
+import logging
 from importlib.resources import files
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from falconet.core.files import replace_file
 from falconet.core.suggest import did_you_mean
 from falconet.zoo.published.files import Progress, cache_folder, fetch_files
 from falconet.zoo.published.table import DEFAULT, PUBLISHED, Published
+
+_log = logging.getLogger(__name__)
 
 
 def describe(name: str) -> Published:
@@ -35,7 +38,7 @@ def describe_whole(name: str) -> Published:
 
 def cached(name: str) -> Path | None:
     """The converted weights in the cache; None where they were not fetched yet. Asks no network."""
-    found = [path for path in (_target(name, ".onnx"), _target(name, ".safetensors")) if path.is_file()]
+    found = [path for path in (_target(name, ".onnx"), _target(name, ".safetensors")) if _is_kept(path)]
     return found[0] if found else None
 
 
@@ -52,7 +55,7 @@ def fetch_onnx(name: str = DEFAULT, *, progress: Progress | None = None) -> Path
     """
     published = describe_whole(name)
     target = _target(name, ".onnx")
-    if target.is_file():
+    if _is_kept(target):
         return target
     if published.needs_torch:
         raise ModelError(f"'{name}' is published as a checkpoint; 'falconet export {name}' makes an ONNX file of it")
@@ -63,7 +66,7 @@ def fetch_onnx(name: str = DEFAULT, *, progress: Progress | None = None) -> Path
     size = Preprocess(height=published.side, width=published.side)
     model = convert(graph, weights, preprocess=size, source=published.source, licence=published.licence)
     replace_file(target, model.SerializeToString())
-    return target
+    return _kept(target)
 
 
 def fetch_weights(name: str, *, whole: bool = True, progress: Progress | None = None) -> Path:
@@ -79,13 +82,13 @@ def fetch_weights(name: str, *, whole: bool = True, progress: Progress | None = 
     """
     published = describe_whole(name) if whole else describe(name)
     target = _target(name, ".safetensors")
-    if target.is_file():
+    if _is_kept(target):
         return target
     paths = fetch_files(name, published.files, progress=progress)
     if published.task == "classify":
         from falconet.zoo.classifiers.pretrained import save_published
 
-        return save_published(paths[0], published, target)
+        return _kept(save_published(paths[0], published, target))
     from falconet.core.manifest import Preprocess
     from falconet.zoo.imported import ImportOptions
     from falconet.zoo.importing import import_files
@@ -93,7 +96,7 @@ def fetch_weights(name: str, *, whole: bool = True, progress: Progress | None = 
     size = Preprocess(height=published.side, width=published.side)
     options = ImportOptions(preprocess=size, source=published.source, licence=published.licence)
     import_files(paths, options).save(target)
-    return target
+    return _kept(target)
 
 
 def imagenet_for(classifier: str) -> str | None:
@@ -109,3 +112,24 @@ def imagenet_names() -> tuple[str, ...]:
 
 def _target(name: str, ending: str) -> Path:
     return cache_folder() / f"{name}-{falconet.__version__}{ending}"
+
+
+def _kept(target: Path) -> Path:
+    """`target`, whose size is noted beside it: a full disk or a copied cache may leave half of a file."""
+    replace_file(_note(target), str(target.stat().st_size))
+    return target
+
+
+def _is_kept(target: Path) -> bool:
+    """Whether a converted file is in the cache, as long as it was; else it is made anew."""
+    if not target.is_file():
+        return False
+    note = _note(target)
+    whole = not note.is_file() or note.read_text(encoding="utf-8").strip() == str(target.stat().st_size)
+    if not whole:
+        _log.warning("%s: has another size than when it was written; it is made anew", target)
+    return whole
+
+
+def _note(target: Path) -> Path:
+    return target.with_name(f"{target.name}.size")

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from falconet.core.errors import ModelError
-from falconet.core.manifest import Selection
 from falconet.core.suggest import listed
 from falconet.models import PRESETS
 from falconet.models.detector import Detector
@@ -31,9 +30,6 @@ NETWORKS = {"yolov3": "yolov3-darknet53", "yolov3-spp": "yolov3-spp", "yolov3-ti
 
 SIDES = {"yolov3": 416, "yolov3-spp": 608, "yolov3-tiny": 416}
 """Input of the original configurations, pixels."""
-
-SELECTION = Selection(score_threshold=0.25, iou_threshold=0.45)
-"""What darknet's detector uses."""
 
 DARKNET_EPS = 1e-6
 """Added to the standard deviation by darknet's batch norm, where others add to the variance."""
@@ -110,7 +106,7 @@ def import_darknet(
     notes.insert(0, f"darknet {version}, {weights.seen:,} pictures seen in training")
     return Imported(
         detector,
-        options.card(config, names, path.name, selection=SELECTION),
+        options.card(config, names, path.name),
         matched=count,
         fresh=tuple(name for name in missing if not name.endswith("num_batches_tracked")),
         notes=tuple(notes),
