@@ -6,8 +6,10 @@ import pytest
 
 import falconet
 from falconet.api import find
-from falconet.api.find import FoundModel, find_model
+from falconet.api.find import FoundModel, find_model, usual_weights
 from falconet.core.errors import ConfigError, ModelError
+from falconet.models import CLASSIFIERS, PRESETS
+from falconet.models.backbones import GhostNetConfig
 from tests.runtime import tiny_model
 
 
@@ -84,3 +86,25 @@ def test_load_takes_a_published_name(folder, monkeypatch):
 
     monkeypatch.setattr(published, "fetch_onnx", lambda _name: folder / "cells.onnx")
     assert falconet.load("nanodet-plus-m-416-coco").names == tiny_model.NAMES
+
+
+@pytest.mark.parametrize(
+    ("preset", "weights"),
+    [
+        ("nanodet-plus-m-416", "nanodet-plus-m-416-coco"),
+        ("nanodet-plus-m-320", "nanodet-plus-m-416-coco"),
+        ("ppyoloe-plus-t-relu-320", "ppyoloe-plus-t-relu-320-coco"),
+        ("nanodet-plus-m-1.5x-320", "imagenet"),
+        ("efficientnet-lite0", "efficientnet-lite0-imagenet"),
+        ("ghostnet-1.0", None),
+    ],
+)
+def test_what_weights_auto_stands_for(preset: str, weights: str | None) -> None:
+    assert usual_weights((PRESETS | CLASSIFIERS)[preset]) == weights
+
+
+def test_weights_of_a_changed_network_are_those_of_its_backbone() -> None:
+    changed = PRESETS["nanodet-plus-m-416"]
+    smaller = changed.model_copy(update={"neck": changed.neck.model_copy(update={"channels": 64})})
+    assert usual_weights(smaller) == "imagenet"
+    assert usual_weights(smaller.model_copy(update={"backbone": GhostNetConfig()})) is None

@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from falconet.api import require
+from falconet.api import find, require
 from falconet.cli import train as commands
 from falconet.core.errors import ConfigError
 from falconet.train.progress import Progress
@@ -69,6 +69,27 @@ def test_train_prints_the_folder(tmp_path: Path) -> None:
     text = output("train", *options(data, tmp_path / "run", "train.epochs=1"))
     assert text.strip().splitlines()[-1] == str(tmp_path / "run")
     assert (tmp_path / "run/best.safetensors").exists()
+
+
+def test_a_preset_starts_from_published_weights_where_they_can_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = draw(tmp_path / "drawn", train=4, val=2)
+    sources = (f"data.train={data}/train.json", f"data.val={data}/val.json")
+    small = ("model.input={height: 64, width: 64}", "train.batch_size=4", "train.epochs=1", "data.workers=0")
+    monkeypatch.setenv("FALCONET_WEIGHTS", str(tmp_path))  # an empty folder: nothing can be had
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    first = output("train", "nanodet-plus-m-320", *sources, *small, f"output={tmp_path}/first")
+    log = (tmp_path / "first/train.log").read_text()
+    assert "weights: from scratch" in log
+    assert "weights: null" in (tmp_path / "first/run.yaml").read_text()
+    assert str(tmp_path / "first") in first
+
+    monkeypatch.setattr(find, "weights_to_start_from", lambda *_: tmp_path / "first/best.safetensors")
+    output("train", "nanodet-plus-m-320", *sources, *small, f"output={tmp_path}/second")
+    assert f"weights: {tmp_path}/first/best.safetensors" in (tmp_path / "second/train.log").read_text()
+    output("train", "nanodet-plus-m-320", *sources, *small, f"output={tmp_path}/third", "train.weights=null")
+    assert "weights: from scratch" in (tmp_path / "third/train.log").read_text()
 
 
 def test_the_bar_shows_figures_on_a_terminal(

@@ -1,7 +1,7 @@
 """Which model is meant: an exported file, a run folder, a weights file or the name of published weights."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,6 +74,29 @@ def _fetch(name: str, *, weights: bool) -> Path:
             "install it with: pip install 'falconet[train]'"
         )
     return fetch.fetch_weights(name)
+
+
+def usual_weights(model: "ModelConfig") -> str | None:
+    """What `train.weights=auto` stands for: published weights of this network, at whatever input size, else ImageNet
+    weights of a detector's backbone; None where none are published."""
+    from falconet.models import CLASSIFIERS, PRESETS, ClassifierConfig
+    from falconet.zoo.classifiers.pretrained import has_imagenet
+    from falconet.zoo.published.table import IMAGENET, PUBLISHED
+
+    def plain(config: "ModelConfig") -> "ModelConfig":
+        size = replace(config.input, height=32, width=32)
+        return config.model_copy(
+            update={"input": size, **({"selection": None} if hasattr(config, "selection") else {})}
+        )
+
+    known = PRESETS | CLASSIFIERS
+    task = "classify" if isinstance(model, ClassifierConfig) else "detect"
+    of_all = [name for name, row in PUBLISHED.items() if row.task == task and plain(known[row.model]) == plain(model)]
+    # Where there are several, those of the nearest input size.
+    of_all.sort(key=lambda name: abs(PUBLISHED[name].side - model.input.height))
+    if of_all:
+        return of_all[0]
+    return IMAGENET if task == "detect" and has_imagenet(model) else None
 
 
 def weights_to_start_from(weights: str | Path, model: "ModelConfig") -> Path:

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from falconet.core.errors import ConfigError
+from falconet.core.errors import ConfigError, FalconetError
 from falconet.core.files import replace_file
 from falconet.core.terminal import beneath
 
 if TYPE_CHECKING:
     from falconet.train.progress import Progress
     from falconet.train.run_config import RunConfig
+
+_log = logging.getLogger(__name__)
 
 
 def train(
@@ -147,11 +149,17 @@ def _left(progress: "Progress") -> str:
 
 def _with_weights(run: "RunConfig") -> "RunConfig":
     """`run`, with a file of ours in place of a published name, a run folder or a foreign file."""
-    if run.train.weights is None:
-        return run
-    from falconet.api.find import weights_to_start_from
+    from falconet.api.find import usual_weights, weights_to_start_from
 
-    path = weights_to_start_from(run.train.weights, run.model)
+    path, wanted = None, run.train.weights
+    if wanted == "auto" and (usual := usual_weights(run.model)) is not None:
+        try:
+            path = weights_to_start_from(usual, run.model)
+            _log.info("train.weights=auto: %s", usual)
+        except FalconetError as error:
+            _log.warning("from scratch, since the published weights cannot be had: %s", error)
+    elif wanted is not None and wanted != "auto":
+        path = weights_to_start_from(wanted, run.model)
     return run.model_copy(update={"train": run.train.model_copy(update={"weights": path})})
 
 

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -95,7 +96,8 @@ def prepare(
     workers = default_workers(devices=process.local_count) if run.data.workers == "auto" else run.data.workers
     loader = _loader(run, data, process, workers=workers)
     # A run that goes on has its weights and its rate in the checkpoint.
-    start = StartingPoint(run.model, run.train.weights if state is None else None)
+    weights = run.train.weights
+    start = StartingPoint(run.model, weights if state is None and isinstance(weights, Path) else None)
     run = start.settle(run)
     networks = build_networks(run, data.names, start, loader, speak=state is None)
     size = run.model.input

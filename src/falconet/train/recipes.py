@@ -17,7 +17,7 @@ PLACEHOLDER = "path/to/annotations"
 RECIPES: dict[str, dict[str, Any]] = {
     # Minutes, not hours: many small steps, and no auxiliary branch, whose epochs cost three times as much.
     "nanodet-plus-demo": {
-        "train": {"epochs": 11, "batch_size": 8, "reference_batch": 8},
+        "train": {"epochs": 11, "batch_size": 8, "reference_batch": 8, "weights": None},
         "criterion": {"detach_epoch": 0},
     },
     # Epochs and the share of ATSS as published. AdamW at half of NanoDet-Plus' rate per batch: full convolutions, and
@@ -59,8 +59,9 @@ def preset_tree(preset: str) -> dict[str, Any]:
             "('falconet models' lists the presets)"
         )
     tree: dict[str, Any] = {"output": f"runs/{preset}", "model": known[preset].model_dump(mode="json")}
-    recipe = CLASSIFIER_RECIPE if preset in CLASSIFIERS else RECIPES.get(preset, {})
-    return tree | plain(recipe)
+    recipe = plain(CLASSIFIER_RECIPE if preset in CLASSIFIERS else RECIPES.get(preset, {}))
+    recipe["train"] = {"weights": "auto", **recipe.get("train", {})}
+    return tree | recipe
 
 
 def preset_text(preset: str) -> str:

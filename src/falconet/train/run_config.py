@@ -89,8 +89,10 @@ class Train(Config):
     patience: int | None = Field(
         default=None, ge=1, description="stop after so many epochs without a better AP or top-1"
     )
-    weights: Path | None = Field(
-        default=None, description="to start from: file, run folder, published name, or imagenet"
+    weights: Path | Literal["auto"] | None = Field(
+        default=None,
+        description="to start from: file, run folder, published name, or imagenet; auto, of presets: published ones "
+        "of this network or its backbone, where they can be had; null: from scratch",
     )
     loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = Field(
         default=("tensorboard",), description="who gets the metrics beside metrics.jsonl: tensorboard, mlflow, wandb"
@@ -163,7 +165,8 @@ class RunConfig(Config):
 
         data = self.data.model_copy(update={"train": source(self.data.train), "val": source(self.data.val)})
         weights = self.train.weights
-        train = self.train.model_copy(update={"weights": None if weights is None else weights.absolute()})
+        # What auto stands for is looked up by the command line, which may use the network.
+        train = self.train.model_copy(update={"weights": weights.absolute() if isinstance(weights, Path) else None})
         return self.model_copy(update={"output": self.output.absolute(), "data": data, "train": train})
 
 

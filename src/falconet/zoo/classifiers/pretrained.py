@@ -48,6 +48,12 @@ def is_pretrained(weights: Path) -> bool:
     return known and not weights.exists()
 
 
+def has_imagenet(model: ModelConfig) -> bool:
+    """Whether ImageNet weights of the backbone of `model` are published."""
+    classifier = classifier_of(model)
+    return classifier is not None and imagenet_for(classifier) is not None
+
+
 def weights_for(model: ModelConfig, weights: Path, *, progress: Progress | None = None) -> Path:
     """A weights file of ours for training `model`: foreign weights, converted once and kept in the cache.
 
