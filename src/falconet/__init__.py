@@ -10,6 +10,9 @@ from typing import Any
 # Else ONNX Runtime (from 1.32) writes a device id and a database of events into the user's cache when it is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
+# A last resort behind our own limits: a decoder of OpenCV allocates no more than falconet.core.images.MAX_PIXELS.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 28))
+
 __version__ = "0.1.0"
 
 _PUBLIC = {

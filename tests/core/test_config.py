@@ -122,6 +122,38 @@ def test_broken_yaml_has_a_line() -> None:
         parse_yaml("- a\n", "run.yaml")
 
 
+def _laughs(levels: int) -> str:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, levels)]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (_laughs(9), r"a\.yaml:5: holds more than 100,000 values, aliases written out"),
+        ("a: &a [1, *a]", r"a\.yaml:1: the alias \*a lies within what it stands for"),
+        ("a: " + "[" * 20_000 + "]" * 20_000, r"a\.yaml:1: nests more than 64 lists and mappings"),
+        ("- " * 20_000 + "x", r"a\.yaml:1: nests more than 64"),
+        ("a:\n" + "\n".join(f"{' ' * n}b:" for n in range(1, 3000)), r"a\.yaml:65: nests more than 64"),
+        ("a: [" + "1, " * 100_001 + "]", r"holds more than 100,000 values"),
+    ],
+    ids=["aliases", "itself", "brackets", "dashes", "mappings", "long"],
+)
+def test_yaml_that_would_grow_without_end_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_yaml(text, "a.yaml")
+    if "\n" not in text:
+        with pytest.raises(ConfigError, match="override 'epochs'"):
+            apply_overrides({}, [f"epochs={text.removeprefix('a: ')}"])
+
+
+def test_aliases_of_ordinary_files_are_read() -> None:
+    tree = parse_yaml("size: &size [320, 320]\nval: {size: *size}\ntrain: {size: *size}", "a.yaml")
+    assert tree["train"]["size"] == [320, 320]
+    assert len(parse_yaml(_laughs(3), "a.yaml")["a2"]) == 10
+
+
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"absent\.yaml: cannot be read: "):
         read_yaml(tmp_path / "absent.yaml")

@@ -2,6 +2,8 @@
 
 import re
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 
 from falconet.core import images
 from falconet.core.errors import DataError
-from falconet.core.image_header import PNG_SIGNATURE, exif_orientation
+from falconet.core.image_header import PNG_SIGNATURE, claimed_size, exif_orientation
 from falconet.core.images import check_complete, decode_image, image_size, read_image, write_image
 from falconet.core.types import Pixels
 from tests.core.pictures import (
@@ -311,6 +313,70 @@ def test_absurd_claims_are_refused_before_decoding() -> None:
     jpeg[frame + 5 : frame + 9] = struct.pack(">HH", 16_000, 16_000)
     with pytest.raises(DataError, match=r"claims 16000 x 16000 pixels in \d+ bytes, which no JPEG can hold"):
         decode_image(bytes(jpeg), "a.jpg")
+
+
+def _tiff(*entries: tuple[int, int, int]) -> bytes:
+    """A little-endian TIFF of (tag, type, value) and nothing else."""
+    body = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + body + struct.pack("<I", 0)
+
+
+SIXTEEN = struct.pack(">IIBBBBB", 16_384, 16_384, 16, 2, 0, 0, 0)
+SIXTEEN_BITS = PNG_SIGNATURE + png_chunk(b"IHDR", SIXTEEN) + png_chunk(b"IDAT", b"") + png_chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("data", "claim"),
+    [
+        (SIXTEEN_BITS, "16384 x 16384 pixels of 16 bits; expected at most 134 megapixels"),
+        (_tiff((256, 4, 60_000), (257, 4, 60_000)), "3600 megapixels; expected at most 268"),
+        (
+            _tiff((256, 4, 64), (257, 4, 64), (322, 4, 60_000), (323, 4, 60_000)),
+            "3600 megapixels; expected at most 268",
+        ),
+        (_tiff((256, 4, 10_000), (257, 4, 10_000), (258, 3, 32)), "100 megapixels of 32 bits; expected at most 67"),
+        (b"GIF89a" + struct.pack("<HHBBB", 20_000, 20_000, 0, 0, 0), "400 megapixels of 16 bits; expected at most 134"),
+        (b"P6\n# made\n40000 40000\n255\n", "1600 megapixels; expected at most 268"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n" + b"\0\0\0\x16ihdr" + struct.pack(">II", 50_000, 50_000), "2500 megapixels"),
+        (b"\0\0\0\x18ftypavif" + b"\0\0\0\x14ispe\0\0\0\0" + struct.pack(">II", 50_000, 50_000), "2500 megapixels"),
+    ],
+    ids=["png", "tiff", "tiles", "deep tiff", "gif", "ppm", "jp2", "avif"],
+)
+def test_bombs_of_every_format_are_refused_before_decoding(data: bytes, claim: str, monkeypatch) -> None:
+    monkeypatch.setattr(images.cv2, "imdecode", None)  # whoever calls it fails
+    with pytest.raises(DataError, match=rf"^a\.img: claims {claim}.* or must be cut into tiles"):
+        decode_image(data, "a.img")
+
+
+@pytest.mark.parametrize("suffix", [".tiff", ".gif", ".ppm", ".jp2", ".avif"])
+def test_sizes_of_formats_whose_header_is_read_for_the_size_alone(suffix: str) -> None:
+    if not cv2.haveImageWriter(f"a{suffix}"):
+        pytest.skip(f"this OpenCV writes no {suffix}")
+    assert claimed_size(encode(smooth(120, 160), suffix))[0] == 19_200
+
+
+def test_scans_that_only_keep_a_decoder_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = cv2.imencode(".jpg", smooth(64, 64), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    assert decode_image(data, "a.jpg")[1] == (64, 64)
+    scans = data.count(b"\xff\xda")
+    assert scans > 3
+    monkeypatch.setattr(images, "MAX_SCANNED", 64 * 64 * scans - 1)
+    with pytest.raises(DataError, match=rf"a\.jpg: has {scans} scans of 64 x 64 pixels; expected at most {scans - 1}:"):
+        decode_image(data, "a.jpg")
+
+
+def test_sixteen_bits_need_no_more_memory_than_eight_and_sixteen() -> None:
+    """In a process of its own: the largest amount of memory held, beside that of the pixels themselves."""
+    code = (
+        "import resource, sys, numpy as np, cv2; from falconet.core.images import _to_eight_bits\n"
+        "image = np.full((4000, 4000, 3), 65535, np.uint16)\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "assert (_to_eight_bits(image)[::999] == 255).all()\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    grown = int(done.stdout) / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+    assert grown < 2.5 * 4000 * 4000 * 3 / 2**20 + 200, "megabytes"
 
 
 def test_messages_for_what_is_no_picture(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ fractions = st.floats(0, 1)
 manifests = st.builds(
     Manifest,
     model=st.text(min_size=1),
-    classes=st.lists(st.text(), max_size=4).map(tuple),
+    classes=st.lists(st.text(), min_size=1, max_size=4).map(tuple),
     preprocess=st.builds(
         Preprocess,
         height=st.integers(32, 4096),
@@ -31,8 +31,8 @@ manifests = st.builds(
         Selection,
         score_threshold=fractions,
         iou_threshold=fractions,
-        max_candidates=st.integers(1, 10**6),
-        max_detections=st.integers(1, 10**6),
+        max_candidates=st.integers(1, 10**5),
+        max_detections=st.integers(1, 10**5),
     ),
     falconet_version=st.text(),
     source=st.text(),
@@ -116,3 +116,23 @@ def test_one_that_cannot_be_used(changes, where):
 def test_one_that_is_no_manifest(text):
     with pytest.raises(ModelError, match=r"^m\.onnx: its manifest cannot be read \("):
         read_manifest(text, "m.onnx")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"preprocess": {"height": 10**9}}, r"preprocess\.height: expected 8192 or less"),
+        ({"preprocess": {"width": 40_000}}, r"preprocess\.width: expected 8192 or less"),
+        ({"preprocess": {"std": [1e-300, 1, 1]}}, r"preprocess\.mean, std: expected values of pixels"),
+        ({"selection": {"max_candidates": 10**30}}, r"selection\.max_candidates: expected 100000 or less"),
+        ({"selection": {"max_detections": 10**30}}, r"selection\.max_detections: expected 100000 or less"),
+        ({"classes": ["a", "\ud800"]}, r"classes\.1: expected a text, but got half of a character"),
+        ({"classes": []}, r"classes: expected 1 to 100000 names, but got 0"),
+    ],
+)
+def test_numbers_and_names_that_no_model_has(change, message):
+    tree = json.loads(Manifest(**MINIMAL).to_json())
+    for key, value in change.items():
+        tree[key] = tree[key] | value if isinstance(value, dict) else value
+    with pytest.raises(ModelError, match=message):
+        read_manifest(json.dumps(tree), "m.onnx")

@@ -77,6 +77,31 @@ def test_outputs_that_are_not_finite_are_refused(value):
     assert len(Predictor(Broken("boxes", (9, 2), value)).predict(image)) == 1, "a box of no score does no harm"
 
 
+class Shaped(Recorder):
+    """A model whose scores have another shape than its manifest says."""
+
+    path = Path("shaped.onnx")
+
+    def __init__(self, change) -> None:
+        super().__init__()
+        self.change = change
+
+    def __call__(self, pixels):
+        outputs = super().__call__(pixels)
+        return outputs | {"scores": self.change(outputs["scores"])}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda s: s[..., :2], lambda s: s[:, :5], lambda s: s[:1], lambda s: s[0], lambda s: s[..., None]],
+    ids=["classes", "boxes", "images", "one less", "one more"],
+)
+def test_outputs_of_another_shape_are_refused(change):
+    image = picture((0, 1, "red"))
+    with pytest.raises(ModelError, match=r"shaped\.onnx: its output 'scores' has shape .* for 2 images; expected \[B"):
+        Predictor(Shaped(change)).predict([image, image])
+
+
 def test_letterbox(tmp_path):
     letterbox = tiny_model.manifest(preprocess={"height": SIDE, "width": SIDE, "resize": "letterbox", "pad_value": 0})
     path = tiny_model.write(tmp_path / "box.onnx", text=letterbox.to_json())

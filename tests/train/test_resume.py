@@ -1,7 +1,9 @@
 """Killed in the middle of an epoch and resumed, a run ends with the weights of one that was not; bit for bit."""
 
+import json
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,13 +14,15 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from falconet.core.config import read_yaml, yaml_text
 from falconet.core.errors import ConfigError, DataError, FalconetError, ModelError, ProcessError
 from falconet.train import fit, resume
 from falconet.train.loggers import NullCallback
 from falconet.train.progress import Progress
-from falconet.train.run_folder import RunFolder
+from falconet.train.run_folder import STATE_KEY, RunFolder
 from tests.train.tiny import assert_same_weights, draw, options, tiny_run
 
 PROGRAM = """
@@ -264,3 +268,27 @@ def test_a_folder_that_another_run_writes_into_is_refused(data: Path, tmp_path: 
     with pytest.raises(DataError, match=f"run: process {os.getppid()} on .* writes there just now"):
         fit(tiny_run(data, folder))
     assert [path.name for path in folder.iterdir()] == [".falconet.lock"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda _: [1, 2], "holds a list"),
+        (lambda values: {**values, "epoch": "two"}, "epoch is missing or something else"),
+        (lambda values: {key: value for key, value in values.items() if key != "average"}, "'average' is missing"),
+        (lambda values: {**values, "networks": 3}, "is missing or something else"),
+        (lambda values: {**values, "optimizer": {**values["optimizer"], "param_groups": []}}, "does not fit this run"),
+    ],
+    ids=["list", "epoch", "average", "networks", "optimizer"],
+)
+def test_a_checkpoint_with_something_else_inside(undisturbed: Path, tmp_path: Path, change, message: str) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(undisturbed, folder)
+    path = folder / "state.ckpt"
+    with safe_open(path, framework="pt") as file:
+        values = json.loads(file.metadata()[STATE_KEY])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    values = {**values, "stopped": False}
+    save_file(tensors, path, metadata={STATE_KEY: json.dumps(change(values))})
+    with pytest.raises(ModelError, match=message):
+        resume(folder)

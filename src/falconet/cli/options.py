@@ -1,11 +1,12 @@
 """Options that several commands read alike."""
 
 from falconet.core.errors import ConfigError
+from falconet.core.manifest import LARGEST_SIDE
 
 ENGINE_HELP = "What runs the model: onnxruntime, openvino, torch; auto takes by the file onnxruntime or torch."
 """Written out, since the table of engines takes as long to import as a picture takes to detect in."""
 
-SMALLEST, LARGEST = 32, 8192
+SMALLEST, LARGEST = 32, LARGEST_SIDE
 
 
 def parse_size(text: str, *, smallest: int = SMALLEST, largest: int = LARGEST) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
 
 from falconet.core.errors import ConfigError
 from falconet.core.strict import Config as Config
@@ -25,12 +26,16 @@ from falconet.core.values import Value
 Settings = Config | Value
 ConfigType = TypeVar("ConfigType", bound=Config)
 
+MOST_NODES, MOST_DEPTH = 100_000, 64
+"""Of a YAML file: values, with aliases written out, and lists and mappings within each other."""
+
 
 def read_yaml(path: Path) -> CommentedMap:
     """The mapping in a YAML file, with line numbers kept.
 
     Raises:
-        ConfigError: unreadable file, broken YAML (with line), duplicate key, or no mapping at the top.
+        ConfigError: unreadable file, broken YAML (with line), duplicate key, no mapping at the top, or more of it than
+            any configuration has (`MOST_NODES`, `MOST_DEPTH`).
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -42,6 +47,7 @@ def read_yaml(path: Path) -> CommentedMap:
 def parse_yaml(text: str, name: str) -> CommentedMap:
     """The mapping in YAML `text`; `name` stands for the file in messages. Errors as in `read_yaml`."""
     try:
+        _check_budget(text, name)
         tree = YAML(typ="rt", pure=True).load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark
@@ -55,6 +61,33 @@ def parse_yaml(text: str, name: str) -> CommentedMap:
     if not isinstance(tree, CommentedMap):
         raise ConfigError(f"{name}: expected keys and values at the top, but found a {type(tree).__name__}")
     return tree
+
+
+def _check_budget(text: str, name: str) -> None:
+    """Raise ConfigError where YAML nests too deep or grows too large, aliases written out, before it is built."""
+    sizes: dict[str, int] = {}
+    open_: list[tuple[str | None, int]] = []
+    nodes = 0
+    for event in YAML(typ="safe", pure=True).parse(io.StringIO(text)):
+        line = event.start_mark.line + 1
+        if isinstance(event, AliasEvent):
+            if event.anchor in {anchor for anchor, _ in open_}:
+                raise ConfigError(f"{name}:{line}: the alias *{event.anchor} lies within what it stands for")
+            nodes += sizes.get(event.anchor, 1)
+        elif isinstance(event, ScalarEvent):
+            nodes += 1
+            sizes[event.anchor] = 1
+        elif isinstance(event, CollectionStartEvent):
+            open_.append((event.anchor, nodes))
+            nodes += 1
+        elif isinstance(event, CollectionEndEvent):
+            anchor, before = open_.pop()
+            if anchor is not None:
+                sizes[anchor] = nodes - before
+        if len(open_) > MOST_DEPTH:
+            raise ConfigError(f"{name}:{line}: nests more than {MOST_DEPTH} lists and mappings")
+        if nodes > MOST_NODES:
+            raise ConfigError(f"{name}:{line}: holds more than {MOST_NODES:,} values, aliases written out")
 
 
 def write_yaml(value: Config | dict[str, Any], *, comments: bool = False) -> str:
@@ -118,6 +151,7 @@ def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str,
         if not separator or not all(keys):
             raise ConfigError(f"override '{override}': expected KEY=VALUE with a dotted key, as in train.epochs=50")
         try:
+            _check_budget(text, f"override '{path}'")
             value = YAML(typ="safe", pure=True).load(text) if text.strip() else None
         except YAMLError as error:
             raise ConfigError(f"override '{override}': the value is not valid YAML") from error

@@ -15,19 +15,23 @@ applied here in both cases, so results do not depend on the version of OpenCV.
 import io
 import re
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
 import simplejpeg
+from numpy.typing import NDArray
 
 from falconet.core.errors import DataError
 from falconet.core.files import replace_file
-from falconet.core.image_header import Header, is_complete, read_header
+from falconet.core.image_header import Header, claimed_size, is_complete, read_header
 from falconet.core.types import Pixels
 
 MAX_PIXELS = 1 << 28
-"""A header that claims more (268 megapixels, 800 MB of memory) is an error."""
+"""A header that claims more (268 megapixels of 8 bits, 800 MB of memory) is an error; of 16 bits half as many."""
+
+MAX_SCANNED = 1 << 32
+"""Pixels times scans of a progressive JPEG, each of which goes over all of them: 16 scans of the largest picture."""
 
 WRITABLE = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 """Endings of pictures that are written, in small letters."""
@@ -76,9 +80,18 @@ def decode_image(data: bytes, name: str, *, at_least: tuple[int, int] | None = N
     stream = io.BytesIO(data)
     header = read_header(stream)
     if header is None:
+        _check_size(*(claimed_size(data) or (0, 8)), name)
         pixels = _decode_with_opencv(data, name)
         return pixels, (pixels.shape[0], pixels.shape[1])
     _check(stream, header, len(data), name)
+    if header.progressive:
+        scans = data.count(b"\xff\xda")
+        if scans * header.height * header.width > MAX_SCANNED:
+            most = MAX_SCANNED // (header.height * header.width)
+            raise DataError(
+                f"{name}: has {scans} scans of {header.width} x {header.height} pixels; expected at most {most}: the "
+                "file is damaged, or made to keep a decoder busy"
+            )
     image: Pixels | None = None
     if header.kind == "jpeg" and header.channels in (1, 3):
         image = _decode_with_simplejpeg(data, name, _stored_order(at_least, header))
@@ -198,15 +211,22 @@ def _check(stream: BinaryIO, header: Header, size: int | None, name: str) -> Non
 
 def _check_claim(header: Header, size: int | None, name: str) -> None:
     pixels = header.height * header.width
-    if pixels > MAX_PIXELS:
-        raise DataError(
-            f"{name}: claims {header.width} x {header.height} pixels; expected at most {MAX_PIXELS // 10**6} "
-            "megapixels: the file is damaged, or must be cut into tiles"
-        )
+    _check_size(pixels, header.depth, name, f"{header.width} x {header.height} pixels")
     if size is not None and header.kind == "jpeg" and pixels > max(_LARGE, size * _JPEG_PIXELS_PER_BYTE):
         raise DataError(
             f"{name}: claims {header.width} x {header.height} pixels in {size} bytes, which no JPEG can hold; "
             "the file is damaged"
+        )
+
+
+def _check_size(pixels: int, depth: int, name: str, what: str = "") -> None:
+    """Raise DataError where so many pixels of so many bits a channel take more memory than any picture may."""
+    most = MAX_PIXELS // max(1, depth // 8)
+    if pixels > most:
+        claim = (what or f"{pixels // 10**6} megapixels") + (f" of {depth} bits" if depth > 8 else "")
+        raise DataError(
+            f"{name}: claims {claim}; expected at most {most // 10**6} megapixels: the file is damaged, or must be cut "
+            "into tiles"
         )
 
 
@@ -295,7 +315,9 @@ def _without_skipped(data: bytes, body: int, count: int, marker: int, message: s
             high = middle
         else:
             low = middle + 1
-    tries = max(1, min(_LATE, 2 * 10**8 // len(data)))
+    header = read_header(io.BytesIO(data))
+    pixels = 1 if header is None else max(1, header.height * header.width)
+    tries = max(1, min(_LATE, 2 * 10**8 // len(data), 2 * 10**9 // pixels))
     for index in range(places[low] if places else -1, -1, -1)[:tries]:
         cleaned = data[: ends[index] - count] + data[ends[index] :]
         if "premature" not in (fault := _fault(cleaned)).lower() and fault != message:
@@ -318,11 +340,21 @@ def _decode_with_opencv(data: bytes, name: str) -> Pixels:
             f"{name}: is not a picture that can be read, or is damaged; expected one of {_endings(READABLE)}"
         )
     if image.dtype == np.uint16:
-        # 257 = 65535 / 255; adding half of it rounds.
-        return np.asarray((image.astype(np.uint32) + 128) // 257, np.uint8)
+        return _to_eight_bits(image)
     if image.dtype != np.uint8:
         raise DataError(f"{name}: holds {image.dtype} numbers per channel; expected 8 or 16 bits")
     return np.asarray(image, np.uint8)
+
+
+def _to_eight_bits(image: NDArray[Any]) -> Pixels:
+    """Scaled by 255 / 65535 and rounded; some rows at a time, as the sums need more bits."""
+    result = np.empty(image.shape, np.uint8)
+    rows = max(1, _LARGE // max(1, image[0].size))
+    for start in range(0, len(image), rows):
+        part = slice(start, start + rows)
+        # 257 = 65535 / 255; adding half of it rounds.
+        result[part] = (image[part].astype(np.uint32) + 128) // 257
+    return result
 
 
 def _upright(image: Pixels, orientation: int) -> Pixels:

@@ -12,6 +12,11 @@ MANIFEST_KEY = "falconet"
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 """Red, green, blue, 0..255."""
 
+LARGEST_SIDE = 8192
+"""Of a network's input, pixels; a file that says more is damaged."""
+
+MOST_CLASSES = 100_000
+
 ResizeRule = Literal["stretch", "letterbox"]
 
 
@@ -22,8 +27,8 @@ class Preprocess(Value):
     Defaults are those of NanoDet: stretch, blue-green-red, ImageNet mean and standard deviation.
     """
 
-    height: int = setting(320, ge=32, description="network input, pixels")
-    width: int = setting(320, ge=32, description="network input, pixels")
+    height: int = setting(320, ge=32, le=LARGEST_SIDE, description="network input, pixels")
+    width: int = setting(320, ge=32, le=LARGEST_SIDE, description="network input, pixels")
     resize: ResizeRule = "stretch"
     pad_value: int = setting(114, ge=0, le=255, description="fill of the letterbox, 0..255")
     channels: Literal["bgr", "rgb"] = setting("bgr", description="order in which the network sees channels")
@@ -36,6 +41,8 @@ class Preprocess(Value):
         Value.__post_init__(self)
         if min(self.std) <= 0:
             raise ValueError(f"std: expected values above 0, but got {list(self.std)}")
+        if min(self.std) < 1e-6 or max(map(abs, (*self.mean, *self.std))) > 1e6:
+            raise ValueError(f"mean, std: expected values of pixels, but got {list(self.mean)}, {list(self.std)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +51,8 @@ class Selection(Value):
 
     score_threshold: float = setting(0.25, ge=0, le=1, description="detections score above this")
     iou_threshold: float = setting(0.6, ge=0, le=1, description="of NMS within a class")
-    max_candidates: int = setting(1000, ge=1, description="best (box, class) pairs that enter NMS")
-    max_detections: int = setting(100, ge=1, description="per picture")
+    max_candidates: int = setting(1000, ge=1, le=100_000, description="best (box, class) pairs that enter NMS")
+    max_detections: int = setting(100, ge=1, le=100_000, description="per picture")
 
 
 EVALUATION = Selection(score_threshold=0.05)
@@ -65,6 +72,14 @@ class Manifest(Value):
     falconet_version: str
     source: str = setting("", description="where the weights come from")
     licence: str = setting("", description="licence of the weights")
+
+    def __post_init__(self) -> None:
+        Value.__post_init__(self)
+        if not 0 < len(self.classes) <= MOST_CLASSES:
+            raise ValueError(f"classes: expected 1 to {MOST_CLASSES} names, but got {len(self.classes)}")
+        for index, name in enumerate(self.classes):
+            if any("\ud800" <= letter <= "\udfff" for letter in name):
+                raise ValueError(f"classes.{index}: expected a text, but got half of a character: {name!a}")
 
 
 def read_manifest(text: str | None, name: str) -> Manifest:

@@ -250,6 +250,13 @@ def incomplete(path: Path, reason: str) -> ModelError:
     )
 
 
+def failed(path: Path, count: int, error: Exception) -> ModelError:
+    """The error for a graph that does not run, whatever its engine says."""
+    reason = " ".join(str(error).split())[:300]
+    images = f" on {count} images at once; export it without --batch, or predict with a batch of 1" if count > 1 else ""
+    return ModelError(f"{path}: the model cannot be run{images} ({reason})")
+
+
 def run_fixed_batch(run: Callable[[Pixels], Outputs], pixels: Pixels, batch: int | None) -> Outputs:
     """The outputs of pixels [B, H, W, 3]; with a fixed batch by as many runs as needed, the last one filled up."""
     pixels = np.ascontiguousarray(pixels)

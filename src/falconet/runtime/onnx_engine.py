@@ -15,6 +15,7 @@ from falconet.runtime.engines import (
     NodeTimes,
     TensorInfo,
     check_file,
+    failed,
     incomplete,
     named,
     read_signature,
@@ -69,11 +70,14 @@ class OnnxEngine:
         self.manifest, self._input, self._outputs, self.batch = read_signature(self.path, text, inputs, outputs)
 
     def __call__(self, pixels: Pixels) -> Outputs:
-        """See `Engine`."""
+        """See `Engine`. Raises ModelError where the graph does not run."""
         return run_fixed_batch(self._run, pixels, self.batch)
 
     def _run(self, pixels: Pixels) -> Outputs:
-        return named(self._outputs, self._session.run(self._outputs, {self._input: pixels}))
+        try:
+            return named(self._outputs, self._session.run(self._outputs, {self._input: pixels}))
+        except _LOAD_ERRORS as error:
+            raise failed(self.path, len(pixels), error) from error
 
 
 def open_session(path: Path, threads: int, *, profile: Path | None = None) -> onnxruntime.InferenceSession:

@@ -11,6 +11,7 @@ from falconet.runtime.engines import (
     NodeTimes,
     TensorInfo,
     check_file,
+    failed,
     incomplete,
     named,
     read_signature,
@@ -73,7 +74,10 @@ class OpenVinoEngine:
         return run_fixed_batch(self._run, pixels, self.batch)
 
     def _run(self, pixels: Pixels) -> Outputs:
-        found = self._request(len(pixels)).infer([pixels])
+        try:
+            found = self._request(len(pixels)).infer([pixels])
+        except RuntimeError as error:
+            raise failed(self.path, len(pixels), error) from error
         return named(self._outputs, [found[name] for name in self._outputs])
 
     def _request(self, count: int) -> Any:

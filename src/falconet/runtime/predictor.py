@@ -13,7 +13,7 @@ from falconet.core.manifest import Manifest, Selection
 from falconet.core.resize import resize
 from falconet.core.types import Pixels, Placement
 from falconet.runtime.engines import Engine
-from falconet.runtime.tasks import Answer, Outputs, Task, open_task
+from falconet.runtime.tasks import TASKS, Answer, Outputs, Task, open_task
 
 Source = str | Path | NDArray[np.uint8]
 """An image: its path, or its pixels as uint8 [H, W, 3] in OpenCV's order blue, green, red."""
@@ -122,10 +122,11 @@ class Predictor(Generic[Answer]):
         """The network alone: its outputs, arrays [B, ...] by name, for B >= 1 images.
 
         Raises:
-            ModelError: scores that are no numbers.
+            ModelError: the graph does not run, its outputs are not those of its task, or scores are no numbers.
         """
         first = prepared[0].pixels
         outputs = self.engine(first[None] if len(prepared) == 1 else np.stack([one.pixels for one in prepared]))
+        self._check_shapes(outputs, len(prepared))
         for name, values in outputs.items():
             # The largest value is NaN where any is, and is found in a few microseconds. What is not finite in a box
             # of no score does no harm; `select` looks at the others.
@@ -136,6 +137,21 @@ class Predictor(Generic[Answer]):
                     "weights are damaged, or their training diverged"
                 )
         return outputs
+
+    def _check_shapes(self, outputs: Outputs, count: int) -> None:
+        sizes: dict[str, int] = {"B": count}
+        for name, wanted in TASKS[self.manifest.task].outputs(self.manifest).items():
+            shape = outputs[name].shape
+            expected = [
+                sizes.setdefault(one, size) if isinstance(one, str) else one
+                for one, size in zip(wanted, shape, strict=False)
+            ]
+            if len(shape) != len(wanted) or list(shape) != expected:
+                where = getattr(self.engine, "path", self.manifest.model)
+                raise ModelError(
+                    f"{where}: its output '{name}' has shape {list(shape)} for {count} images; expected "
+                    f"[{', '.join(map(str, wanted))}]: the file is not what its manifest says"
+                )
 
 
 _EXPECTED = "a path or an array uint8 [height, width, 3] in blue, green, red order"

@@ -23,6 +23,13 @@ from falconet.core.files import replace_file
 from falconet.core.run_files import BEST, LAST, METRICS, RUN_FILE
 from falconet.train.run_config import RunConfig
 
+STATE_KINDS: dict[str, Any] = {
+    **dict.fromkeys(("epoch", "step", "images"), int),
+    **dict.fromkeys(("networks", "average", "optimizer"), dict),
+    **{"pace": dict | None, "best": dict | None, "peak_rate": float, "stopped": bool, "classes": list},
+}
+"""What a checkpoint must hold."""
+
 STATE_FORMAT = 2
 STATE_KEY = "falconet-state"
 
@@ -83,18 +90,26 @@ class RunFolder:
                 text = (file.metadata() or {}).get(STATE_KEY, "{}")
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             state: dict[str, Any] = json.loads(text)
-        except (OSError, safetensors.SafetensorError, json.JSONDecodeError) as error:
+        except (OSError, safetensors.SafetensorError, json.JSONDecodeError, RecursionError) as error:
             raise ModelError(f"{self.state}: cannot be read as a checkpoint: {error}") from error
-        if state.get("format") == 1:
-            self._bring_up_to_date(state)
-        elif state.get("format") != STATE_FORMAT:
-            raise ModelError(f"{self.state}: is not a checkpoint of this version of Falconet")
-        for name, tensor in tensors.items():
-            *parents, last = name.split("/")
-            node = state
-            for parent in parents:
-                node = node[parent]
-            node[last] = tensor
+        if not isinstance(state, dict):
+            raise ModelError(f"{self.state}: cannot be read as a checkpoint: holds a {type(state).__name__}")
+        try:
+            if state.get("format") == 1:
+                self._bring_up_to_date(state)
+            elif state.get("format") != STATE_FORMAT:
+                raise ModelError(f"{self.state}: is not a checkpoint of this version of Falconet")
+            for name, tensor in tensors.items():
+                *parents, last = name.split("/")
+                node = state
+                for parent in parents:
+                    node = node[parent]
+                node[last] = tensor
+        except (KeyError, TypeError) as error:
+            raise ModelError(f"{self.state}: is a damaged checkpoint: {error} is missing or something else") from error
+        for key, kind in STATE_KINDS.items():
+            if not isinstance(state.get(key), kind):
+                raise ModelError(f"{self.state}: is a damaged checkpoint: {key} is missing or something else")
         return state
 
     def _bring_up_to_date(self, state: dict[str, Any]) -> None:

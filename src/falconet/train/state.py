@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from falconet.core.errors import ConfigError
+from falconet.core.errors import ConfigError, ModelError
 from falconet.train.optim import WeightAverage, build_optimizer, restore_optimizer
 from falconet.train.prepare import Prepared
 from falconet.train.run_folder import RunFolder
@@ -67,6 +67,7 @@ class TrainState:
 
         Raises:
             ConfigError: the data has changed.
+            ModelError: a checkpoint of something else.
         """
         names, images = prepared.data.names, len(prepared.data.train)
         if tuple(state["classes"]) != names or state["images"] != images:
@@ -75,7 +76,11 @@ class TrainState:
                 f"images of {', '.join(state['classes'])}, now there are {images} of {', '.join(names)}; "
                 f"restore the data, or start a new run with train.weights={folder.last}"
             )
-        prepared.networks.load_state_dict(state["networks"])
-        self.average.module.load_state_dict(state["average"])
-        restore_optimizer(self.optimizer, state["optimizer"])
+        try:
+            prepared.networks.load_state_dict(state["networks"])
+            self.average.module.load_state_dict(state["average"])
+            restore_optimizer(self.optimizer, state["optimizer"])
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ModelError(f"{folder.state}: does not fit this run, or is damaged: {reason}") from error
         self.epoch, self.step, self.best = state["epoch"], state["step"], state["best"]
