@@ -13,21 +13,37 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from falconet.core.errors import ModelError
-from falconet.core.manifest import Preprocess
+import cv2
+from ruamel.yaml.comments import CommentedMap
+
+from falconet.core.config import parse_yaml, plain, validate, yaml_text
+from falconet.core.errors import FalconetError
+from falconet.core.images import decode_image
+from falconet.core.manifest import Manifest, Preprocess, read_manifest
+from falconet.models import CLASSIFIERS
+from falconet.models.weights import ModelCard, load_weights, save_weights
+from falconet.train import RunConfig
+from falconet.train.recipes import preset_text
 from falconet.zoo.formats.darknet_files import parse_cfg
 from falconet.zoo.formats.darknet_files import parse_weights as parse_darknet
 from falconet.zoo.formats.ncnn_files import parse_graph, parse_weights
 from falconet.zoo.formats.onnx_files import parse_convolutions
 from falconet.zoo.formats.pickles import arrays, read_pickle
 from falconet.zoo.formats.torch_files import read_checkpoint
+from falconet.zoo.nanodet.from_yaml import translate as translate_nanodet
 from falconet.zoo.nanodet.ncnn_to_onnx import find_head
 from falconet.zoo.nanodet.onnx_graph import GraphWriter
+from falconet.zoo.ppyoloe.from_yaml import read_chain
+from falconet.zoo.ppyoloe.from_yaml import translate as translate_paddle
 from falconet.zoo.yolov3 import from_darknet as darknet_to_detector
+from tests.core.pictures import encode, smooth
 from tests.zoo import darknet_reference, files
+from tests.zoo.test_nanodet_yaml import plus
+from tests.zoo.test_paddle_yaml import write_family
 
-MEMORY = 2 * 2**30
+MEMORY = 4 * 2**30
 WORDS = [b"-1", b"0", b"4294967296", b"99999999999", b"1e308", b"nan", b"-233", b"-23300=9,1", b"=", b"x" * 50]
 NUMBERS = [0, 1, -1, 2**31 - 1, 2**32 - 1, 2**48, 2**63 - 1, -(2**63)]
 
@@ -120,6 +136,51 @@ def read_array_file(data: bytes) -> None:
     arrays(tree, "fuzz", limit=4 * len(data) + 4096)
 
 
+def read_run(data: bytes) -> None:
+    """A run file, up to the run that it describes."""
+    validate(RunConfig, parse_yaml(data.decode(errors="replace"), "fuzz.yaml"), name="fuzz.yaml")
+
+
+def read_nanodet_yaml(data: bytes) -> None:
+    translate_nanodet(plain(parse_yaml(data.decode(errors="replace"), "fuzz.yml")), "fuzz.yml")
+
+
+def read_paddle_yaml(data: bytes) -> None:
+    translate_paddle(plain(parse_yaml(data.decode(errors="replace"), "fuzz.yml")), "fuzz.yml")
+
+
+def _yaml(tree: dict[str, Any]) -> bytes:
+    return yaml_text(CommentedMap(tree)).encode()
+
+
+def _paddle_yaml() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        return _yaml(read_chain(write_family(Path(folder))))
+
+
+def read_weights(data: bytes) -> None:
+    with tempfile.NamedTemporaryFile(suffix=".safetensors") as stream:
+        stream.write(data)
+        stream.flush()
+        load_weights(Path(stream.name))
+
+
+def own_weights() -> bytes:
+    """A classifier with few channels as a weights file."""
+    config = CLASSIFIERS["lcnet-0.25"]
+    card = ModelCard(model=config, classes=("a", "b"))
+    with tempfile.TemporaryDirectory() as folder:
+        save_weights(Path(folder) / "a.safetensors", config.build(2).eval(), card)
+        return (Path(folder) / "a.safetensors").read_bytes()
+
+
+def _spoil_card(data: bytes, rng: random.Random) -> bytes:
+    """The description spoilt, the tensors as they were."""
+    size = int.from_bytes(data[:8], "little")
+    head = mutate_bytes(data[8 : 8 + size], rng)
+    return len(head).to_bytes(8, "little") + head + data[8 + size :]
+
+
 def read_darknet(data: bytes) -> None:
     """A cfg and weights, matched with the networks that are known."""
     cfg, _, weights = data.partition(b"\x00split\x00")
@@ -136,11 +197,11 @@ class Target:
         self.read, self.valid, self.spoil = read, valid, spoil
 
     def try_one(self, rng: random.Random) -> bytes:
-        """Reads one spoilt input; anything but success or a ModelError escapes. Returns the input."""
+        """Reads one spoilt input; anything but success or an error of ours escapes. Returns the input."""
         data = rng.choice(self.spoil)(self.valid, rng)
         try:
             self.read(data)
-        except ModelError:
+        except FalconetError:
             pass
         except BaseException:
             self.broken = data
@@ -201,6 +262,22 @@ def targets() -> dict[str, Target]:
         "legacy": Target(read_zip_checkpoint, old, mutate_bytes, _spoil_old),
         "ncnn": Target(read_pair, pair, mutate_bytes, _spoil_graph, _spoil_weights),
         "darknet": Target(read_darknet, darknet, mutate_bytes, _spoil_graph, _spoil_weights),
+        "run file": Target(read_run, preset_text("yolov3-tiny").encode(), mutate_bytes, mutate_words),
+        "nanodet yaml": Target(read_nanodet_yaml, _yaml(plus(320, "1.0x", 96)), mutate_bytes, mutate_words),
+        "paddle yaml": Target(read_paddle_yaml, _paddle_yaml(), mutate_bytes, mutate_words),
+        "manifest": Target(
+            lambda data: read_manifest(data.decode(errors="surrogateescape"), "fuzz.onnx"),
+            Manifest(model="m", classes=("a", "b"), preprocess=Preprocess(), falconet_version="1").to_json().encode(),
+            mutate_bytes,
+        ),
+        "weights": Target(read_weights, own_weights(), mutate_bytes, _spoil_card),
+        **{
+            f"picture{suffix}": Target(
+                lambda data: decode_image(data, "fuzz"), encode(smooth(120, 160), suffix), mutate_bytes
+            )
+            for suffix in (".jpg", ".png", ".tiff", ".gif", ".webp", ".bmp", ".ppm", ".jp2", ".avif")
+            if cv2.haveImageWriter(f"a{suffix}")
+        },
         "onnx": Target(lambda data: parse_convolutions(data, "fuzz.onnx"), files.onnx_model(), mutate_bytes),
     }
 
