@@ -179,7 +179,7 @@ def test_labels_that_are_no_text(tmp_path: Path) -> None:
         ("train: data.yaml\nnames: [a]\n", r"data\.yaml is neither a folder nor a \.txt list of pictures"),
         ("names: [a]\n", r"names no pictures; expected 'train' and 'val' with folders or lists of them"),
         ("train: " + "x" * 5000 + "\nnames: [a]\n", r"'x+' does not exist below"),
-        ("names: " + "[" * 1000, r"data\.yaml: is not valid YAML for a data set: its lists and mappings nest too deep"),
+        ("names: " + "[" * 1000, r"data\.yaml:1: nests more than 64 lists and mappings"),
         ("train: [\nnames: [a]\n", r"data\.yaml:\d: is not valid YAML"),
         ("train: images\nnames: [a]\n- b\n", r"data\.yaml:\d: is not valid YAML"),
     ],

@@ -50,7 +50,7 @@ BLOCKS = {
     "depthwise": (lambda: nn.Sequential(ConvNormAct(8, 8, 5, stride=2, depthwise=True)), (image(8),)),
     "separable": (lambda: SeparableConv(8, 12, 5), (image(8),)),
     "ghost module": (lambda: GhostModule(8, 12, activation="leaky-relu"), (image(8),)),
-    "ghost block": (lambda: GhostBlock(8, 12, kernel_size=5, activation="leaky-relu"), (image(8),)),
+    "ghost block": (lambda: GhostBlock(8, 12, hidden_channels=12, kernel_size=5, activation="leaky-relu"), (image(8),)),
     "ghost pan": (lambda: GhostPAN((16, 16, 16), 8, strides=(8, 16, 32)), (PYRAMID,)),
     "head": (lambda: SeparableHead(16, 3, strides=(8, 16, 32), offset=0.0, channels=8), (PYRAMID, (96, 112))),
     "pyramid pooling": (lambda: PyramidPooling(8, activation="silu"), (image(8),)),

@@ -235,10 +235,6 @@ def test_xml_data_sets_keep_their_class_names() -> None:
     ("changes", "dropped"),
     [
         (
-            {"model__arch__head__loss": {**LOSS, "loss_dfl": {"loss_weight": 0.5}}},
-            "model.arch.head.loss.loss_dfl.loss_weight: is 0.5; ours is always 0.25",
-        ),
-        (
             {"data__train__pipeline__perspective": 0.1},
             "data.train.pipeline.perspective: is 0.1; pictures are not",
         ),
@@ -340,8 +336,30 @@ def test_another_kind_of_file() -> None:
 
 
 def test_heads_that_do_not_share() -> None:
-    with pytest.raises(ConfigError, match="share_cls_reg: only heads that share have a counterpart"):
-        translate(_changed("nanodet-m-320", model__arch__head__share_cls_reg=False), "x.yml")
+    run = _run(_changed("nanodet-m-320", model__arch__head__share_cls_reg=False))
+    assert run.model.head.shared is False
+    assert run.model.build(3).head.box_outputs is not None
+
+
+def test_options_of_neck_head_and_losses() -> None:
+    changes = {
+        "model__arch__fpn__use_depthwise": False,
+        "model__arch__fpn__expand": 2,
+        "model__arch__fpn__use_res": True,
+        "model__arch__fpn__upsample_cfg": {"scale_factor": 2, "mode": "nearest"},
+        "model__arch__head__conv_type": "Conv",
+        "model__arch__head__loss__loss_dfl__loss_weight": 0.5,
+        "model__arch__aux_head__stacked_convs": 2,
+        "model__arch__aux_head__feat_channels": 64,
+    }
+    tree = _changed("nanodet-plus-m-416", **changes)
+    run = _run(tree)
+    neck, criterion = run.model.neck, run.criterion
+    assert (neck.depthwise, neck.expansion, neck.residual, neck.upsampling) == (False, 2, True, "nearest")
+    assert run.model.head.depthwise is False
+    assert (criterion.class_weight, criterion.box_weight, criterion.distribution_weight) == (1, 2, 0.5)
+    assert (criterion.auxiliary_convs, criterion.auxiliary_channels) == (2, 64)
+    assert not [line for line in translate(tree, "x").lines() if "fpn" in line or "head" in line]
 
 
 def test_sizes_that_vary_are_taken_over() -> None:

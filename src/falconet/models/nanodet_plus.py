@@ -38,6 +38,11 @@ class GhostPANConfig(Config):
     channels: int = Field(default=96, ge=8, le=1024, description="of every level; even")
     kernel_size: Literal[3, 5, 7] = Field(default=5, description="of the depthwise convolutions")
     extra_levels: int = Field(default=1, ge=0, le=3, description="levels coarser than the backbone's")
+    depthwise: bool = Field(default=True, description="the convolutions that halve are depthwise-separable")
+    expansion: float = Field(default=1.0, ge=0.5, le=8, description="channels within a ghost block, share of channels")
+    blocks: int = Field(default=1, ge=1, le=8, description="ghost blocks where two levels meet")
+    residual: bool = Field(default=False, description="a 1x1 convolution from where they begin to where they end")
+    upsampling: Literal["bilinear", "nearest"] = "bilinear"
     activation: Activation = "leaky-relu"
 
     @field_validator("channels")
@@ -78,6 +83,11 @@ class NanoDetPlusConfig(Config):
             strides=backbone.strides,
             kernel_size=self.neck.kernel_size,
             extra_levels=self.neck.extra_levels,
+            depthwise=self.neck.depthwise,
+            expansion=self.neck.expansion,
+            blocks=self.neck.blocks,
+            residual=self.neck.residual,
+            upsampling=self.neck.upsampling,
             activation=self.neck.activation,
         )
         head = self.head.build(self.neck.channels, num_classes, strides=neck.strides, offset=0.0)
@@ -85,21 +95,53 @@ class NanoDetPlusConfig(Config):
 
 
 class GhostBlock(nn.Module):
-    """Two ghost modules and a shortcut of a depthwise and a pointwise convolution."""
+    """Two ghost modules and a shortcut: of a depthwise and a pointwise convolution, or the input where it fits.
 
-    def __init__(self, in_channels: int, out_channels: int, *, kernel_size: int, activation: Activation) -> None:
+    Args:
+        in_channels, out_channels: of the block.
+        hidden_channels: between the ghost modules.
+        kernel_size: of the shortcut's depthwise convolution.
+        activation: of the first ghost module.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, hidden_channels: int, kernel_size: int, activation: Activation
+    ) -> None:
         super().__init__()
         self.ghosts = nn.Sequential(
-            GhostModule(in_channels, out_channels, activation=activation),
-            GhostModule(out_channels, out_channels, activation="none"),
+            GhostModule(in_channels, hidden_channels, activation=activation),
+            GhostModule(hidden_channels, out_channels, activation="none"),
         )
-        self.shortcut = nn.Sequential(
-            ConvNormAct(in_channels, in_channels, kernel_size, depthwise=True, activation="none"),
-            ConvNormAct(in_channels, out_channels, activation="none"),
-        )
+        self.shortcut: nn.Module = nn.Identity()
+        if in_channels != out_channels:
+            self.shortcut = nn.Sequential(
+                ConvNormAct(in_channels, in_channels, kernel_size, depthwise=True, activation="none"),
+                ConvNormAct(in_channels, out_channels, activation="none"),
+            )
 
     def forward(self, features: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O H W"]:
         return self.ghosts(features) + self.shortcut(features)
+
+
+class GhostBlocks(nn.Module):
+    """Ghost blocks in a row; a 1x1 convolution of the input may be added to their result."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        blocks: Sequence[GhostBlock],
+        *,
+        residual: bool,
+        activation: Activation,
+    ) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*blocks)
+        self.residual = ConvNormAct(in_channels, out_channels, activation=activation) if residual else None
+
+    def forward(self, features: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O H W"]:
+        result: Tensor = self.blocks(features)
+        return result if self.residual is None else result + self.residual(features)
 
 
 class GhostPAN(nn.Module):
@@ -112,6 +154,11 @@ class GhostPAN(nn.Module):
         kernel_size: of the depthwise convolutions.
         extra_levels: each is the sum of two stride-2 convolutions: one of the coarsest reduced input (for the
             first extra level; then of the previous extra level), one of the coarsest output so far.
+        depthwise: the convolutions that halve are depthwise-separable.
+        expansion: channels between the modules of a ghost block, share of `channels`.
+        blocks: ghost blocks where two levels meet.
+        residual: a 1x1 convolution of what meets is added to their result.
+        upsampling: of the coarser level.
         activation: of all convolutions that have one.
 
     Attributes:
@@ -126,16 +173,31 @@ class GhostPAN(nn.Module):
         strides: Sequence[int],
         kernel_size: int = 5,
         extra_levels: int = 1,
+        depthwise: bool = True,
+        expansion: float = 1.0,
+        blocks: int = 1,
+        residual: bool = False,
+        upsampling: Literal["bilinear", "nearest"] = "bilinear",
         activation: Activation = "leaky-relu",
     ) -> None:
         super().__init__()
         steps = len(in_channels) - 1
+        self.upsampling = upsampling
 
-        def halve() -> SeparableConv:
-            return SeparableConv(channels, channels, kernel_size, stride=2, activation=activation)
+        def halve() -> nn.Module:
+            kind = SeparableConv if depthwise else ConvNormAct
+            return kind(channels, channels, kernel_size, stride=2, activation=activation)
 
-        def merge() -> GhostBlock:
-            return GhostBlock(2 * channels, channels, kernel_size=kernel_size, activation=activation)
+        def block(count: int) -> GhostBlock:
+            hidden = int(channels * expansion)
+            return GhostBlock(count, channels, hidden_channels=hidden, kernel_size=kernel_size, activation=activation)
+
+        def merge() -> nn.Module:
+            first = block(2 * channels)
+            if blocks == 1 and not residual:
+                return first
+            row = [first, *(block(channels) for _ in range(blocks - 1))]
+            return GhostBlocks(2 * channels, channels, row, residual=residual, activation=activation)
 
         self.reduce = nn.ModuleList(ConvNormAct(count, channels, activation=activation) for count in in_channels)
         # Both lists in the order of use: top_down starts at the coarsest level, bottom_up at the finest.
@@ -153,7 +215,7 @@ class GhostPAN(nn.Module):
         reduced = [conv(level) for conv, level in zip(self.reduce, features, strict=True)]
         inner = reduced[-1:]
         for merge, finer in zip(self.top_down, reversed(reduced[:-1]), strict=True):
-            coarser = F.interpolate(inner[0], size=finer.shape[-2:], mode="bilinear", align_corners=False)
+            coarser = self._upsampled(inner[0], finer)
             inner.insert(0, merge(torch.cat((coarser, finer), dim=1)))
         outputs = inner[:1]
         for halve, merge, level in zip(self.downsample, self.bottom_up, inner[1:], strict=True):
@@ -163,3 +225,9 @@ class GhostPAN(nn.Module):
             source = from_input(source) + from_output(outputs[-1])
             outputs.append(source)
         return outputs
+
+    def _upsampled(self, features: Tensor, like: Tensor) -> Tensor:
+        """Features at the height and width of `like`."""
+        if self.upsampling == "nearest":
+            return F.interpolate(features, size=like.shape[-2:], mode="nearest")
+        return F.interpolate(features, size=like.shape[-2:], mode="bilinear", align_corners=False)

@@ -5,6 +5,7 @@ RangiLyu/nanodet (Apache-2.0), `NanoDetPlus` and `SimpleConvHead`; PaddlePaddle/
 """
 
 import math
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -31,16 +32,16 @@ def guide(neck: nn.Module, head: "AuxiliaryHead", outputs: ForwardOutputs, *, de
 
 
 class _ConvGroupNormAct(nn.Module):
-    """3x3 convolution, group norm, activation; as many channels out as in."""
+    """3x3 convolution, group norm, activation."""
 
-    def __init__(self, channels: int, *, activation: Activation) -> None:
+    def __init__(self, in_channels: int, channels: int, *, activation: Activation) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.conv = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
         # 32 groups, as in the original, wherever 32 divides the channels (it does in all published sizes).
         self.norm = nn.GroupNorm(math.gcd(32, channels), channels)
         self.act = ACTIVATIONS[activation]()
 
-    def forward(self, features: Float[Tensor, "B I H W"]) -> Float[Tensor, "B I H W"]:
+    def forward(self, features: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O H W"]:
         return self.act(self.norm(self.conv(features)))
 
 
@@ -48,11 +49,12 @@ class AuxiliaryHead(nn.Module):
     """Classes and boxes from wide features, by one stack of 3x3 convolutions each, shared over the levels.
 
     Args:
-        channels: of the features and of all layers.
+        channels: of the features.
         num_classes: C.
         num_levels: each has a learnt factor for its box codes.
         reg_max: largest distance of a side in strides; K = 4 * (reg_max + 1).
         stacked_convs: before the last convolution.
+        width: channels of all layers; None: those of the features.
         activation: after each but the last.
     """
 
@@ -64,18 +66,21 @@ class AuxiliaryHead(nn.Module):
         num_levels: int,
         reg_max: int = 7,
         stacked_convs: int = 4,
+        width: int | None = None,
         activation: Activation = "leaky-relu",
     ) -> None:
         super().__init__()
+        wide = width or channels
 
         def stack() -> nn.Sequential:
-            return nn.Sequential(*(_ConvGroupNormAct(channels, activation=activation) for _ in range(stacked_convs)))
+            counts = [channels, *[wide] * stacked_convs]
+            return nn.Sequential(*(_ConvGroupNormAct(a, b, activation=activation) for a, b in pairwise(counts)))
 
         self.reg_max = reg_max
         self.class_convs = stack()
         self.box_convs = stack()
-        self.class_output = nn.Conv2d(channels, num_classes, 3, padding=1)
-        self.box_output = nn.Conv2d(channels, 4 * (reg_max + 1), 3, padding=1)
+        self.class_output = nn.Conv2d(wide, num_classes, 3, padding=1)
+        self.box_output = nn.Conv2d(wide, 4 * (reg_max + 1), 3, padding=1)
         self.scales = nn.ParameterList(nn.Parameter(torch.ones(())) for _ in range(num_levels))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

@@ -54,6 +54,13 @@ class NanoDetPlusCriterionConfig(Config):
         default="auto",
         description="auto: after a 30th of the run, 1 to 10 epochs; 0 where the network is trained and the branch not",
     )
+    class_weight: float = Field(default=CLASS_WEIGHT, ge=0, le=100, description="of the quality focal loss")
+    box_weight: float = Field(default=BOX_WEIGHT, ge=0, le=100, description="of the GIoU loss")
+    distribution_weight: float = Field(default=DISTRIBUTION_WEIGHT, ge=0, le=100, description="of the bins' loss")
+    auxiliary_convs: int = Field(default=4, ge=1, le=16, description="stacked convolutions of the auxiliary head")
+    auxiliary_channels: int | None = Field(
+        default=None, ge=8, le=2048, description="of them; null: twice those of the neck"
+    )
 
 
 def build(
@@ -65,9 +72,17 @@ def build(
         num_classes,
         num_levels=len(detector.neck.strides),
         reg_max=model.head.reg_max,
+        stacked_convs=settings.auxiliary_convs,
+        width=settings.auxiliary_channels,
         activation=model.head.activation,
     )
-    return NanoDetPlusCriterion(detector.neck, head, auxiliary=settings.auxiliary, detach_epoch=settings.detach_epoch)
+    return NanoDetPlusCriterion(
+        detector.neck,
+        head,
+        auxiliary=settings.auxiliary,
+        detach_epoch=settings.detach_epoch,
+        weights=(settings.class_weight, settings.box_weight, settings.distribution_weight),
+    )
 
 
 class NanoDetPlusCriterion(nn.Module):
@@ -79,6 +94,7 @@ class NanoDetPlusCriterion(nn.Module):
         auxiliary: "keep" or "drop" the branch from `detach_epoch` on.
         detach_epoch: the first epoch, from 0, in which backbone and neck learn nothing from the branch; "auto" keeps
             the original's share of a run.
+        weights: of the terms "class", "box" and "distribution".
     """
 
     def __init__(
@@ -88,12 +104,14 @@ class NanoDetPlusCriterion(nn.Module):
         *,
         auxiliary: Literal["drop", "keep"] = "drop",
         detach_epoch: int | Literal["auto"] = "auto",
+        weights: tuple[float, float, float] = (CLASS_WEIGHT, BOX_WEIGHT, DISTRIBUTION_WEIGHT),
     ) -> None:
         super().__init__()
         self.auxiliary_neck = copy.deepcopy(neck)
         self.auxiliary_head = auxiliary_head
         self.auxiliary = auxiliary
         self.detach_epoch = detach_epoch
+        self.weights = weights
 
     def detached(self, progress: Progress) -> bool:
         """Whether backbone and neck learn nothing from the branch any more."""
@@ -117,14 +135,20 @@ class NanoDetPlusCriterion(nn.Module):
             found["auxiliary_"] = self.guide(outputs, detached=detached)
         # Half precision is for convolutions: differences of losses and of box sides need float32.
         with torch.autocast(outputs.raw.logits.device.type, enabled=False):
-            return nanodet_plus_terms(found, targets, reg_max=self.auxiliary_head.reg_max)
+            return nanodet_plus_terms(found, targets, reg_max=self.auxiliary_head.reg_max, weights=self.weights)
 
     def guide(self, outputs: ForwardOutputs, *, detached: bool = False) -> HeadOutputs:
         """What the auxiliary branch predicts; the arguments are those of `guide`."""
         return guide(self.auxiliary_neck, self.auxiliary_head, outputs, detached=detached)
 
 
-def nanodet_plus_terms(found: dict[str, HeadOutputs], targets: Targets, *, reg_max: int) -> dict[str, Tensor]:
+def nanodet_plus_terms(
+    found: dict[str, HeadOutputs],
+    targets: Targets,
+    *,
+    reg_max: int,
+    weights: tuple[float, float, float] = (CLASS_WEIGHT, BOX_WEIGHT, DISTRIBUTION_WEIGHT),
+) -> dict[str, Tensor]:
     """Weighted terms of all predictions in `found`, named by its keys followed by class, box, distribution.
 
     The last entry makes the assignment for all. Divisors are averaged over the processes of a distributed run:
@@ -136,12 +160,12 @@ def nanodet_plus_terms(found: dict[str, HeadOutputs], targets: Targets, *, reg_m
     matches = _match(raw, background[judge].loss, targets)
     distances = distance_targets(matches.priors, matches.boxes, reg_max=reg_max)
 
-    weights = {}
+    certain = {}
     for name, raw in found.items():
         logits = raw.logits.detach().flatten(0, 1)[matches.rows]
-        weights[name] = losses.at_least_float32(logits).amax(-1).sigmoid()
+        certain[name] = losses.at_least_float32(logits).amax(-1).sigmoid()
     count = matches.quality.new_tensor(float(len(matches.rows)))
-    divisors = torch.stack([count, *(weight.sum() for weight in weights.values())])
+    divisors = torch.stack([count, *(weight.sum() for weight in certain.values())])
     divisors = mean_over_processes(divisors).clamp(min=1)
 
     terms = {}
@@ -153,9 +177,9 @@ def nanodet_plus_terms(found: dict[str, HeadOutputs], targets: Targets, *, reg_m
         boxes = boxes_at(matches.priors, expected_distances(code))
         box = losses.generalized_iou_loss(boxes, matches.boxes)
         sides = losses.distribution_focal_loss(code.unflatten(1, (4, -1)), distances).mean(1)
-        terms[f"{name}class"] = CLASS_WEIGHT * scores.sum() / divisors[0]
-        terms[f"{name}box"] = BOX_WEIGHT * (box * weights[name]).sum() / divisor
-        terms[f"{name}distribution"] = DISTRIBUTION_WEIGHT * (sides * weights[name]).sum() / divisor
+        terms[f"{name}class"] = weights[0] * scores.sum() / divisors[0]
+        terms[f"{name}box"] = weights[1] * (box * certain[name]).sum() / divisor
+        terms[f"{name}distribution"] = weights[2] * (sides * certain[name]).sum() / divisor
     return terms
 
 

@@ -73,7 +73,9 @@ class Source:
     def number(self, path: str, default: Any = None) -> Any:
         """A number at a dotted path, or the default. Raises ConfigError where it is something else."""
         value = self.get(path, default)
-        if value is not None and not is_number(value):
+        if value is None:
+            return default  # also where the key stands there without a value
+        if not is_number(value):
             raise ConfigError(f"{self.name}: {path}: expected a number, but got {str(value)[:60]}")
         return value
 

@@ -31,7 +31,12 @@ efficientnet_lite.py. Those of neck and head are LeakyReLU: fpn/ghost_pan.py, he
 head/nanodet_plus_head.py."""
 LAST_CHANNELS = 1280
 """Of MobileNetV2, whose stage 6 ends with a 1x1 convolution (backbone/mobilenetv2.py: last_channel)."""
-LOSS_WEIGHTS = {"loss_qfl": 1.0, "loss_dfl": 0.25, "loss_bbox": 2.0}
+LOSS_WEIGHTS = {
+    "loss_qfl": ("class_weight", 1.0),
+    "loss_bbox": ("box_weight", 2.0),
+    "loss_dfl": ("distribution_weight", 0.25),
+}
+"""The losses: their weight's name in our criterion, and its usual value."""
 
 
 def translate(tree: Mapping[str, Any], name: str) -> Translation:
@@ -57,9 +62,8 @@ def translate(tree: Mapping[str, Any], name: str) -> Translation:
         "augment": _augment(source),
         "train": _train(source),
     }
-    detach = int(source.number("model.arch.detach_epoch", 0))
     if model["name"] == "nanodet-plus":
-        run["criterion"] = {"detach_epoch": detach, "auxiliary": "keep"}
+        run["criterion"] = _criterion(source, model["neck"]["channels"])
     source.drop("log.interval", "progress is always shown")
     source.expect("evaluator.name", "CocoDetectionEvaluator", "ours is COCO's")
     source.expect("evaluator.save_key", "mAP", "the best weights are those with the best AP")
@@ -101,7 +105,12 @@ def _model(source: Source) -> dict[str, Any]:
         neck["kernel_size"] = source.number("model.arch.fpn.kernel_size", 5)
         neck["extra_levels"] = source.number("model.arch.fpn.num_extra_level", 0)
         neck["activation"] = _activation(source, "model.arch.fpn.activation")
-        source.expect("model.arch.fpn.use_depthwise", True, "the neck of ours is depthwise")
+        neck["depthwise"] = bool(source.get("model.arch.fpn.use_depthwise", False))
+        neck["expansion"] = float(source.number("model.arch.fpn.expand", 1))
+        neck["blocks"] = int(source.number("model.arch.fpn.num_blocks", 1))
+        neck["residual"] = bool(source.get("model.arch.fpn.use_res", False))
+        neck["upsampling"] = str(source.get("model.arch.fpn.upsample_cfg.mode", "bilinear"))
+        source.expect("model.arch.fpn.upsample_cfg.scale_factor", 2, "ours goes to the size of the finer level")
     _implied_neck(source)
     return {
         "name": model,
@@ -116,44 +125,52 @@ def _implied_neck(source: Source) -> None:
     """Keys of the neck that follow from others here."""
     for key in ("in_channels", "num_outs", "start_level", "end_level"):
         source.get(f"model.arch.fpn.{key}")
-    source.expect("model.arch.fpn.num_blocks", 1, "there is one block per level")
-    source.expect("model.arch.fpn.expand", 1, "ghost blocks have no expansion")
-    source.expect("model.arch.fpn.use_res", False, "ghost blocks have no further shortcut")
 
 
 def _head(source: Source, model: str, neck_channels: int) -> dict[str, Any]:
     prefix = "model.arch.head."
-    for key in ("input_channel", "strides", "norm_cfg", "scales_per_octave", "assigner_cfg"):
+    for key in ("input_channel", "strides", "scales_per_octave", "assigner_cfg"):
         source.get(f"{prefix}{key}")
-    source.expect(f"{prefix}conv_type", "DWConv", "the convolutions of ours are depthwise-separable")
+    source.expect(f"{prefix}norm_cfg", {"type": "BN"}, "ours is batch norm")
     source.expect(f"{prefix}ignore_iof_thr", -1, "boxes to ignore are not used")
-    for loss, weight in LOSS_WEIGHTS.items():
+    for loss, (_, weight) in LOSS_WEIGHTS.items():
         source.get(f"{prefix}loss.{loss}.name")
-        source.expect(f"{prefix}loss.{loss}.loss_weight", weight, f"ours is always {weight}")
+        if model == "nanodet":
+            source.expect(f"{prefix}loss.{loss}.loss_weight", weight, f"ours is always {weight}")
     source.expect(f"{prefix}loss.loss_qfl.use_sigmoid", True, "ours is a sigmoid")
     source.expect(f"{prefix}loss.loss_qfl.beta", 2.0, "ours is always 2")
     if model == "nanodet":
         source.expect(f"{prefix}octave_base_scale", 5, "ours is always 5")
-        if source.get(f"{prefix}share_cls_reg") is not True:
-            raise ConfigError(f"{source.name}: {prefix}share_cls_reg: only heads that share have a counterpart")
-    _auxiliary(source, neck_channels)
+    shared = model == "nanodet-plus" or bool(source.get(f"{prefix}share_cls_reg", False))
     return {
         "channels": source.number(f"{prefix}feat_channels", neck_channels),
         "stacked_convs": source.number(f"{prefix}stacked_convs", 2),
         "kernel_size": source.number(f"{prefix}kernel_size", 5 if model == "nanodet-plus" else 3),
         "reg_max": source.number(f"{prefix}reg_max", 7),
+        "depthwise": source.get(f"{prefix}conv_type", "DWConv") == "DWConv",
+        "shared": shared,
         "activation": _activation(source, f"{prefix}activation"),
     }
 
 
-def _auxiliary(source: Source, neck_channels: int) -> None:
-    """The auxiliary head follows from the model here."""
+def _criterion(source: Source, neck_channels: int) -> dict[str, Any]:
+    """How NanoDet-Plus learns: weights of the losses, the auxiliary head, whose other options follow from the model."""
     prefix = "model.arch.aux_head."
     for key in ("name", "num_classes", "strides", "activation", "reg_max", "norm_cfg"):
         source.get(f"{prefix}{key}")
-    for key in ("input_channel", "feat_channels"):
-        source.expect(f"{prefix}{key}", 2 * neck_channels, "ours is twice the neck's channels")
-    source.expect(f"{prefix}stacked_convs", 4, "ours is always 4")
+    source.expect(f"{prefix}input_channel", 2 * neck_channels, "ours is twice the neck's channels")
+    losses = {
+        key: float(source.number(f"model.arch.head.loss.{loss}.loss_weight", weight))
+        for loss, (key, weight) in LOSS_WEIGHTS.items()
+    }
+    width = source.number(f"{prefix}feat_channels", 2 * neck_channels)
+    return {
+        "detach_epoch": int(source.number("model.arch.detach_epoch", 0)),
+        "auxiliary": "keep",
+        "auxiliary_convs": int(source.number(f"{prefix}stacked_convs", 4)),
+        **({} if width == 2 * neck_channels else {"auxiliary_channels": int(width)}),
+        **losses,
+    }
 
 
 def _activation(source: Source, path: str, default: str = "LeakyReLU") -> str:

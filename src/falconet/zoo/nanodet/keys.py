@@ -60,8 +60,9 @@ def convert(state: Mapping[str, Value]) -> Converted[Value]:
     detector: dict[str, Value] = {}
     auxiliary: dict[str, Value] = {}
     unused = []
+    residual = any(".reduce_conv." in key for key in state)
     for key, value in state.items():
-        name = convert_key(key)
+        name = convert_key(key, residual=residual)
         if name is None:
             unused.append(key)
         elif name.startswith(AUXILIARY):
@@ -71,14 +72,19 @@ def convert(state: Mapping[str, Value]) -> Converted[Value]:
     return Converted(detector, auxiliary, tuple(unused))
 
 
-def convert_key(key: str) -> str | None:
-    """Our name of one weight of NanoDet-Plus, None if it has none."""
+def convert_key(key: str, *, residual: bool = False) -> str | None:
+    """Our name of one weight of NanoDet-Plus, None if it has none.
+
+    Args:
+        key: the original's name.
+        residual: the neck's blocks have a convolution around them (`use_res`), so that they are in a list.
+    """
     part, _, rest = key.partition(".")
     if part == "backbone":
         name = backbone_key(rest)
         return None if name is None else f"backbone.{name}"
     if part in ("fpn", "aux_fpn"):
-        name = _neck_key(rest)
+        name = _neck_key(rest, residual=residual)
         return None if name is None else f"{'neck' if part == 'fpn' else 'auxiliary_neck'}.{name}"
     if part == "head":
         name = _head_key(rest)
@@ -104,17 +110,22 @@ def backbone_key(key: str) -> str | None:
     return None
 
 
-def _neck_key(key: str) -> str | None:
+def _neck_key(key: str, *, residual: bool) -> str | None:
     if found := re.fullmatch(r"reduce_layers\.(\d+)\.(conv|bn)\.(\w+)", key):
         return f"reduce.{found[1]}.{_CONV_NORM[found[2]]}.{found[3]}"
     if found := re.fullmatch(
         r"(downsamples|extra_lvl_in_conv|extra_lvl_out_conv)\.(\d+)\.(depthwise|dwnorm|pointwise|pwnorm)\.(\w+)", key
     ):
         return f"{_LISTS[found[1]]}.{found[2]}.{_PAIR[found[3]]}.{found[4]}"
-    found = re.fullmatch(r"(top_down_blocks|bottom_up_blocks)\.(\d+)\.blocks\.0\.(.+)", key)
-    if found is None:
+    if found := re.fullmatch(r"(downsamples|extra_lvl_in_conv|extra_lvl_out_conv)\.(\d+)\.(conv|bn)\.(\w+)", key):
+        return f"{_LISTS[found[1]]}.{found[2]}.{_CONV_NORM[found[3]]}.{found[4]}"
+    if found := re.fullmatch(r"(top_down_blocks|bottom_up_blocks)\.(\d+)\.reduce_conv\.(conv|bn)\.(\w+)", key):
+        return f"{_LISTS[found[1]]}.{found[2]}.residual.{_CONV_NORM[found[3]]}.{found[4]}"
+    found = re.fullmatch(r"(top_down_blocks|bottom_up_blocks)\.(\d+)\.blocks\.(\d+)\.(.+)", key)
+    if found is None or (found[3] != "0" and not residual):
         return None
-    block, rest = f"{_LISTS[found[1]]}.{found[2]}", found[3]
+    row = f".blocks.{found[3]}" if residual else ""
+    block, rest = f"{_LISTS[found[1]]}.{found[2]}{row}", found[4]
     if found := re.fullmatch(r"ghost([12])\.(primary_conv|cheap_operation)\.([01])\.(\w+)", rest):
         layer = ("conv", "norm")[int(found[3])]
         return f"{block}.ghosts.{int(found[1]) - 1}.{_GHOST[found[2]]}.{layer}.{found[4]}"
@@ -126,6 +137,8 @@ def _neck_key(key: str) -> str | None:
 def _head_key(key: str) -> str | None:
     if found := re.fullmatch(r"cls_convs\.(\d+)\.(\d+)\.(depthwise|dwnorm|pointwise|pwnorm)\.(\w+)", key):
         return f"convs.{found[1]}.{found[2]}.{_PAIR[found[3]]}.{found[4]}"
+    if found := re.fullmatch(r"cls_convs\.(\d+)\.(\d+)\.(conv|bn)\.(\w+)", key):
+        return f"convs.{found[1]}.{found[2]}.{_CONV_NORM[found[3]]}.{found[4]}"
     if found := re.fullmatch(r"gfl_cls\.(\d+)\.(weight|bias)", key):
         return f"outputs.{found[1]}.{found[2]}"
     return None
