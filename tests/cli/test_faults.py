@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from falconet.core.terminal import printable
+from falconet.core.terminal import one_line, printable
 from falconet.data.drawn import write_drawn_dataset
 
 SLOW_COPY = """
@@ -39,6 +39,11 @@ def test_sigterm_leaves_no_half_of_a_converted_data_set(tmp_path: Path) -> None:
     _, told = process.communicate(timeout=30)
     assert (process.returncode, told) == (143, "falconet: terminated\n")
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_a_foreign_name_is_one_line() -> None:
+    assert one_line("a\nb\r\tc\u2028\x1b[2J") == r"a\nb\x0d\tc\u2028\x1b[2J"
+    assert one_line("n" * 50, longest=10) == "nnnnnnn..."
 
 
 def test_printable_shows_what_a_terminal_would_obey_and_json_stays_json() -> None:

@@ -16,7 +16,9 @@ fractions = st.floats(0, 1)
 manifests = st.builds(
     Manifest,
     model=st.text(min_size=1),
-    classes=st.lists(st.text(), min_size=1, max_size=4).map(tuple),
+    classes=st.lists(st.text().filter(lambda name: name.splitlines() in ([], [name])), min_size=1, max_size=4).map(
+        tuple
+    ),
     preprocess=st.builds(
         Preprocess,
         height=st.integers(32, 4096),
@@ -127,6 +129,8 @@ def test_one_that_is_no_manifest(text):
         ({"selection": {"max_candidates": 10**30}}, r"selection\.max_candidates: expected 100000 or less"),
         ({"selection": {"max_detections": 10**30}}, r"selection\.max_detections: expected 100000 or less"),
         ({"classes": ["a", "\ud800"]}, r"classes\.1: expected a text, but got half of a character"),
+        ({"classes": ["a\nb"]}, r"classes\.0: expected a name in one line, but got 'a\\nb'"),
+        ({"classes": ["a", "b\r"]}, r"classes\.1: expected a name in one line"),
         ({"classes": []}, r"classes: expected 1 to 100000 names, but got 0"),
     ],
 )

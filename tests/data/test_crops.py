@@ -88,6 +88,8 @@ def test_names_that_are_no_folders():
     assert folder_names(("a/b", " c ", "苹果", ".."), "x") == ("a_b", "c", "苹果", "_")
     with pytest.raises(DataError, match="x: the classes a/b and A_b would share one folder"):
         folder_names(("a/b", "c", "A_b"), "x")
+    with pytest.raises(DataError, match=r"x: the class 'n{60}'\.\.\. is longer than a folder's name may be; rename it"):
+        folder_names(("n" * 256,), "x")
 
 
 def test_a_folder_that_holds_files_is_refused(tmp_path):

@@ -1,6 +1,8 @@
 import csv
 import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -291,3 +293,26 @@ def test_unknown_kind(tmp_path):
     assert str(caught.value) == "cannot save 'xml' of a detector; expected some of: images, json, csv, coco, yolo"
     assert PREDICTOR.task.kinds == ALL
     assert files_in(tmp_path) == []
+
+
+@contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """No file grows beyond `size` bytes, as if the disk were full."""
+    resource = pytest.importorskip("resource", reason="Windows has no limit of a file's size")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_full_disk_is_an_error_and_leaves_no_half_of_a_file(tmp_path, kind):
+    noise = np.random.default_rng(0).integers(0, 256, (240, 240, 3), np.uint8)
+    source = VideoFile(Path("noise.mp4"), "noise")
+    items = [result(source, detections(*[RED] * 90), index=index, image=noise) for index in range(9)]
+    with full_disk(3000), pytest.raises(DataError, match="cannot be written"):
+        write(tmp_path, items, [kind])
+    assert not [file for file in tmp_path.rglob("*") if file.is_file() and file.stat().st_size >= 3000]
+    assert not list(tmp_path.rglob("*.part*"))

@@ -11,6 +11,7 @@ import typer
 from falconet.cli.options import parse_size
 from falconet.cli.progress import open_bar
 from falconet.core.errors import ConfigError
+from falconet.core.terminal import one_line
 from falconet.data.format_titles import TITLES
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def crops(
         )
     _print_left_out([problem for one in done.values() for problem in one.problems])
     for name, one in done.items():
-        counts = ", ".join(f"{label} {count}" for label, count in one.counts.items())
+        counts = _counts(one.counts)
         print(f"{name}: {sum(one.counts.values())} crops ({counts}), {len(one.problems)} problems")
     print(f"written to {out}")
 
@@ -201,6 +202,10 @@ def _preprocess(size: str | None, resize: Literal["letterbox", "stretch"] | None
     return Preprocess(height=height, width=width, resize=resize or "letterbox")
 
 
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{one_line(label, longest=60)} {count}" for label, count in counts.items())
+
+
 def _num_boxes(dataset: "DataSet") -> int:
     return sum(len(record.boxes) for record in dataset.records)
 
@@ -234,7 +239,7 @@ def _print_report(splits: Mapping[str, "DataSet"], problems: list["Problem"]) ->
     if problems:
         print()
     for name, dataset in splits.items():
-        counts = ", ".join(f"{label} {count}" for label, count in class_counts(dataset).items())
+        counts = _counts(class_counts(dataset))
         print(
             f"{name}: {len(dataset)} pictures ({_without_boxes(dataset)} without boxes), "
             f"{_num_boxes(dataset)} boxes ({counts})"

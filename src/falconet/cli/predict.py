@@ -16,6 +16,7 @@ import typer
 from falconet.cli import startup
 from falconet.cli.options import ENGINE_HELP, words
 from falconet.core.errors import ConfigError
+from falconet.core.terminal import one_line
 
 if TYPE_CHECKING:
     from falconet.runtime.engines import Engine
@@ -277,13 +278,14 @@ class _Report:
         self._end_video()
         height, width = item.frame.original
         place = f"{source}" if item.frame.index is None else f"{source} frame {item.frame.index}"
-        self.print(f"{place}: {width}x{height}, {self._task.line(item.answer)}, {sum(took.values()):.1f} ms")
+        self.print(f"{one_line(place)}: {width}x{height}, {self._task.line(item.answer)}, {sum(took.values()):.1f} ms")
 
     def _end_video(self) -> None:
         from falconet.runtime.tasks import tally
 
         if self._video is not None:
-            self.print(f"{self._video}: {_count(self._video_frames, 'frame')}, {tally(self._video_found)}")
+            frames = _count(self._video_frames, "frame")
+            self.print(f"{one_line(str(self._video))}: {frames}, {tally(self._video_found)}")
         self._video, self._video_frames, self._video_found = None, 0, Counter()
 
     def summary(self) -> None:

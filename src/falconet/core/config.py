@@ -26,8 +26,8 @@ from falconet.core.values import Value
 Settings = Config | Value
 ConfigType = TypeVar("ConfigType", bound=Config)
 
-MOST_NODES, MOST_DEPTH = 100_000, 64
-"""Of a YAML file: values, with aliases written out, and lists and mappings within each other."""
+MOST_BYTES, MOST_NODES, MOST_DEPTH = 16 << 20, 100_000, 64
+"""Of a YAML file: its bytes, values, with aliases written out, and lists and mappings within each other."""
 
 
 def read_yaml(path: Path) -> CommentedMap:
@@ -35,9 +35,11 @@ def read_yaml(path: Path) -> CommentedMap:
 
     Raises:
         ConfigError: unreadable file, broken YAML (with line), duplicate key, no mapping at the top, or more of it than
-            any configuration has (`MOST_NODES`, `MOST_DEPTH`).
+            any configuration has (`MOST_BYTES`, `MOST_NODES`, `MOST_DEPTH`).
     """
     try:
+        if (size := path.stat().st_size) > MOST_BYTES:
+            raise ConfigError(f"{path}: has {size:,} bytes; expected a YAML file of {MOST_BYTES:,} at most")
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error

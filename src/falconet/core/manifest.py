@@ -1,6 +1,7 @@
 """What travels inside an exported model or a weights file: enough to use it without any other file."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -77,9 +78,16 @@ class Manifest(Value):
         Value.__post_init__(self)
         if not 0 < len(self.classes) <= MOST_CLASSES:
             raise ValueError(f"classes: expected 1 to {MOST_CLASSES} names, but got {len(self.classes)}")
-        for index, name in enumerate(self.classes):
-            if any("\ud800" <= letter <= "\udfff" for letter in name):
-                raise ValueError(f"classes.{index}: expected a text, but got half of a character: {name!a}")
+        check_names(self.classes)
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise ValueError where a class name is none: half of a character in it, or more than one line."""
+    for index, name in enumerate(names):
+        if any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise ValueError(f"classes.{index}: expected a text, but got half of a character: {name!a}")
+        if name.splitlines() not in ([], [name]):
+            raise ValueError(f"classes.{index}: expected a name in one line, but got {name[:60]!a}")
 
 
 def read_manifest(text: str | None, name: str) -> Manifest:
@@ -95,7 +103,7 @@ def read_manifest(text: str | None, name: str) -> Manifest:
         )
     try:
         return Manifest.from_tree(json.loads(text))
-    except ValueError as error:  # also of JSON that is none
+    except (ValueError, RecursionError) as error:  # also of JSON that is none, or nests too deep
         raise ModelError(
             f"{name}: its manifest cannot be read ({error}); "
             "it may come from another version of Falconet: export the model again"

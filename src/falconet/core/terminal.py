@@ -18,6 +18,12 @@ def printable(text: str) -> str:
     return _OBEYED.sub(lambda found: f"\\x{ord(found[0]):02x}" if found[0] < " " else f"\\u{ord(found[0]):04x}", text)
 
 
+def one_line(text: str, *, longest: int | None = None) -> str:
+    """A foreign name as part of a line: printable, line ends and tabs as `\\n`, `\\t`; cut to `longest` characters."""
+    shown = printable(text).replace("\n", "\\n").replace("\t", "\\t")
+    return shown if longest is None or len(shown) <= longest else f"{shown[: longest - 3]}..."
+
+
 class SafeStream:
     """A text stream whose text is printable.
 

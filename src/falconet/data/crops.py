@@ -19,6 +19,9 @@ from falconet.data.records import drop_invalid, file_kind
 _FORBIDDEN = '/\\:*?"<>|'
 """Characters that no folder's name may have on one system or another."""
 
+_LONGEST = 255
+"""Bytes of a folder's name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cropped:
@@ -84,10 +87,13 @@ def folder_names(names: tuple[str, ...], source: str) -> tuple[str, ...]:
     """The folder of each class: its name, where a character no folder may have becomes an underscore.
 
     Raises:
-        DataError: two classes would share a folder.
+        DataError: two classes would share a folder, or a name is longer than a folder's.
     """
     table = str.maketrans(dict.fromkeys(_FORBIDDEN, "_"))
     folders = tuple(name.strip().translate(table).strip(".") or "_" for name in names)
+    for name, folder in zip(names, folders, strict=True):
+        if len(folder.encode()) > _LONGEST:
+            raise DataError(f"{source}: the class {name[:60]!r}... is longer than a folder's name may be; rename it")
     twice = [folder for folder, number in Counter(folder.casefold() for folder in folders).items() if number > 1]
     if twice:
         same = [name for name, folder in zip(names, folders, strict=True) if folder.casefold() == twice[0]]

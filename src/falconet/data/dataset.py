@@ -7,6 +7,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from falconet.core.errors import DataError
+from falconet.core.manifest import check_names
+from falconet.core.terminal import one_line
 from falconet.core.types import Record
 
 Format = Literal[
@@ -29,7 +31,7 @@ class Problem(NamedTuple):
     """one of `KINDS`."""
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}"
+        return one_line(f"{self.where}: {self.what}")
 
 
 KINDS = {
@@ -78,6 +80,9 @@ class DataSet:
         format: how `source` is written; None for one that was made in memory or of folders.
         problems: what the reader had to leave out, each with its place.
         key_word: what a box is called in `source`, as in "annotation"; empty where `box_keys` are lines.
+
+    Raises:
+        DataError: a class name that is no single line of text.
     """
 
     names: tuple[str, ...]
@@ -86,6 +91,12 @@ class DataSet:
     format: Format | None = None
     problems: tuple[Problem, ...] = ()
     key_word: str = ""
+
+    def __post_init__(self) -> None:
+        try:
+            check_names(self.names)
+        except ValueError as error:
+            raise DataError(f"{self.source}: {error}; rename the class") from error
 
     def __len__(self) -> int:
         return len(self.records)

@@ -149,8 +149,6 @@ def _tree(path: Path) -> dict[str, Any]:
         return read_yaml(path)
     except ConfigError as error:
         raise DataError(str(error)) from error
-    except RecursionError as error:
-        raise DataError(f"{path}: is not valid YAML for a data set: its lists and mappings nest too deep") from error
 
 
 def _darknet_tree(path: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import falconet
 from falconet.core.config import Config
 from falconet.core.errors import DataError, ModelError
 from falconet.core.files import replace_file
-from falconet.core.manifest import Selection
+from falconet.core.manifest import Selection, check_names
 from falconet.models import ModelConfig, Network, build
 
 CARD_KEY = "falconet"
@@ -44,6 +44,7 @@ class ModelCard(Config):
     def _distinct(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(classes)) < len(classes):
             raise ValueError("class names must differ")
+        check_names(classes)
         return classes
 
 

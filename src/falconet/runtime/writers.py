@@ -165,15 +165,22 @@ class CocoWriter:
             self._annotations.add(coco_annotation(self._results.count, result))
 
     def close(self, *, keep: bool) -> None:
-        if keep:
-            for part in (self._images, self._annotations, self._results):
-                part.end()
-            self._annotations.part.write(', "images": ')
-            self._annotations.part.append(self._images.part)
-            self._annotations.part.write("}\n")
-        self._images.part.close(keep=False)
-        self._annotations.part.close(keep=keep)
-        self._results.part.close(keep=keep)
+        whole = False
+        try:
+            if keep:
+                for entries in (self._images, self._annotations, self._results):
+                    entries.end()
+                self._annotations.part.write(', "images": ')
+                self._annotations.part.append(self._images.part)
+                self._annotations.part.write("}\n")
+                for entries in (self._annotations, self._results):
+                    entries.part.flush()
+                whole = True
+        finally:  # a full disk leaves none of them
+            with ExitStack() as stack:
+                stack.callback(self._images.part.close, keep=False)
+                stack.callback(self._annotations.part.close, keep=whole)
+                stack.callback(self._results.part.close, keep=whole)
 
 
 class YoloWriter:
@@ -310,6 +317,10 @@ class _Part:
         with self.writing():
             self.stream.write(text)
 
+    def flush(self) -> None:
+        with self.writing():
+            self.stream.flush()
+
     def append(self, other: "_Part") -> None:
         """Everything `other` holds."""
         with self.writing():
@@ -352,6 +363,7 @@ class _Video:
         self._path = path
         self._beside = path.with_name(f".{path.stem}.part{path.suffix}")
         self._size = (first.image.shape[1], first.image.shape[0])
+        self._count = 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -366,13 +378,23 @@ class _Video:
         if (image.shape[1], image.shape[0]) != self._size:
             image = cv2.resize(image, self._size).astype(image.dtype)
         self._writer.write(image)
+        self._count += 1
 
     def close(self, *, keep: bool) -> None:
         self._writer.release()
         try:
             if keep:
+                self._check()
                 self._beside.replace(self._path)
         except OSError as error:
             raise DataError(f"{self._path}: cannot be written: {error.strerror or error}") from error
         finally:
             self._beside.unlink(missing_ok=True)
+
+    def _check(self) -> None:
+        """Raise DataError where not every frame was written: OpenCV's writer does not tell of a full disk."""
+        reader = cv2.VideoCapture(str(self._beside))
+        written = int(reader.get(cv2.CAP_PROP_FRAME_COUNT)) if reader.isOpened() else 0
+        reader.release()
+        if written < self._count:
+            raise DataError(f"{self._path}: cannot be written: {written} of {self._count} frames; is the disk full?")

@@ -10,6 +10,7 @@ from torch import Tensor
 from falconet.core.errors import ModelError
 from falconet.core.manifest import Preprocess, Selection
 from falconet.core.suggest import listed
+from falconet.core.terminal import one_line
 from falconet.models import ModelConfig
 from falconet.models.detector import Detector
 from falconet.models.weights import ModelCard, save_weights
@@ -93,7 +94,7 @@ class Imported:
         auxiliary = f", and {len(self.extra)} of the auxiliary branch" if self.extra else ""
         lines = [
             f"architecture  {self.card.model.name}, input {size.height} x {size.width}",
-            f"classes       {len(self.card.classes)}: {listed(self.card.classes, 6)}",
+            f"classes       {len(self.card.classes)}: {one_line(listed(self.card.classes, 6), longest=400)}",
             f"matched       {self.matched}{auxiliary}",
             f"left over     {_counted(self.left_over)}",
         ]
@@ -105,4 +106,4 @@ class Imported:
 
 
 def _counted(names: tuple[str, ...]) -> str:
-    return f"{len(names)}: {listed(names, 4)}" if names else "nothing"
+    return f"{len(names)}: {one_line(listed(names, 4), longest=400)}" if names else "nothing"
