@@ -106,6 +106,14 @@ def test_members_that_overlap(tmp_path: Path) -> None:
         read_checkpoint(write(tmp_path, stream.getvalue()))
 
 
+def test_a_directory_beyond_all_files(tmp_path: Path) -> None:
+    data = bytearray(files.torch_checkpoint())
+    place = data.rindex(b"PK\x06\x06") + 48
+    data[place : place + 8] = struct.pack("<Q", 0xFF << 56)
+    with pytest.raises(ModelError, match="is a damaged zip archive"):
+        read_checkpoint(write(tmp_path, bytes(data)))
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 def test_truncated_anywhere(tmp_path: Path, zipped: bool) -> None:
     data = files.torch_checkpoint(zipped=zipped)

@@ -90,6 +90,7 @@ def _read_zip(data: bytes, name: str) -> Any:
         EOFError,
         NotImplementedError,
         RuntimeError,
+        OverflowError,  # a place above 2^63
     ) as error:
         raise ModelError(f"{name}: is a damaged zip archive ({error})") from error
 
