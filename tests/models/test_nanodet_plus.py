@@ -1,6 +1,7 @@
 """NanoDet-Plus: options of neck, head and criterion, each trained a step, fused, exported and loaded again."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from falconet.models import build
 from falconet.models.backbones import ShuffleNetV2Config
 from falconet.models.nanodet_plus import GhostPANConfig, NanoDetPlusConfig, NanoDetPlusHeadConfig
 from falconet.models.reparam import fuse
+from falconet.models.simple_head import SimpleHeadConfig
 from falconet.models.weights import ModelCard, load_weights, save_weights
 from falconet.runtime.onnx_engine import OnnxEngine
 from falconet.train.batch import pad_targets
@@ -26,10 +28,29 @@ OPTIONS = {
     "residual": ({"residual": True}, {}, {}),
     "nearest": ({"upsampling": "nearest"}, {}, {}),
     "plain head": ({}, {"depthwise": False}, {}),
+    "simple head": ({}, {"name": "simple"}, {}),
     "apart": ({}, {"shared": False}, {}),
+    "all of one kind": (
+        {"depthwise": False, "expansion": 2, "blocks": 2, "residual": True, "upsampling": "nearest"},
+        {"depthwise": False, "shared": False},
+        {},
+    ),
     "criterion": ({}, {}, {"auxiliary_convs": 1, "auxiliary_channels": 16, "box_weight": 1.0}),
 }
+EXPORTED = ("all of one kind", "simple head")
 TARGETS = pad_targets([np.array([[4, 4, 40, 44]]), np.zeros((0, 4))], [np.array([1]), np.zeros(0)])
+
+
+def _head(**options: Any) -> NanoDetPlusHeadConfig | SimpleHeadConfig:
+    if options.get("name") == "simple":
+        return SimpleHeadConfig(channels=32, **options)
+    return NanoDetPlusHeadConfig(channels=32, kernel_size=3, **options)
+
+
+def test_a_head_without_a_name_is_the_usual_one() -> None:
+    head = {"channels": 64}
+    assert NanoDetPlusConfig.model_validate({"head": head}).head == NanoDetPlusHeadConfig(channels=64)
+    assert head == {"channels": 64}
 
 
 def _config(neck: dict, head: dict) -> NanoDetPlusConfig:
@@ -37,7 +58,7 @@ def _config(neck: dict, head: dict) -> NanoDetPlusConfig:
         input=Preprocess(height=64, width=64),
         backbone=ShuffleNetV2Config(width=0.5),
         neck=GhostPANConfig(channels=32, kernel_size=3, **neck),
-        head=NanoDetPlusHeadConfig(channels=32, kernel_size=3, **head),
+        head=_head(**head),
     )
 
 
@@ -62,6 +83,8 @@ def test_options_train_fuse_export_and_load(name: str, tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     save_weights(path, detector, ModelCard(model=config, classes=("a", "b", "c")))
     assert load_weights(path)[1].model == config
+    if name not in EXPORTED:
+        return
     pixels = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
     expected = TorchEngine(path, max_points=ALL_POINTS)(pixels)
     found = OnnxEngine(export_onnx(path, tmp_path / "m.onnx"))(pixels)

@@ -120,7 +120,8 @@ def _commented(value: Any, *, comments: bool) -> Any:
     if isinstance(value, Config | Value):
         tree = CommentedMap()
         plain_values = value.model_dump(mode="json") if isinstance(value, Config) else asdict(cast("Any", value))
-        for key, (_, description) in _fields(type(value)).items():
+        # What chooses the kind stands first, also where the kind inherits its settings.
+        for key, (_, description) in sorted(_fields(type(value)).items(), key=lambda field: field[0] != "name"):
             content = getattr(value, key)
             nested = isinstance(content, Config | Value)
             tree[key] = _commented(content if nested else plain_values[key], comments=comments)

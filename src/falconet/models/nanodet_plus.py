@@ -14,12 +14,12 @@ Where we differ from the source:
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from falconet.core.config import Config
@@ -29,6 +29,7 @@ from falconet.models.backbones.blocks import GhostModule
 from falconet.models.detector import Detector, check_levels_halve
 from falconet.models.layers import Activation, ConvNormAct, SeparableConv, kaiming_init
 from falconet.models.separable_head import SeparableHeadConfig
+from falconet.models.simple_head import SimpleHeadConfig
 from falconet.models.types import Features
 
 
@@ -56,6 +57,7 @@ class GhostPANConfig(Config):
 class NanoDetPlusHeadConfig(SeparableHeadConfig):
     """The head of NanoDet-Plus."""
 
+    name: Literal["separable"] = "separable"
     kernel_size: Literal[3, 5, 7] = 5
 
 
@@ -66,8 +68,16 @@ class NanoDetPlusConfig(Config):
     input: Preprocess = Preprocess()
     backbone: BackboneConfig = ShuffleNetV2Config()
     neck: GhostPANConfig = GhostPANConfig()
-    head: NanoDetPlusHeadConfig = NanoDetPlusHeadConfig()
+    head: Annotated[NanoDetPlusHeadConfig | SimpleHeadConfig, Field(discriminator="name")] = NanoDetPlusHeadConfig()
     selection: Selection = Selection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_head(cls, tree: Any) -> Any:
+        """A head without a name is the separable one: run files and weights from before there was a choice."""
+        if isinstance(tree, dict) and isinstance(head := tree.get("head"), dict):
+            return {**tree, "head": {"name": "separable", **head}}
+        return tree
 
     def build(self, num_classes: int) -> Detector:
         """The detector, with fresh weights.

@@ -23,12 +23,13 @@ from falconet.core.config import Config
 from falconet.models.detector import Detector
 from falconet.models.distances import boxes_at, distance_targets, expected_distances, quick_distances
 from falconet.models.nanodet_plus import NanoDetPlusConfig
+from falconet.models.simple_head import SimpleConvs
 from falconet.models.types import ForwardOutputs, HeadOutputs
 from falconet.train import losses
 from falconet.train.assign.dynamic_soft import dynamic_soft_assign
 from falconet.train.assign.matched import Matched, gather_matched
 from falconet.train.batch import Targets
-from falconet.train.criteria.auxiliary import AuxiliaryHead, guide
+from falconet.train.criteria.auxiliary import guide
 from falconet.train.distributed import mean_over_processes
 from falconet.train.progress import Progress
 
@@ -67,7 +68,7 @@ def build(
     settings: NanoDetPlusCriterionConfig, model: NanoDetPlusConfig, detector: Detector, *, num_classes: int
 ) -> "NanoDetPlusCriterion":
     """The criterion for a detector built from `model`; see `NanoDetPlusCriterion`."""
-    head = AuxiliaryHead(
+    head = SimpleConvs(
         2 * model.neck.channels,
         num_classes,
         num_levels=len(detector.neck.strides),
@@ -100,7 +101,7 @@ class NanoDetPlusCriterion(nn.Module):
     def __init__(
         self,
         neck: nn.Module,
-        auxiliary_head: AuxiliaryHead,
+        auxiliary_head: SimpleConvs,
         *,
         auxiliary: Literal["drop", "keep"] = "drop",
         detach_epoch: int | Literal["auto"] = "auto",

@@ -22,13 +22,14 @@ from falconet.core.errors import ConfigError
 from falconet.models.detector import Detector
 from falconet.models.distances import boxes_at, distance_targets, expected_distances, quick_distances
 from falconet.models.ppyoloe import PPYOLOEConfig
+from falconet.models.simple_head import SimpleConvs
 from falconet.models.types import ForwardOutputs, HeadOutputs
 from falconet.train import losses
 from falconet.train.assign.atss import atss_assign
 from falconet.train.assign.matched import Matched, gather_matched
 from falconet.train.assign.task_aligned import task_aligned_assign
 from falconet.train.batch import Targets
-from falconet.train.criteria.auxiliary import AuxiliaryHead, guide
+from falconet.train.criteria.auxiliary import guide
 from falconet.train.distributed import mean_over_processes
 from falconet.train.progress import Progress
 
@@ -97,7 +98,7 @@ def build(
                 f"criterion.auxiliary={settings.auxiliary}: needs as many channels on every level, model.neck.growth=1"
             )
         neck = copy.deepcopy(detector.neck)
-        head = AuxiliaryHead(
+        head = SimpleConvs(
             2 * model.neck.channels,
             num_classes,
             num_levels=len(detector.neck.strides),
@@ -139,7 +140,7 @@ class PPYOLOECriterion(nn.Module):
         class_loss: ClassLoss = "varifocal",
         static_share: float = 0.0,
         auxiliary_neck: nn.Module | None = None,
-        auxiliary_head: AuxiliaryHead | None = None,
+        auxiliary_head: SimpleConvs | None = None,
         guided_share: float = 0.0,
         keep_auxiliary: bool = False,
         close_places: bool = False,
