@@ -207,7 +207,7 @@ def test_weights_for_training(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_addresses_name_a_commit() -> None:
     for entry in PUBLISHED.values():
         for file in entry.files:
-            assert all(url.startswith("https://") and url.endswith(f"/{file.name}") for url in file.urls)
+            assert all(url.startswith("https://") and url.endswith(f"/{file.remote or file.name}") for url in file.urls)
             if any("github" in url for url in file.urls) and entry.task == "detect":
                 assert len(file.sha256) == 64
                 assert all(re.search(rf"/[0-9a-f]{{12}}/{file.name}$", url) for url in file.urls)
@@ -273,7 +273,7 @@ def test_a_backbone_alone_is_to_train_from_only(cache: Path) -> None:
     with pytest.raises(ModelError) as error:
         fetch_onnx("yolov3-darknet53-imagenet")
     assert str(error.value) == (
-        "'yolov3-darknet53-imagenet' is the backbone of a detector alone, to train from: falconet train PRESET "
+        "'yolov3-darknet53-imagenet' is a backbone alone, to train from: falconet train PRESET "
         "train.weights=yolov3-darknet53-imagenet"
     )
     assert not cache.exists()
@@ -283,7 +283,7 @@ def test_the_table_names_presets_and_classifiers() -> None:
     from falconet.models import CLASSIFIERS, PRESETS
 
     for name, entry in PUBLISHED.items():
-        known = CLASSIFIERS if entry.task == "classify" else PRESETS
+        known = PRESETS if entry.side else CLASSIFIERS
         assert entry.model in known, name
         assert entry.licence
         assert entry.source

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import safetensors
@@ -17,6 +17,7 @@ from falconet.core.errors import ConfigError, ModelError
 from falconet.models import CLASSIFIERS, Classifier, ClassifierConfig, ModelConfig
 from falconet.models.weights import CARD_KEY, ModelCard, save_weights
 from falconet.zoo.classifiers.keys import check_fit, convert
+from falconet.zoo.formats.paddle_files import read_paddle
 from falconet.zoo.formats.torch_files import choose_weights, read_checkpoint
 from falconet.zoo.published.fetch import fetch_weights, imagenet_for, imagenet_names
 from falconet.zoo.published.files import Progress, cache_folder
@@ -44,7 +45,7 @@ def is_foreign(weights: Path) -> bool:
 def is_pretrained(weights: Path) -> bool:
     """Whether `weights` means ImageNet weights by name, and no file or folder of that name is there."""
     name = str(weights)
-    known = name == IMAGENET or (name in PUBLISHED and PUBLISHED[name].task == "classify")
+    known = name == IMAGENET or (name in PUBLISHED and not PUBLISHED[name].side)
     return known and not weights.exists()
 
 
@@ -75,10 +76,10 @@ def weights_for(model: ModelConfig, weights: Path, *, progress: Progress | None 
             what = classifier or f"the backbone {_short(_backbone(model))}"
             raise ConfigError(
                 f"train.weights=imagenet: no ImageNet weights of {what} are known; they are for: "
-                f"{', '.join(dict.fromkeys(one.model for one in PUBLISHED.values() if one.task == 'classify'))}"
+                f"{', '.join(dict.fromkeys(one.model for one in PUBLISHED.values() if not one.side))}"
             )
         name = found
-    return fetch_weights(name, progress=progress)
+    return fetch_weights(name, whole=False, progress=progress)
 
 
 def save_published(path: Path, published: Published, target: Path) -> Path:
@@ -86,8 +87,9 @@ def save_published(path: Path, published: Published, target: Path) -> Path:
     config = CLASSIFIERS[published.model]
     backbone = config.backbone.model_copy(update=dict(published.options))
     config = config.model_copy(update={"backbone": backbone})
-    network, classes = read_classifier(path, config)
-    card = ModelCard(model=config, classes=classes, source=published.source, licence=published.licence)
+    trained: Literal["all", "backbone"] = "backbone" if published.task == "backbone" else "all"
+    network, classes = read_classifier(path, config, whole=trained == "all")
+    card = ModelCard(model=config, classes=classes, trained=trained, source=published.source, licence=published.licence)
     return _save(target, network, card)
 
 
@@ -120,8 +122,11 @@ def convert_file(path: Path, model: ModelConfig) -> Path:
     return _save(target, network, ModelCard(model=config, classes=classes, source=path.name))
 
 
-def read_classifier(path: Path, config: ClassifierConfig) -> tuple[Classifier, tuple[str, ...]]:
+def read_classifier(path: Path, config: ClassifierConfig, *, whole: bool = True) -> tuple[Classifier, tuple[str, ...]]:
     """The classifier in a foreign file, in eval mode, and its class names: ImageNet's for 1000, else numbers.
+
+    Args:
+        whole: its outputs are there; else the backbone counts alone, and the rest is fresh.
 
     Raises:
         ModelError: it cannot be read, asks for more than tensors, or is of another network: which keys, which shapes.
@@ -134,7 +139,10 @@ def read_classifier(path: Path, config: ClassifierConfig) -> tuple[Classifier, t
         count = 1000 if output is None or output.ndim != 2 else int(output.shape[0])
         network = config.build(count)
     check_fit(
-        converted, {key: tuple(value.shape) for key, value in network.state_dict().items()}, source=str(path), prefix=""
+        converted,
+        {key: tuple(value.shape) for key, value in network.state_dict().items()},
+        source=str(path),
+        prefix="" if whole else "backbone.",
     )
     own = network.state_dict()
     network.load_state_dict(
@@ -163,6 +171,8 @@ def _short(backbone: Config) -> str:
 
 
 def _read(path: Path) -> Mapping[str, NDArray[Any]]:
+    if path.suffix == ".pdparams":
+        return read_paddle(path)
     if path.suffix != ".safetensors":
         return choose_weights(read_checkpoint(path), str(path), limit=4 * path.stat().st_size + 4096).state
     try:

@@ -27,12 +27,10 @@ def describe(name: str) -> Published:
 
 
 def describe_whole(name: str) -> Published:
-    """As `describe`; raises ModelError for the backbone of a detector alone."""
+    """As `describe`; raises ModelError for a backbone alone."""
     published = describe(name)
     if published.task == "backbone":
-        raise ModelError(
-            f"'{name}' is the backbone of a detector alone, to train from: falconet train PRESET train.weights={name}"
-        )
+        raise ModelError(f"'{name}' is a backbone alone, to train from: falconet train PRESET train.weights={name}")
     return published
 
 
@@ -74,7 +72,7 @@ def fetch_weights(name: str, *, whole: bool = True, progress: Progress | None = 
 
     Args:
         name: a key of `PUBLISHED`.
-        whole: refuse the backbone of a detector alone, which only training makes use of.
+        whole: refuse a backbone alone, which only training makes use of.
         progress: shows how far a download is.
 
     Raises:
@@ -85,7 +83,7 @@ def fetch_weights(name: str, *, whole: bool = True, progress: Progress | None = 
     if _is_kept(target):
         return target
     paths = fetch_files(name, published.files, progress=progress)
-    if published.task == "classify":
+    if not published.side:
         from falconet.zoo.classifiers.pretrained import save_published
 
         return _kept(save_published(paths[0], published, target))
@@ -101,7 +99,7 @@ def fetch_weights(name: str, *, whole: bool = True, progress: Progress | None = 
 
 def imagenet_for(classifier: str) -> str | None:
     """The name of the weights that `imagenet` means for a classifier; None where none are published."""
-    return next((name for name, one in PUBLISHED.items() if one.task == "classify" and one.model == classifier), None)
+    return next((name for name, one in PUBLISHED.items() if not one.side and one.model == classifier), None)
 
 
 def imagenet_names() -> tuple[str, ...]:

@@ -45,17 +45,19 @@ class PublishedFile:
         sha256: of the content, or its first digits where no more is stated. Empty where nothing is: what lies there is
             taken, and its checksum is logged, so that whoever needs the same file again can compare.
         package: an installed package that holds it, instead of addresses.
+        remote: its name there, where that says nothing; None: `name`.
     """
 
     name: str
     addresses: tuple[str, ...] = ()
     sha256: str = ""
     package: str = ""
+    remote: str | None = None
 
     @property
     def urls(self) -> tuple[str, ...]:
         """Where it lies, the better address first."""
-        return tuple(f"{address}/{self.name}" for address in self.addresses)
+        return tuple(f"{address}/{self.remote or self.name}" for address in self.addresses)
 
 
 def cache_folder() -> Path:

@@ -19,11 +19,11 @@ class Published:
     """Weights that go by a name.
 
     Attributes:
-        task: "backbone" is the backbone of a detector alone, which only training makes use of.
+        task: "backbone" is that of a detector or a classifier alone, which only training makes use of.
         model: the preset or classifier they are of.
         files: what an import of them needs, in this order.
         source, licence: of the weights.
-        side: of the square network input that a detector was trained for, pixels.
+        side: of the square network input that a detector was trained for, pixels; 0 of a classifier.
         options: of a classifier's backbone, where they differ from its configuration.
     """
 
@@ -110,6 +110,17 @@ def _torchvision(model: str, file: str) -> Published:
 def _timm(model: str, theirs: str, file: str, *, place: str = _TIMM, **options: Any) -> Published:
     sha256 = file.removesuffix(".pth").rpartition("-")[2]
     return _classifier(model, PublishedFile(file, (place,), sha256), f"timm, {theirs}", "Apache-2.0", **options)
+
+
+def _cspresnet(variant: str) -> Published:
+    file = f"CSPResNetb_{variant}_pretrained.pdparams"
+    return Published(
+        task="backbone",
+        model=f"cspresnet-{variant}",
+        files=(PublishedFile(file, ("https://paddledet.bj.bcebos.com/models/pretrained",)),),
+        source=f"PaddlePaddle/PaddleDetection, CSPResNet-{variant} on ImageNet, {file}",
+        licence="Apache-2.0",
+    )
 
 
 def _lite(variant: int, sha256: str) -> Published:
@@ -211,6 +222,24 @@ PUBLISHED: dict[str, Published] = {
     "mobilenet-v3-large-imagenet": _torchvision("mobilenet-v3-large", "mobilenet_v3_large-5c1a4163.pth"),
     "mobilenet-v3-large-imagenet-v1": _torchvision("mobilenet-v3-large", "mobilenet_v3_large-8738ca79.pth"),
     "mobilenet-v3-small-imagenet": _torchvision("mobilenet-v3-small", "mobilenet_v3_small-047dcff4.pth"),
+    "ghostnet-1.0-imagenet": _classifier(
+        "ghostnet-1.0",
+        PublishedFile(
+            "ghostnet_1x.pth", ("https://github.com/huawei-noah/CV-backbones/releases/download/ghostnet_pth",)
+        ),
+        "huawei-noah/Efficient-AI-Backbones, GhostNet 1.0x, ghostnet_1x.pth (timm: ghostnet_100.in1k)",
+        "Apache-2.0",
+    ),
+    "mobilenet-v4-conv-s-imagenet": _classifier(
+        "mobilenet-v4-conv-s",
+        PublishedFile(
+            "mobilenetv4_conv_small.e2400_r224_in1k.safetensors",
+            ("https://huggingface.co/timm/mobilenetv4_conv_small.e2400_r224_in1k/resolve/main",),
+            remote="model.safetensors",
+        ),
+        "timm, mobilenetv4_conv_small.e2400_r224_in1k",
+        "Apache-2.0",
+    ),
     "mnasnet-0.5-imagenet": _torchvision("mnasnet-0.5", "mnasnet0.5_top1_67.823-3ffadce67e.pth"),
     "mnasnet-0.75-imagenet": _torchvision("mnasnet-0.75", "mnasnet0_75-7090bc5f.pth"),
     "mnasnet-1.0-imagenet": _torchvision("mnasnet-1.0", "mnasnet1.0_top1_73.512-f206786ef8.pth"),
@@ -230,6 +259,7 @@ PUBLISHED: dict[str, Published] = {
     "lcnet-0.5-imagenet": _timm("lcnet-0.5", "lcnet_050.ra2_in1k", "lcnet_050-f447553b.pth"),
     "lcnet-0.75-imagenet": _timm("lcnet-0.75", "lcnet_075.ra2_in1k", "lcnet_075-318cad2c.pth"),
     "lcnet-1.0-imagenet": _timm("lcnet-1.0", "lcnet_100.ra2_in1k", "lcnet_100-a929038c.pth"),
+    **{f"cspresnet-{variant}-imagenet": _cspresnet(variant) for variant in ("s", "m", "l", "x")},
     "cspresnet-50-imagenet": _timm("cspresnet-50", "cspresnet50.ra_in1k", "cspresnet50_ra-d3e8d487.pth"),
     "darknet53-imagenet": _timm(
         "darknet53",
