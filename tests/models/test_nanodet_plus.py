@@ -15,7 +15,7 @@ from falconet.models.backbones import ShuffleNetV2Config
 from falconet.models.nanodet_plus import GhostPANConfig, NanoDetPlusConfig, NanoDetPlusHeadConfig
 from falconet.models.reparam import fuse
 from falconet.models.simple_head import SimpleHeadConfig
-from falconet.models.weights import ModelCard, load_weights, save_weights
+from falconet.models.weights import ModelCard, load_weights, save_weights, transfer
 from falconet.runtime.onnx_engine import OnnxEngine
 from falconet.train.batch import pad_targets
 from falconet.zoo.nanodet.keys import convert
@@ -83,6 +83,11 @@ def test_options_train_fuse_export_and_load(name: str, tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     save_weights(path, detector, ModelCard(model=config, classes=("a", "b", "c")))
     assert load_weights(path)[1].model == config
+    other = build(config, 5)
+    assert not transfer(other, detector.state_dict()).fresh
+    assert set(transfer(other, detector.state_dict()).classes) == {
+        f"head.{key}" for key in detector.head.class_outputs()
+    }
     if name not in EXPORTED:
         return
     pixels = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)

@@ -166,7 +166,7 @@ def test_transfer_to_other_classes_keeps_only_class_rows_fresh(detector, classes
     report = transfer(target, detector.state_dict())
     assert report.classes == tuple(f"head.outputs.{n}.{kind}" for n in range(4) for kind in ("weight", "bias"))
     assert (report.fresh, report.unused) == ((), ())
-    assert "new class outputs in 8 (head.outputs.0.weight, head.outputs.0.bias, ...)" in str(report)
+    assert "another number of classes in 8 (head.outputs.0.weight, head.outputs.0.bias, ...)" in str(report)
     source = detector.state_dict()
     for name, tensor in target.state_dict().items():
         if name in report.classes:

@@ -139,4 +139,5 @@ class SimpleHead(nn.Module):
 
     def class_outputs(self) -> dict[str, slice]:
         """Parameters, by name within the head, of which all rows belong to classes."""
-        return {f"stack.class_output.{kind}": slice(None) for kind in ("weight", "bias")}
+        rows = slice(0, self.stack.class_output.out_channels)
+        return {f"stack.class_output.{kind}": rows for kind in ("weight", "bias")}

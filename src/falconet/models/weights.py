@@ -144,7 +144,7 @@ class Transfer:
     def __str__(self) -> str:
         parts = [f"{len(self.loaded)} tensors taken over"]
         if self.classes:
-            parts.append(f"new class outputs in {len(self.classes)} ({_some(self.classes)})")
+            parts.append(f"another number of classes in {len(self.classes)} ({_some(self.classes)})")
         if self.fresh:
             parts.append(f"{len(self.fresh)} left as they were ({_some(self.fresh)})")
         if self.unused:
