@@ -90,9 +90,23 @@ def load_data(data: Data, *, image_level_labels: bool = False) -> RunData:
 
 
 def train_val_split(records: Sequence[Record], *, fraction: float) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
-    """(train, validation): a share of the pictures drawn without regard to the run's seed, both in their order."""
+    """(train, validation): a share of the pictures drawn without regard to the run's seed, both in their order.
+
+    Each class gives its share, the rarest first, so that none of two pictures or more is missing on either side while
+    the share has room for it; pictures without boxes count as a class.
+    """
     count = min(len(records) - 1, max(1, round(fraction * len(records))))
-    chosen = set(np.random.default_rng(0).permutation(len(records))[:count].tolist())
+    drawn = np.random.default_rng(0).permutation(len(records)).tolist()
+    pictures: dict[int, list[int]] = {}
+    for index in drawn:
+        for label in set(records[index].labels[~records[index].crowd].tolist()) or {-1}:
+            pictures.setdefault(label, []).append(index)
+    chosen: set[int] = set()
+    for _, own in sorted(pictures.items(), key=lambda item: (len(item[1]), item[0])):
+        wanted = min(len(own) - 1, max(1, round(fraction * len(own)))) - sum(index in chosen for index in own)
+        free = [index for index in own if index not in chosen]
+        chosen.update(free[: max(0, min(wanted, count - len(chosen)))])
+    chosen.update([index for index in drawn if index not in chosen][: count - len(chosen)])
     train = tuple(record for index, record in enumerate(records) if index not in chosen)
     return train, tuple(record for index, record in enumerate(records) if index in chosen)
 
