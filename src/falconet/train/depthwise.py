@@ -26,14 +26,15 @@ class _DepthwiseConv(torch.autograd.Function):
     """Depthwise convolution with an odd kernel, padded by half of it."""
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, stride: int) -> Tensor:
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
         ctx.save_for_backward(inputs, weight)
         ctx.stride = stride
-        return _same_convolution(inputs, weight, stride)
+        return _same_convolution(inputs, weight, stride, bias)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         inputs, weight = ctx.saved_tensors
+        grad_bias = grad.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None
         if ctx.stride == 1:
             grad = grad.contiguous(memory_format=torch.channels_last)
         else:
@@ -45,12 +46,12 @@ class _DepthwiseConv(torch.autograd.Function):
             grad_inputs = _same_convolution(grad, weight.flip(2, 3))
         if ctx.needs_input_grad[1]:
             grad_weight = _weight_gradient(inputs, grad, weight)
-        return grad_inputs, grad_weight, None
+        return grad_inputs, grad_weight, grad_bias, None
 
 
-def _same_convolution(inputs: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
+def _same_convolution(inputs: Tensor, weight: Tensor, stride: int = 1, bias: Tensor | None = None) -> Tensor:
     rows, columns = weight.shape[2:]
-    return F.conv2d(inputs, weight, stride=stride, padding=(rows // 2, columns // 2), groups=weight.shape[0])
+    return F.conv2d(inputs, weight, bias, stride=stride, padding=(rows // 2, columns // 2), groups=weight.shape[0])
 
 
 def _weight_gradient(
@@ -97,13 +98,18 @@ class FastDepthwiseConv2d(nn.Conv2d):
 
     def forward(self, inputs: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
         """The convolution, in the autocast type where autocast is on."""
+        return self.with_bias(inputs, self.bias)
+
+    def with_bias(self, inputs: Float[Tensor, "B C H W"], bias: Float[Tensor, "C"] | None) -> Float[Tensor, "B C h w"]:
+        """As `forward`, with another bias than the module's."""
         weight = self.weight
         kind = inputs.device.type
         if torch.is_autocast_enabled(kind):
             dtype = torch.get_autocast_dtype(kind)
             inputs, weight = inputs.to(dtype), weight.to(dtype)
-        output: Tensor = _DepthwiseConv.apply(inputs, weight, self.stride[0])
-        return output if self.bias is None else output + self.bias.to(output.dtype)[:, None, None]
+            bias = None if bias is None else bias.to(dtype)
+        output: Tensor = _DepthwiseConv.apply(inputs, weight, bias, self.stride[0])
+        return output
 
 
 def _is_eligible(module: nn.Module) -> bool:

@@ -61,6 +61,8 @@ class StartingPoint:
         if train.backbone_rate == "auto":
             share = BACKBONE_SHARE if self.trains_backbone and not isinstance(run.model, ClassifierConfig) else 1.0
             train = train.model_copy(update={"backbone_rate": share})
+        if train.norms == "auto":
+            train = train.model_copy(update={"norms": "folded" if self.tunes else "batch"})
         criterion, branch = run.criterion, CRITERIA[run.model.name].unguided
         if self.tunes and self.path is not None and branch and not load_extra(self.path):
             settled = {
@@ -143,7 +145,8 @@ def build_networks(
         _log.info("criterion: %s", criterion.extra_repr())
     if start.path is not None:
         _take_auxiliary(start, names, criterion, speak=speak)
-        _measure_norms(network, run.model.input, loader, speak=speak)
+        if run.train.norms == "batch":
+            _measure_norms(network, run.model.input, loader, speak=speak)
     return nn.ModuleDict({"network": network, "criterion": criterion}).train()
 
 

@@ -15,6 +15,7 @@ from falconet.core.errors import ConfigError
 from falconet.models.cost import cost
 from falconet.train.depthwise import use_fast_depthwise
 from falconet.train.distributed import from_first
+from falconet.train.folded_norms import fold_norms
 from falconet.train.initial import StartingPoint, build_networks
 from falconet.train.loader import Loader, default_workers, make_dataset
 from falconet.train.optim import Schedule
@@ -98,6 +99,10 @@ def prepare(
     # A run that goes on has its weights and its rate in the checkpoint.
     weights = run.train.weights
     start = StartingPoint(run.model, weights if state is None and isinstance(weights, Path) else None)
+    if run.train.freeze != "none" and start.path is None and state is None:
+        raise ConfigError(
+            f"train.freeze={run.train.freeze}: there are no weights to keep; expected train.weights beside it"
+        )
     run = start.settle(run)
     networks = build_networks(run, data.names, start, loader, speak=state is None)
     size = run.model.input
@@ -109,6 +114,10 @@ def prepare(
         size.height,
         size.width,
     )
+    if run.train.freeze == "backbone":
+        networks["network"].get_submodule("backbone").requires_grad_(False)
+    if run.train.norms == "folded":
+        _log.info("batch norms: %d folded into the convolutions (train.norms)", fold_norms(networks["network"]))
     if device == "cpu":
         use_fast_depthwise(networks)
     networks = networks.to(device, memory_format=torch.channels_last)

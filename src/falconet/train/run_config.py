@@ -69,6 +69,14 @@ class Train(Config):
         default="auto",
         description="learning rate of the backbone, share of the rest's; auto: 0.1 where it alone is trained, else 1",
     )
+    freeze: Literal["none", "backbone"] = Field(
+        default="none", description="backbone: it keeps the weights it starts from; neck and head learn alone"
+    )
+    norms: Literal["auto", "batch", "folded"] = Field(
+        default="batch",
+        description="batch: by the statistics of each batch; folded into the convolutions: a third faster on CPUs, "
+        "where the whole network starts from trained weights; auto: folded there",
+    )
     final_rate: float = Field(default=0.05, ge=0, le=1, description="rate at the end of the cosine, share of the peak")
     warmup_steps: int | Literal["auto"] = Field(default="auto", description="auto: 500, at most a tenth of all steps")
     weight_decay: float = Field(default=0.05, ge=0, description="AdamW; none on biases and norms")

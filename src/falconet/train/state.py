@@ -43,6 +43,8 @@ class TrainState:
         prepared.loader.epoch = self.epoch
         prepared.loader.waited = 0.0
         prepared.networks.train()
+        if prepared.run.train.freeze == "backbone":
+            prepared.networks["network"].get_submodule("backbone").eval()
 
     def save(self, prepared: Prepared, folder: RunFolder) -> None:
         """Write the checkpoint."""

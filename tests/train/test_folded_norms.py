@@ -1,0 +1,95 @@
+"""Norms folded into convolutions for training: the same function, the same names, the gradients of fixed norms."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from falconet.core.errors import ConfigError
+from falconet.models import PRESETS, build
+from falconet.models.layers import ConvNormAct
+from falconet.models.weights import load_weights
+from falconet.train import fit
+from falconet.train.depthwise import use_fast_depthwise
+from falconet.train.folded_norms import fold_norms
+from tests.train.tiny import draw, tiny_run
+
+
+def _used(module: nn.Module) -> nn.Module:
+    """`module` with norms as after some training."""
+    generator = torch.Generator().manual_seed(0)
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.running_mean.normal_(std=0.1, generator=generator)
+            part.running_var.uniform_(0.5, 2, generator=generator)
+            nn.init.uniform_(part.weight, 0.5, 1.5, generator=generator)
+            nn.init.normal_(part.bias, std=0.1, generator=generator)
+    return module
+
+
+@pytest.mark.parametrize("preset", ["nanodet-plus-m-320", "ppyoloe-s", "yolov3-lite-mobilenet-v2"])
+def test_the_function_stays_the_same(preset: str) -> None:
+    torch.manual_seed(0)
+    network = _used(build(PRESETS[preset], 3)).double().eval()
+    images = torch.randn(1, 3, 64, 64, dtype=torch.float64)
+    names = list(network.state_dict())
+    with torch.no_grad():
+        before = network(images)
+        assert fold_norms(network) > 20
+        after = network(images)
+    assert list(network.state_dict()) == names
+    torch.testing.assert_close(after.logits, before.logits)
+    torch.testing.assert_close(after.box_code, before.box_code)
+    assert fold_norms(network) == 0
+
+
+@pytest.mark.parametrize(("depthwise", "stride"), [(False, 1), (False, 2), (True, 1), (True, 2)])
+def test_gradients_are_those_of_fixed_norms(depthwise: bool, stride: int) -> None:
+    def block() -> nn.Sequential:
+        torch.manual_seed(1)
+        made = ConvNormAct(8, 8, 3, stride=stride, depthwise=depthwise, activation="leaky-relu")
+        return _used(nn.Sequential(made)).double()
+
+    fixed, folded = block().eval(), block()
+    scale = (fixed[0].norm.weight / (fixed[0].norm.running_var + fixed[0].norm.eps).sqrt()).detach()
+    fold_norms(folded)
+    use_fast_depthwise(folded)
+    folded.train()
+    first = torch.randn(2, 8, 9, 11, dtype=torch.float64, requires_grad=True)
+    second = first.detach().clone().requires_grad_()
+    for module, images in ((fixed, first), (folded, second)):
+        module(images).square().sum().backward()
+    torch.testing.assert_close(second.grad, first.grad)
+    torch.testing.assert_close(folded[0].norm.bias.grad, fixed[0].norm.bias.grad)
+    torch.testing.assert_close(folded[0].conv.weight.grad * scale[:, None, None, None], fixed[0].conv.weight.grad)
+    assert folded[0].norm.weight.grad is None
+
+
+@pytest.mark.parametrize("norms", ["batch", "folded"])
+def test_a_frozen_backbone_keeps_what_it_computes(tmp_path: Path, norms: str) -> None:
+    data = draw(tmp_path / "drawn")
+    with pytest.raises(ConfigError, match=r"train\.freeze=backbone: there are no weights to keep"):
+        fit(tiny_run(data, tmp_path / "none", "train.freeze=backbone"))
+    first = fit(tiny_run(data, tmp_path / "first"))
+    options = (f"train.weights={first}", "train.freeze=backbone", f"train.norms={norms}")
+    second = fit(tiny_run(data, tmp_path / "second", *options))
+    files = first / "best.safetensors", second / "last.safetensors"
+    before, after = (load_weights(file)[0].double().eval() for file in files)
+    images = torch.randn(1, 3, 64, 64, dtype=torch.float64)
+    with torch.no_grad():
+        for one, other in zip(before.backbone(images), after.backbone(images), strict=True):
+            torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-4)
+        assert not torch.allclose(before(images).logits, after(images).logits, rtol=1e-5)
+
+
+def test_a_run_with_folded_norms_resumes_and_is_tuned_again(tmp_path: Path) -> None:
+    data = draw(tmp_path / "drawn")
+    first = fit(tiny_run(data, tmp_path / "first"))
+    run = tiny_run(data, tmp_path / "second", "train.norms=folded", f"train.weights={first}")
+    second = fit(run)
+    network, _ = load_weights(second / "last.safetensors")
+    assert all(not part.running_mean.any() for part in network.modules() if isinstance(part, nn.BatchNorm2d))
+    assert "batch norms: " in (second / "train.log").read_text()
+    fit(tiny_run(data, tmp_path / "third", f"train.weights={second}"))
+    assert "batch norms" in (tmp_path / "third" / "train.log").read_text(), "they are measured again"
