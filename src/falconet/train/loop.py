@@ -2,8 +2,9 @@
 
 import logging
 from collections import defaultdict
+from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +48,7 @@ def train(
         loader.with_mosaic = pace.at(state.epoch, state.step).before(mosaic_share)
         first_step, sums = state.step, Sums()
         began = lap = pace.clock()
-        for batch in loader:
+        for index, batch in enumerate(loader):
             if not pace.started:  # with the first batch; all until here was start-up
                 lap = pace.start()
             progress = pace.at(state.epoch, state.step)
@@ -56,9 +57,11 @@ def train(
                 break
             loader.with_mosaic = progress.before(mosaic_share)
             rate = pace.rate(progress, state.step)
-            sums.add(step(module, prepared, state, batch, progress, rate=rate))
-            total_steps = pace.total_steps(progress, state.step)
-            state.average.update(prepared.networks, step=state.step, total_steps=total_steps)
+            part = Part.of(index, prepared.run.train.accumulate, loader.steps)
+            sums.add(step(module, prepared, state, batch, progress, rate=rate, part=part))
+            if part.last:
+                total_steps = pace.total_steps(progress, state.step)
+                state.average.update(prepared.networks, step=state.step, total_steps=total_steps)
             state.step += 1
             _report(batch.problems, reported)
             lap = pace.trained(loader.batch_size, since=lap)
@@ -104,26 +107,62 @@ class TrainModule(nn.Module):
         return terms
 
 
+class Part(NamedTuple):
+    """What a batch is of the step it belongs to; an epoch ends with a whole step."""
+
+    first: bool
+    last: bool
+    share: float
+
+    @classmethod
+    def of(cls, index: int, count: int, batches: int) -> "Part":
+        """The part of batch `index`, where `count` make a step and `batches` an epoch."""
+        begins = index - index % count
+        return cls(index == begins, (index + 1) % count == 0 or index + 1 == batches, 1 / min(count, batches - begins))
+
+
+WHOLE = Part(first=True, last=True, share=1.0)
+
+
 def step(
-    module: nn.Module, prepared: Prepared, state: TrainState, batch: Batch, progress: Progress, *, rate: float
+    module: nn.Module,
+    prepared: Prepared,
+    state: TrainState,
+    batch: Batch,
+    progress: Progress,
+    *,
+    rate: float,
+    part: Part = WHOLE,
 ) -> dict[str, Tensor]:
-    """One step of the optimiser; the detached terms of the loss and, as "loss", their sum."""
+    """One step of the optimiser, or a part of it; the detached terms of the loss and, as "loss", their sum."""
     optimizer, parameters = state.optimizer, list(prepared.networks.parameters())
     set_rate(optimizer, rate)
+    apart = module.no_sync() if isinstance(module, DistributedDataParallel) and not part.last else nullcontext()
+    with apart:
+        loss, terms = _backward(module, prepared, state, batch, progress, part)
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if not torch.isfinite(norm):
+        raise _broken(prepared, state, batch, "the gradients are not finite")
+    if part.last:
+        if prepared.run.train.clip_gradients is not None:
+            nn.utils.clip_grads_with_norm_(parameters, prepared.run.train.clip_gradients, norm)
+        optimizer.step()
+    return {"loss": loss.detach(), **{name: value.detach() for name, value in terms.items()}}
+
+
+def _backward(
+    module: nn.Module, prepared: Prepared, state: TrainState, batch: Batch, progress: Progress, part: Part
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Add the gradients of a batch; its loss and terms."""
     terms = module(batch.to(prepared.device), progress)
     loss = torch.stack(list(terms.values())).sum()
     if not torch.isfinite(loss):
         named = ", ".join(f"{name} {value.item():g}" for name, value in terms.items())
         raise _broken(prepared, state, batch, f"the loss is not finite ({named})")
-    optimizer.zero_grad()
-    loss.backward()
-    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    if not torch.isfinite(norm):
-        raise _broken(prepared, state, batch, "the gradients are not finite")
-    if prepared.run.train.clip_gradients is not None:
-        nn.utils.clip_grads_with_norm_(parameters, prepared.run.train.clip_gradients, norm)
-    optimizer.step()
-    return {"loss": loss.detach(), **{name: value.detach() for name, value in terms.items()}}
+    if part.first:
+        state.optimizer.zero_grad()
+    (loss * part.share).backward()
+    return loss, terms
 
 
 class Sums:

@@ -187,7 +187,7 @@ def _pace(
 ) -> Pace:
     train, saved = run.train, None
     if state is None:
-        rate = resolve_learning_rate(train, batch_size=loader.batch_size, tunes=tunes)
+        rate = resolve_learning_rate(train, batch_size=loader.batch_size * train.accumulate, tunes=tunes)
     else:
         rate, saved = LearningRate(state["peak_rate"], f"{state['peak_rate']:.3g} as before"), state["pace"]
     end = f"cosine to {rate.peak * train.final_rate:.2g}"

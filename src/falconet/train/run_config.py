@@ -58,6 +58,12 @@ class Train(Config):
     epochs: int = Field(default=100, ge=1, description="passes over the training pictures")
     minutes: float | None = Field(default=None, gt=0, description="ends after this time instead, all included")
     batch_size: int = Field(default=16, ge=1, description="pictures per step, over all devices together")
+    accumulate: int = Field(
+        default=1,
+        ge=1,
+        le=1024,
+        description="batches whose gradients are averaged for a step of the optimiser",
+    )
     learning_rate: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = Field(
         default="auto",
         description="peak, at a batch of reference_batch; auto: 0.004, to fine-tune a whole network 0.001",
