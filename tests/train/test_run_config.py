@@ -14,7 +14,7 @@ from falconet.models import PRESETS
 from falconet.models.weights import read_card
 from falconet.train.criteria.ppyoloe import PPYOLOECriterionConfig
 from falconet.train.recipes import PLACEHOLDER, RECIPES, preset_text, read_run, schema_text
-from falconet.train.run_config import RunConfig
+from falconet.train.run_config import RunConfig, Source
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -183,3 +183,12 @@ def test_weights_of_earlier_versions_say_how_they_were_trained_and_load(
     path = tmp_path / "old.safetensors"
     save_file({"x": torch.zeros(1)}, path, metadata={"falconet": json.dumps(card)})
     assert read_card(path).model == PRESETS[preset]
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_a_source_and_its_parts_in_any_order(turn: int) -> None:
+    words = ["data.train=my photos", "data.train.split=train", "data.val.split=val", "data.val=my photos"]
+    run = read_run("nanodet-plus-m-320", words[::turn])
+    assert run.data.train == Source(annotations=Path("my photos"), split="train")
+    assert run.data.val == Source(annotations=Path("my photos"), split="val")
+    assert read_run("nanodet-plus-m-320", [*words[:2], "data.val=null"]).data.val is None

@@ -86,7 +86,8 @@ def read_run(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     tree = read_yaml(path) if is_file else preset_tree(str(source))
     # Keys of earlier versions move before and after: an override beats the file, under whichever names.
     give_criterion(tree, lambda key: f"{source}: {key}")
-    tree = apply_overrides(tree, [*_of_new_model(overrides), *(_expand(tree, override) for override in overrides)])
+    sources = _sources_first(overrides)
+    tree = apply_overrides(tree, [*_of_new_model(overrides), *(_expand(tree, override) for override in sources)])
     give_criterion(tree, lambda key: next((f"override '{o}'" for o in overrides if o.startswith(f"{key}=")), key))
     if not is_file and not tree.get("data"):
         raise ConfigError(
@@ -108,6 +109,19 @@ def _of_new_model(overrides: Sequence[str]) -> list[str]:
 def schema_text() -> str:
     """The JSON schema of run files, for editors."""
     return json.dumps(RunConfig.model_json_schema(), indent=2) + "\n"
+
+
+def _sources_first(overrides: Sequence[str]) -> list[str]:
+    """Whole sources, as in `data.train=photos`, first and as mappings: `data.train.split=train` may stand before them."""
+    whole, rest = [], []
+    for override in overrides:
+        path, _, text = override.partition("=")
+        if path in ("data.train", "data.val"):
+            is_text = text.strip() not in ("", "~", "null") and not text.lstrip().startswith(("{", "[", "'", '"'))
+            whole.append(f"{path}={{annotations: {json.dumps(text)}}}" if is_text else override)
+        else:
+            rest.append(override)
+    return whole + rest
 
 
 def _expand(tree: dict[str, Any], override: str) -> str:
