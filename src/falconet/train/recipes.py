@@ -112,7 +112,7 @@ def schema_text() -> str:
 
 
 def _sources_first(overrides: Sequence[str]) -> list[str]:
-    """Whole sources, as in `data.train=photos`, first and as mappings: `data.train.split=train` may stand before them."""
+    """Whole sources, as in `data.train=photos`, first and as mappings, so that `data.train.split=train` may precede."""
     whole, rest = [], []
     for override in overrides:
         path, _, text = override.partition("=")
