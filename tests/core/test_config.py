@@ -154,6 +154,10 @@ def test_aliases_of_ordinary_files_are_read() -> None:
     assert len(parse_yaml(_laughs(3), "a.yaml")["a2"]) == 10
 
 
+def test_an_anchor_given_again_means_the_last_one() -> None:
+    assert parse_yaml("a: &x 1\nb: &x 2\nc: *x\n", "run.yaml") == {"a": 1, "b": 2, "c": 2}
+
+
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"absent\.yaml: cannot be read: "):
         read_yaml(tmp_path / "absent.yaml")

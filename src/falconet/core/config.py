@@ -7,6 +7,7 @@ each with file, line, path and the nearest right name.
 import io
 import types
 import typing
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, TypeVar, cast
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
 
 from falconet.core.errors import ConfigError
@@ -49,8 +50,7 @@ def read_yaml(path: Path) -> CommentedMap:
 def parse_yaml(text: str, name: str) -> CommentedMap:
     """The mapping in YAML `text`; `name` stands for the file in messages. Errors as in `read_yaml`."""
     try:
-        _check_budget(text, name)
-        tree = YAML(typ="rt", pure=True).load(text)
+        tree = _load(text, name, kind="rt")
     except MarkedYAMLError as error:
         mark = error.problem_mark
         line = "" if mark is None else f":{mark.line + 1}"
@@ -63,6 +63,13 @@ def parse_yaml(text: str, name: str) -> CommentedMap:
     if not isinstance(tree, CommentedMap):
         raise ConfigError(f"{name}: expected keys and values at the top, but found a {type(tree).__name__}")
     return tree
+
+
+def _load(text: str, name: str, *, kind: str) -> Any:
+    _check_budget(text, name)
+    with warnings.catch_warnings():  # YAML allows an anchor to be given again; aliases mean the last one
+        warnings.simplefilter("ignore", ReusedAnchorWarning)
+        return YAML(typ=kind, pure=True).load(text)
 
 
 def _check_budget(text: str, name: str) -> None:
@@ -154,8 +161,7 @@ def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str,
         if not separator or not all(keys):
             raise ConfigError(f"override '{override}': expected KEY=VALUE with a dotted key, as in train.epochs=50")
         try:
-            _check_budget(text, f"override '{path}'")
-            value = YAML(typ="safe", pure=True).load(text) if text.strip() else None
+            value = _load(text, f"override '{path}'", kind="safe") if text.strip() else None
         except YAMLError as error:
             raise ConfigError(f"override '{override}': the value is not valid YAML") from error
         node: Any = tree

@@ -105,17 +105,17 @@ def fold_input(deployable: Whole) -> Whole:
     The mean stays a subtraction: the convolution pads with zeros after the normalisation, and a mean folded into its
     bias would be wrong along the border.
 
-    The first convolution is the only one with three input channels.
+    Every network begins with one convolution; others may have three input channels too (a narrow squeeze-excite).
     """
     folded = copy.deepcopy(deployable)
     normalize = folded.normalize
     assert isinstance(normalize, Normalize), "the input is already folded"
-    convs = [m for m in folded.modules() if isinstance(m, nn.Conv2d) and m.in_channels == 3]
-    assert len(convs) == 1, f"expected one convolution of three channels, found {len(convs)}"
+    first = next(part for part in folded.modules() if isinstance(part, nn.Conv2d))
+    assert first.in_channels == 3, f"expected a convolution of three channels, found one of {first.in_channels}"
     mean = -normalize.shift / normalize.scale
-    weight = convs[0].weight.detach() * normalize.scale[:, None, None]
+    weight = first.weight.detach() * normalize.scale[:, None, None]
     if normalize.flip:
         mean, weight = mean.flip(0), weight.flip(1)
-    convs[0].weight = nn.Parameter(weight, requires_grad=False)
+    first.weight = nn.Parameter(weight, requires_grad=False)
     folded.normalize = SubtractMean(mean)
     return folded
