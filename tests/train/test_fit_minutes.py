@@ -5,12 +5,14 @@ import math
 import time
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from falconet.train import fit, resume
 from falconet.train.loggers import NullCallback
+from falconet.train.loop import keep_best
 from falconet.train.progress import Progress
 from falconet.train.run_folder import RunFolder
 from tests.train.clock import Clock
@@ -114,3 +116,17 @@ def test_a_validation_without_time_for_all_images_takes_a_part_and_says_so(tmp_p
         in (folder / "train.log").read_text()
     )
     assert "AP" in last
+
+
+def test_figures_of_a_part_of_the_images_do_not_beat_those_of_all() -> None:
+    task = SimpleNamespace(key_metric="AP", second_metric="AP50")
+    prepared: Any = SimpleNamespace(task=task, data=SimpleNamespace(val=range(60)))
+    state: Any = SimpleNamespace(best=None, epoch=0)
+    improved = []
+    for ap, images in ((0.9, 16), (0.5, None), (0.4, None), (0.99, 16), (0.6, None)):
+        part = {} if images is None else {"val_images": images}
+        improved.append(keep_best(prepared, state, {"AP": ap, "AP50": ap} | part))
+        state.epoch += 1
+    assert improved == [True, True, False, False, True]
+    assert state.best == {"AP": 0.6, "AP50": 0.6, "epoch": 5}
+    assert not keep_best(prepared, state, {"loss": 1.0})

@@ -73,7 +73,7 @@ def train(
         if pace.validates(progress, last=last):
             metrics |= _validate(prepared, state, reported)
             last = last or pace.at(state.epoch, state.step).fraction >= 1
-        improved = _keep_best(prepared, state, metrics)
+        improved = keep_best(prepared, state, metrics)
         state.stopped = last or _out_of_patience(prepared, state)
         state.epoch += 1
         lap = pace.clock()
@@ -231,12 +231,19 @@ def _validate(prepared: Prepared, state: TrainState, reported: set[str]) -> dict
     return metrics
 
 
-def _keep_best(prepared: Prepared, state: TrainState, metrics: dict[str, Any]) -> bool:
-    """Whether these weights are the best so far."""
+def keep_best(prepared: Prepared, state: TrainState, metrics: dict[str, Any]) -> bool:
+    """Whether these weights are the best so far; figures of a part of the images are worth less than those of all."""
     key, second = prepared.task.key_metric, prepared.task.second_metric
-    if key not in metrics or (state.best is not None and metrics[key] <= state.best[key]):
+    if key not in metrics:
         return False
+    images = metrics.get("val_images", len(prepared.data.val))
+    if state.best is not None:
+        known = state.best.get("val_images", len(prepared.data.val))
+        if (images, metrics[key]) <= (known, state.best[key]):
+            return False
     state.best = {key: metrics[key], second: metrics[second], "epoch": state.epoch + 1}
+    if images < len(prepared.data.val):
+        state.best["val_images"] = images
     return True
 
 
