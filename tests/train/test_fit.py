@@ -217,17 +217,19 @@ def test_fine_tuning_from_weights(data: Path, first: Path, tmp_path: Path) -> No
     assert "learning rate: 0.001 * sqrt" in log
     count = len(load_extra(first / "best.safetensors"))
     assert f"auxiliary branch: {count} of {count} tensors from there" in log
-    assert "batch norms" not in log
+    assert "measured anew" not in log
+    assert "batch norms: 98 folded into the convolutions (train.norms)" in log
     assert "learning rate: 0.001 * sqrt" in log
 
 
 def test_fine_tuning_measures_norms_that_were_folded_away(data: Path, tmp_path: Path) -> None:
-    run = tiny_run(data, tmp_path / "run", "train.epochs=1", f"train.weights={tmp_path / 'folded.safetensors'}")
+    weights = tmp_path / "folded.safetensors"
+    run = tiny_run(data, tmp_path / "run", "train.epochs=1", "train.norms=batch", f"train.weights={weights}")
     names = ("disc", "ring", "square", "triangle", "star", "cross")
     detector = build(run.model, len(names)).eval()
     assert unmeasured(detector)
     card = ModelCard(model=run.model, classes=names, falconet_version=__version__)
-    save_weights(tmp_path / "folded.safetensors", detector, card)
+    save_weights(weights, detector, card)
     folder = fit(run)
     assert "measured anew on 256 training images" in (folder / "train.log").read_text()
 

@@ -91,5 +91,5 @@ def test_a_run_with_folded_norms_resumes_and_is_tuned_again(tmp_path: Path) -> N
     network, _ = load_weights(second / "last.safetensors")
     assert all(not part.running_mean.any() for part in network.modules() if isinstance(part, nn.BatchNorm2d))
     assert "batch norms: " in (second / "train.log").read_text()
-    fit(tiny_run(data, tmp_path / "third", f"train.weights={second}"))
+    fit(tiny_run(data, tmp_path / "third", f"train.weights={second}", "train.norms=batch"))
     assert "batch norms" in (tmp_path / "third" / "train.log").read_text(), "they are measured again"

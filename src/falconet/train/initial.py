@@ -62,7 +62,8 @@ class StartingPoint:
             share = BACKBONE_SHARE if self.trains_backbone and not isinstance(run.model, ClassifierConfig) else 1.0
             train = train.model_copy(update={"backbone_rate": share})
         if train.norms == "auto":
-            train = train.model_copy(update={"norms": "folded" if self.tunes else "batch"})
+            folds = self.tunes and CRITERIA[run.model.name].folds
+            train = train.model_copy(update={"norms": "folded" if folds else "batch"})
         criterion, branch = run.criterion, CRITERIA[run.model.name].unguided
         if self.tunes and self.path is not None and branch and not load_extra(self.path):
             settled = {

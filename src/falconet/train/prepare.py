@@ -116,6 +116,7 @@ def prepare(
     )
     if run.train.freeze == "backbone":
         networks["network"].get_submodule("backbone").requires_grad_(False)
+    assert run.train.norms != "auto", "it was settled with the weights"
     if run.train.norms == "folded":
         _log.info("batch norms: %d folded into the convolutions (train.norms)", fold_norms(networks["network"]))
     if device == "cpu":

@@ -79,9 +79,9 @@ class Train(Config):
         default="none", description="backbone: it keeps the weights it starts from; neck and head learn alone"
     )
     norms: Literal["auto", "batch", "folded"] = Field(
-        default="batch",
-        description="batch: by the statistics of each batch; folded into the convolutions: a third faster on CPUs, "
-        "where the whole network starts from trained weights; auto: folded there",
+        default="auto",
+        description="batch: by each batch's statistics; folded into the convolutions, faster on CPUs; auto: folded "
+        "where the whole network starts from trained weights",
     )
     final_rate: float = Field(default=0.05, ge=0, le=1, description="rate at the end of the cosine, share of the peak")
     warmup_steps: int | Literal["auto"] = Field(default="auto", description="auto: 500, at most a tenth of all steps")
