@@ -71,6 +71,16 @@ def test_train_prints_the_folder(tmp_path: Path) -> None:
     assert (tmp_path / "run/best.safetensors").exists()
 
 
+def test_a_run_without_a_folder_gets_one_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = draw(tmp_path / "drawn", train=4, val=2)
+    monkeypatch.chdir(tmp_path)
+    words = [word for word in options(data, tmp_path / "run", "train.epochs=1") if not word.startswith("output=")]
+    for name in ("nanodet-plus-demo", "nanodet-plus-demo-2", "nanodet-plus-demo-3"):
+        assert output("train", *words).strip().splitlines()[-1] == str(tmp_path / "runs" / name)
+    again = message("train", *words, f"output={tmp_path}/runs/nanodet-plus-demo")
+    assert "already holds a run" in again
+
+
 def test_a_preset_starts_from_published_weights_where_they_can_be_had(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,8 +45,13 @@ def train(
         folder = training.resume(resume, callback=callback)
     else:
         assert run is not None
-        folder = training.fit(_with_weights(training.read_run(run, overrides or [])), callback=callback)
+        asked = _with_weights(training.read_run(run, overrides or []))
+        if not Path(run).is_file() and not any(override.startswith("output=") for override in overrides or []):
+            asked = _in_a_folder_of_its_own(asked)
+        folder = training.fit(asked, callback=callback)
     if os.environ.get("RANK", "0") == "0":  # once, when torchrun started several of us
+        shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+        _log.info("next: falconet eval %s; falconet export %s --to onnx --out exported", shown, shown)
         print(folder)
 
 
@@ -161,6 +167,15 @@ def _with_weights(run: "RunConfig") -> "RunConfig":
     elif wanted is not None and wanted != "auto":
         path = weights_to_start_from(wanted, run.model)
     return run.model_copy(update={"train": run.train.model_copy(update={"weights": path})})
+
+
+def _in_a_folder_of_its_own(run: "RunConfig") -> "RunConfig":
+    """`run` with the first of runs/PRESET, runs/PRESET-2, ... that is not there yet: nobody named a folder."""
+    taken = (run.output.with_name(f"{run.output.name}-{number}") for number in count(2))
+    output = next(path for path in chain([run.output], taken) if not path.exists())
+    if output != run.output:
+        _log.info("%s is there already; this run goes into %s", run.output, output)
+    return run.model_copy(update={"output": output})
 
 
 def _require_training() -> None:
