@@ -185,6 +185,13 @@ def test_weights_of_earlier_versions_say_how_they_were_trained_and_load(
     assert read_card(path).model == PRESETS[preset]
 
 
+def test_the_first_nanodet_is_not_stretched() -> None:
+    for preset in ("nanodet-m-320", "nanodet-m-416", "nanodet-m-1.5x"):
+        augment = read_run(preset, ["data.train=photos"]).augment
+        assert (augment.scale, augment.stretch) == ((0.5, 1.4), (1, 1))
+    assert read_run("nanodet-plus-m-320", ["data.train=photos"]).augment.stretch == (0.8, 1.2)
+
+
 @pytest.mark.parametrize("turn", [1, -1])
 def test_a_source_and_its_parts_in_any_order(turn: int) -> None:
     words = ["data.train=my photos", "data.train.split=train", "data.val.split=val", "data.val=my photos"]

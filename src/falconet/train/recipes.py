@@ -20,6 +20,12 @@ RECIPES: dict[str, dict[str, Any]] = {
         "train": {"epochs": 11, "batch_size": 8, "reference_batch": 8, "weights": None},
         "criterion": {"detach_epoch": 0},
     },
+    # As in the original's nanodet_m*.yml: it never stretched.
+    **{
+        preset: {"augment": {"scale": [0.5, 1.4], "stretch": [1, 1]}}
+        for preset in PRESETS
+        if preset.startswith("nanodet-m-")
+    },
     # Epochs and the share of ATSS as published. AdamW at half of NanoDet-Plus' rate per batch: full convolutions, and
     # several times as many weights.
     **{f"ppyoloe-{size}": {"train": {"epochs": 300, "reference_batch": 64}} for size in "smlx"},
