@@ -3,9 +3,11 @@
 import logging
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+
+import torch
 
 from falconet.core.errors import ConfigError, ProcessError
 from falconet.core.lock import locked
@@ -94,6 +96,7 @@ def _run(
         _log.info("%s: this run is finished; nothing is left to do", folder.path)
         return
     with (
+        _threads_restored(),
         joined(process, run.train.accelerator),
         warnings.catch_warnings(),
         logging_to(folder.log) as log,
@@ -116,6 +119,16 @@ def _run(
                 folder.write_run(prepared.run)
                 open_log(log)
             _follow(prepared, train_state, folder, callback)
+
+
+@contextmanager
+def _threads_restored() -> Iterator[None]:
+    """A run's number of torch threads is its own."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _follow(prepared: Prepared, state: TrainState, folder: RunFolder, callback: Callback) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from falconet.core.cpus import busy_cpus, usable_cpus
 from falconet.core.errors import ConfigError
 from falconet.models.cost import cost
 from falconet.train.depthwise import use_fast_depthwise
@@ -89,6 +90,7 @@ def prepare(
     """
     task = task_of(run.model)
     device = _device(run, process)
+    run = _settle_threads(run, process, device)
     data = load_data(run.data, image_level_labels=task.image_level_labels)
     for note in data.notes:
         _log.info("%s", note)
@@ -137,6 +139,28 @@ def prepare(
         workers,
     )
     return Prepared(run, process, task, data, loader, networks, precision == "bfloat16", pace)
+
+
+def _settle_threads(run: RunConfig, process: Process, device: str) -> RunConfig:
+    """Take the run's number of torch threads; where it is open, leave out the CPUs that others keep busy.
+
+    Threads on a CPU that computes something else make all others wait: a step then takes longer than with fewer.
+    Processes of the same run would take each other for others, and share the CPUs already.
+    """
+    threads, usual = run.train.threads, torch.get_num_threads()
+    if threads == "auto":
+        busy = busy_cpus() if device == "cpu" and process.count == 1 and usual > 1 else None
+        threads = usual if busy is None else max(1, usual - round(busy))
+        if threads < usual:
+            _log.warning(
+                "others keep %.1f of %d CPUs busy: %d torch threads instead of %d (train.threads)",
+                busy,
+                usable_cpus(),
+                threads,
+                usual,
+            )
+    torch.set_num_threads(threads)
+    return run.model_copy(update={"train": run.train.model_copy(update={"threads": threads})})
 
 
 def _device(run: RunConfig, process: Process) -> str:

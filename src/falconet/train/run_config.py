@@ -96,6 +96,9 @@ class Train(Config):
         default="auto", description="auto: bfloat16 where the processor multiplies it"
     )
     accelerator: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: cuda where there is one")
+    threads: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        default="auto", description="of torch on a CPU; auto: one per CPU that nobody else keeps busy at the start"
+    )
     devices: int = Field(default=1, ge=1, description="processes (cpu) or GPUs that share each batch")
     validate_every: int | Literal["auto"] = Field(
         default="auto", description="epochs; auto: about 50 times in all, of minutes at most 8 %"
