@@ -202,3 +202,9 @@ def test_weights_that_are_not_finite_are_refused(path, detector, value):
     save_weights(path, detector, read_card(path))
     with pytest.raises(ModelError, match=rf"{name} holds numbers that are not finite"):
         load_weights(path)
+
+
+def test_an_exported_file_is_no_weights_file(tmp_path):
+    (tmp_path / "m.onnx").write_bytes(b"\x08\x0a")
+    with pytest.raises(ModelError, match=r"m\.onnx: is an exported file, which neither trains nor exports again"):
+        load_weights(tmp_path / "m.onnx")
