@@ -154,6 +154,19 @@ def test_aliases_of_ordinary_files_are_read() -> None:
     assert len(parse_yaml(_laughs(3), "a.yaml")["a2"]) == 10
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[[a], b]: 1\n", "a list or a mapping stands where a key is expected"),
+        ("a: 2024-13-45\n", "month must be in 1..12"),
+        (f"a: {'9' * 5000}\n", "Exceeds the limit"),
+    ],
+)
+def test_values_that_no_file_of_ours_holds(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"run.yaml: is not valid YAML: .*{message}"):
+        parse_yaml(text, "run.yaml")
+
+
 def test_an_anchor_given_again_means_the_last_one() -> None:
     assert parse_yaml("a: &x 1\nb: &x 2\nc: *x\n", "run.yaml") == {"a": 1, "b": 2, "c": 2}
 

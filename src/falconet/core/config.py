@@ -69,7 +69,12 @@ def _load(text: str, name: str, *, kind: str) -> Any:
     _check_budget(text, name)
     with warnings.catch_warnings():  # YAML allows an anchor to be given again; aliases mean the last one
         warnings.simplefilter("ignore", ReusedAnchorWarning)
-        return YAML(typ=kind, pure=True).load(text)
+        try:
+            return YAML(typ=kind, pure=True).load(text)
+        except TypeError as error:
+            raise YAMLError("a list or a mapping stands where a key is expected") from error
+        except ValueError as error:  # dates that are none, numbers of thousands of digits
+            raise YAMLError(str(error)) from error
 
 
 def _check_budget(text: str, name: str) -> None:
