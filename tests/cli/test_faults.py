@@ -11,6 +11,7 @@ import pytest
 
 from falconet.core.terminal import one_line, printable
 from falconet.data.drawn import write_drawn_dataset
+from tests.data.build import coco_tree, write_coco
 
 SLOW_COPY = """
 import shutil, time
@@ -39,6 +40,15 @@ def test_sigterm_leaves_no_half_of_a_converted_data_set(tmp_path: Path) -> None:
     _, told = process.communicate(timeout=30)
     assert (process.returncode, told) == (143, "falconet: terminated\n")
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_characters_that_the_output_lacks_are_escaped(tmp_path: Path) -> None:
+    tree = coco_tree({"a.png": [(0, 1, 1, 20, 20)]}, names=["苹果"])
+    path = write_coco(tmp_path / "x.json", tree)
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run(command("data", "check", path), capture_output=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"1 boxes (\\u82f9\\u679c 1)" in done.stdout
 
 
 def test_a_foreign_name_is_one_line() -> None:

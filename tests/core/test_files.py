@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from falconet.core.errors import DataError
-from falconet.core.files import replace_file
+from falconet.core.files import regular, replace_file
+from falconet.core.images import image_size, read_image
+from falconet.data.dataset import read_text
 
 
 def test_text_and_bytes_arrive_and_folders_are_made(tmp_path: Path) -> None:
@@ -40,3 +42,16 @@ def test_permissions_follow_the_umask(tmp_path: Path) -> None:
     finally:
         os.umask(previous)
     assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes in folders")
+def test_pipes_are_no_files(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jpg")
+    os.mkfifo(tmp_path / "a.json")
+    with pytest.raises(DataError, match=r"a\.jpg: cannot be read: is a pipe, a socket or a device; expected a file"):
+        read_image(tmp_path / "a.jpg")
+    with pytest.raises(DataError, match=r"a\.jpg: cannot be read: is a pipe"):
+        image_size(tmp_path / "a.jpg")
+    with pytest.raises(DataError, match=r"a\.json: cannot be read: is a pipe"):
+        read_text(tmp_path / "a.json")
+    assert regular(tmp_path / "absent") == tmp_path / "absent"

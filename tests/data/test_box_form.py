@@ -68,6 +68,21 @@ def test_corners_in_yolo(tmp_path: Path) -> None:
         drop_invalid(open_dataset(write_yolo(tmp_path, labels)))
 
 
+def test_corners_of_small_boxes_in_yolo(tmp_path: Path) -> None:
+    """None leaves the picture far, but most do a little, and all may be corners."""
+    rng = np.random.default_rng(3)
+    first = rng.uniform(0.05, 0.45, (45, 2))
+    rows = np.concatenate([first, np.minimum(first + rng.uniform(0.1, 0.3, (45, 2)), 1)], 1)
+    labels = {f"p{number}": "0 {} {} {} {}".format(*row) for number, row in enumerate(rows)}
+    with pytest.raises(DataError, match="its boxes seem to be left, top, right, bottom: 45 of 45 are possible so"):
+        drop_invalid(open_dataset(write_yolo(tmp_path, labels)))
+
+
+def test_pixels_in_yolo(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"seem to be in pixels: 2 have .*; expected fractions: divide by"):
+        drop_invalid(open_dataset(write_yolo(tmp_path, {"a": "0 32 24 10 10", "b": "1 12 30 8 8"})))
+
+
 def test_a_few_careless_boxes_are_no_other_form(tmp_path: Path) -> None:
     boxes: list[Box] = [(0, 1, 1, 59, 39)] * 8 + [(0, 10, 10, 64, 42)] * 3 + [(0, 20, 20, 100, 100)]
     dataset = _coco(tmp_path, boxes)

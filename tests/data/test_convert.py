@@ -1,5 +1,8 @@
 """Any of three formats from any other, and back."""
 
+import os
+import shutil
+import sys
 import tempfile
 from pathlib import Path
 from typing import get_args
@@ -235,6 +238,34 @@ def test_names_with_blanks_come_back_from_voc(tmp_path: Path) -> None:
     splits = open_splits(tmp_path / "out")
     assert sorted(record.path.name for record in splits["train"].records) == ["IMG 20 (1).png", "IMG 20 1.png"]
     assert check_splits(splits) == []
+
+
+def test_names_that_no_list_can_hold_are_changed(tmp_path: Path) -> None:
+    tree = coco_tree({"a\n1.png": [(0, 1, 1, 5, 5)], " a .png": [(1, 1, 1, 5, 5)]})
+    convert(open_splits(write_coco(tmp_path / "in" / "x.json", tree)), "voc", tmp_path / "out")
+    splits = open_splits(tmp_path / "out")
+    assert sorted(record.path.name for record in splits["train"].records) == ["a.png", "a_1.png"]
+    assert check_splits(splits) == []
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_two_classes_of_one_name_are_refused(tmp_path: Path, to: Written) -> None:
+    dataset = _dataset(tmp_path / "in", [[(0, 1, 2, 30, 20)]], names=("a", "a", "b"))
+    with pytest.raises(DataError, match="memory: 2 classes are called 'a'; give them different names"):
+        convert({"train": dataset}, to, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_pictures_whose_names_are_no_text_are_left_out(tmp_path: Path) -> None:
+    root = write_yolo(tmp_path, {"a": "0 0.5 0.5 0.5 0.5"}).parent
+    folder = root / "images" / "train"
+    shutil.copyfile(folder / "a.png", folder / os.fsdecode(b"\xff.png"))
+    dataset = open_dataset(root)
+    assert [record.path.name for record in dataset.records] == ["a.png"]
+    (problem,) = [problem for problem in dataset.problems if "UTF-8" in problem.what]
+    assert problem.where.endswith("\\udcff.png")
+    convert({"train": dataset}, "coco", tmp_path / "out")
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:

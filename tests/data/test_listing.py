@@ -1,6 +1,9 @@
 """What lies in folders."""
 
+import os
 from pathlib import Path
+
+import pytest
 
 from falconet.core.images import is_any_picture, is_picture
 from falconet.data.listing import Names, files_in, first_below, impossible, unused, walk
@@ -45,6 +48,14 @@ def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
     (tmp_path / "set" / "linked").symlink_to(tmp_path / "real")
     (tmp_path / "real" / "back").symlink_to(tmp_path / "set")
     assert walk(tmp_path / "set") == [tmp_path / "set" / "linked" / "a.jpg"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_links_that_lead_nowhere_are_no_files(tmp_path: Path) -> None:
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    (tmp_path / "gone.jpg").symlink_to("nowhere.jpg")
+    _touch(tmp_path / "a.jpg")
+    assert [path.name for path in files_in(tmp_path)] == ["a.jpg"]
 
 
 def test_unused_is_counted_and_some_are_named(tmp_path: Path) -> None:

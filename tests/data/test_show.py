@@ -29,6 +29,17 @@ def test_pictures_of_all_splits_and_a_sheet(tmp_path: Path) -> None:
     assert [path.name for path in again] == [path.name for path in written]
 
 
+def test_pictures_of_one_name_and_folders_of_pictures(tmp_path: Path) -> None:
+    tree = coco_tree({f"cam{number}/x.png": [(0, 1, 1, 20, 20)] for number in range(3)})
+    write_coco(tmp_path / "in" / "a.json", tree, folder="pictures")
+    written, _ = show(tmp_path / "in" / "a.json", tmp_path / "out")
+    assert sorted(path.name for path in written) == ["all_x.jpg", "all_x_2.jpg", "all_x_3.jpg", "sheet.jpg"]
+    before = sorted((tmp_path / "in").rglob("*"))
+    with pytest.raises(DataError, match="cam1: pictures of the data set lie there, and could be overwritten"):
+        show(tmp_path / "in" / "a.json", tmp_path / "in" / "pictures" / "cam1")
+    assert sorted((tmp_path / "in").rglob("*")) == before
+
+
 def test_more_than_there_are(tmp_path: Path) -> None:
     _write(tmp_path / "in", count=2)
     written, _ = show(tmp_path / "in", tmp_path / "out", split="val", count=50)

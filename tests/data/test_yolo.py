@@ -162,10 +162,12 @@ def test_unreadable_picture_keeps_its_record_without_boxes(tmp_path: Path) -> No
 
 
 def test_labels_that_are_no_text(tmp_path: Path) -> None:
-    path = write_yolo(tmp_path, {"a": ""})
+    path = write_yolo(tmp_path, {"a": "", "b": ""})
     (tmp_path / "labels" / "train" / "a.txt").write_bytes(b"\xff\xff")
-    (problem,) = read_yolo(path).problems
-    assert problem.what.endswith("a.txt: is not UTF-8 text (byte 0); expected an annotation file; taken as no boxes")
+    dataset = read_yolo(path)
+    what = dataset.problems[0].what
+    assert what.endswith("a.txt: is not UTF-8 text (byte 0); expected an annotation file; a.png is left out")
+    assert [record.path.name for record in dataset.records] == ["b.png"]
 
 
 @pytest.mark.parametrize(

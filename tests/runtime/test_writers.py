@@ -295,6 +295,14 @@ def test_unknown_kind(tmp_path):
     assert files_in(tmp_path) == []
 
 
+def test_names_that_are_no_text_are_escaped(tmp_path):
+    source = ImageFile(Path("\udcff.png"), "p")
+    write(tmp_path, [result(source, detections(RED))], ["json", "csv", "coco"])
+    assert json.loads((tmp_path / "detections.json").read_text())["pictures"][0]["file"] == "\udcff.png"
+    assert json.loads((tmp_path / "detections_coco.json").read_text())["images"][0]["file_name"] == "\udcff.png"
+    assert "\\udcff.png" in (tmp_path / "detections.csv").read_text()
+
+
 @contextmanager
 def full_disk(size: int) -> Iterator[None]:
     """No file grows beyond `size` bytes, as if the disk were full."""

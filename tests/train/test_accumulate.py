@@ -5,8 +5,10 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 from safetensors.numpy import load_file
 
+from falconet.core.errors import ModelError
 from falconet.train import fit
 from falconet.train.loop import Part
 from falconet.train.run_folder import RunFolder
@@ -29,6 +31,12 @@ def test_the_optimiser_steps_once_for_several_batches(tmp_path: Path) -> None:
         assert {int(values["step"]) for values in state["optimizer"]["state"].values()} == {steps}, count
         assert state["step"] == 6
     assert "sqrt(batch 12 / 8)" in (tmp_path / "run-3" / "train.log").read_text()
+
+
+def test_a_batch_of_one_value_per_channel_is_told(tmp_path: Path) -> None:
+    data = draw(tmp_path / "drawn")
+    with pytest.raises(ModelError, match="a batch of 1 leaves batch norms one value per channel; expected a larger"):
+        fit(tiny_run(data, tmp_path / "run", "train.batch_size=1"))
 
 
 def test_equal_batches_make_the_step_of_one(tmp_path: Path) -> None:

@@ -3,11 +3,15 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from falconet.core.errors import DataError
 from falconet.core.types import Record
-from falconet.train.run_data import train_val_split
+from falconet.train.run_config import Data, Source
+from falconet.train.run_data import load_data, train_val_split
+from tests.train.tiny import draw
 
 
 @given(
@@ -22,6 +26,14 @@ def test_no_class_is_missing_on_either_side(labels: list[list[int]], fraction: f
     often = [c for c in range(6) if sum(c in own for own in labels) >= 2]
     if len(val) >= 6:
         assert all(any(c in r.labels for r in val) for c in often)
+
+
+def test_two_classes_of_one_name_are_refused(tmp_path: Path) -> None:
+    data = draw(tmp_path / "drawn")
+    path = data / "train.json"
+    path.write_text(path.read_text().replace('"ring"', '"disc"'))
+    with pytest.raises(DataError, match=r"train\.json: 2 classes are called 'disc'; give them different names"):
+        load_data(Data(train=Source(annotations=path), val=None))
 
 
 def test_rare_classes_are_on_both_sides() -> None:

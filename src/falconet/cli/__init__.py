@@ -1,6 +1,7 @@
 """The command line: parse, call, print. Heavy imports happen inside the commands."""
 
 import gc
+import io
 import logging
 import sys
 
@@ -70,6 +71,9 @@ def main() -> None:
     """Entry point: user errors print as one message and exit with 2, Ctrl-C exits with 130, SIGTERM with 143."""
     words = sys.argv[1:]
     raise_on_sigterm()
+    for stream in (sys.stdout, sys.stderr):  # code pages lack most characters: shown as \u4e2d
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.stdout, sys.stderr = SafeStream(sys.stdout, "standard output"), SafeStream(sys.stderr, "standard error")  # type: ignore[assignment]
     startup.begin()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)

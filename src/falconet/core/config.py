@@ -42,8 +42,12 @@ def read_yaml(path: Path) -> CommentedMap:
         if (size := path.stat().st_size) > MOST_BYTES:
             raise ConfigError(f"{path}: has {size:,} bytes; expected a YAML file of {MOST_BYTES:,} at most")
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
     return parse_yaml(text, str(path))
 
 
@@ -216,6 +220,16 @@ def plain(tree: Any) -> Any:
     return tree
 
 
+_PLAIN = {
+    "path_type": "expected a path",
+    "model_type": "expected keys and values",
+    "model_attributes_type": "expected keys and values",
+    "dataclass_type": "expected keys and values",
+    "dict_type": "expected keys and values",
+}
+"""Messages of pydantic that speak of Python."""
+
+
 def _describe(kind: type[Config], tree: Any, detail: Any, name: str, overrides: Sequence[str]) -> str:
     location = _location_in_tree(tree, detail["loc"])
     path = ".".join(str(part) for part in location)
@@ -231,7 +245,7 @@ def _describe(kind: type[Config], tree: Any, detail: Any, name: str, overrides: 
         return f"{origin}: {path}: is missing"
     if detail["type"] in ("union_tag_invalid", "union_tag_not_found"):
         return f"{origin}: {path}: {_wrong_choice(kind, tree, location, detail)}"
-    message = str(detail["msg"])
+    message = _PLAIN.get(detail["type"], str(detail["msg"]))
     message = message.removeprefix("Value error, ")
     message = message[:1].lower() + message[1:] if not message[:2].isupper() else message
     value = repr(detail["input"])

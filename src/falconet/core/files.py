@@ -1,5 +1,6 @@
 """Files that count as data; writing files so that nobody ever sees half of one."""
 
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -31,6 +32,13 @@ def is_folder(path: Path) -> bool:
         return path.is_dir()
     except (OSError, ValueError):
         return False
+
+
+def regular(path: Path) -> Path:
+    """`path`; raises OSError where it is a pipe, a socket or a device, which may never come to an end."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "is a pipe, a socket or a device; expected a file", str(path))
+    return path
 
 
 def replace_file(path: Path, data: bytes | str, *, sync: bool = False) -> None:

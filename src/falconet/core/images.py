@@ -23,7 +23,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from falconet.core.errors import DataError
-from falconet.core.files import replace_file
+from falconet.core.files import regular, replace_file
 from falconet.core.image_header import Header, claimed_size, is_complete, read_header
 from falconet.core.types import Pixels
 
@@ -178,14 +178,14 @@ def _endings(suffixes: frozenset[str]) -> str:
 
 def _open(path: Path) -> BinaryIO:
     try:
-        return path.open("rb")
+        return regular(path).open("rb")
     except (OSError, ValueError) as error:
         raise DataError(_cannot_read(path, error)) from error
 
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return regular(path).read_bytes()
     except (OSError, ValueError) as error:
         raise DataError(_cannot_read(path, error)) from error
 

@@ -23,6 +23,12 @@ _SHARE = 0.2
 _LEAST = 3
 """Boxes that cannot be what the format says, as share of all and as number, before another form is believed."""
 
+_MOST_OUTSIDE = 0.5
+"""Share of boxes that are careless by a hundredth of the side, above which it is not carelessness either."""
+
+_PIXELS_FROM = 1.5
+"""Of a centre as a fraction: no careless box has it there."""
+
 _FITTING = 0.98
 """Share of the boxes that the other form must fit."""
 
@@ -59,7 +65,14 @@ def form_problems(dataset: DataSet) -> Iterator[Problem]:
         written, expected = "left, top, width, height", "left, top, right, bottom (xmin, ymin, xmax, ymax)"
     else:
         first, second, third, fourth = (x1, y1, x2 - x1, y2 - y1) if form in _SIDES else _centres(x1, y1, x2, y2)
+        if form in _CENTRES and np.mean(np.maximum(first / width, second / height) > _PIXELS_FROM) >= _FITTING:
+            what = f"its boxes seem to be in pixels: {len(boxes)} have numbers of pictures' sides; expected fractions"
+            yield Problem(dataset.source, f"{what}: divide by width and height", "box-form")
+            return
         wrong = _sticks_out(x1, x2, width) | _sticks_out(y1, y2, height)
+        slightly = _sticks_out(x1, x2, width, by=0.01) | _sticks_out(y1, y2, height, by=0.01)
+        if form in _CENTRES and np.count_nonzero(slightly) >= max(_LEAST, _MOST_OUTSIDE * len(boxes)):
+            wrong = slightly
         fits = (third > first) & (fourth > second) & (third <= width + 1) & (fourth <= height + 1)
         written = "left, top, right, bottom"
         expected = "left, top, width, height" if form in _SIDES else "centre x, centre y, width, height"
@@ -102,6 +115,6 @@ def _centres(x1: _Column, y1: _Column, x2: _Column, y2: _Column) -> tuple[_Colum
     return (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1
 
 
-def _sticks_out(low: _Column, high: _Column, side: _Column) -> NDArray[np.bool_]:
-    """Whether a box leaves the picture by more than a tenth of its side, which is more than carelessness."""
-    return np.asarray((high > side * 1.1) | (low < -side * 0.1))
+def _sticks_out(low: _Column, high: _Column, side: _Column, *, by: float = 0.1) -> NDArray[np.bool_]:
+    """Whether a box leaves the picture by more than a share of its side; a tenth is more than carelessness."""
+    return np.asarray((high > side * (1 + by)) | (low < -side * by))

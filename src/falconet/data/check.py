@@ -70,7 +70,10 @@ def class_counts(dataset: DataSet) -> dict[str, int]:
     counts = np.zeros(len(dataset.names), np.int64)
     for record in dataset.records:
         counts += np.bincount(record.labels, minlength=len(counts))
-    return dict(zip(dataset.names, counts.tolist(), strict=True))
+    summed: dict[str, int] = {}
+    for name, count in zip(dataset.names, counts.tolist(), strict=True):  # a name used twice is told as a problem
+        summed[name] = summed.get(name, 0) + count
+    return summed
 
 
 def _check_records(dataset: DataSet) -> tuple[list[Problem], list[Record]]:
@@ -107,7 +110,7 @@ def _class_problems(splits: Mapping[str, DataSet]) -> Iterator[Problem]:
         used.update(class_counts(dataset))
     for name, count in used.items():
         if count == 0:
-            where = ", ".join(dataset.source for dataset in splits.values() if name in dataset.names)
+            where = ", ".join(dict.fromkeys(part.source for part in splits.values() if name in part.names))
             yield Problem(where, f"the class '{name}' has no box", "unused-class")
     first, *others = splits.values()
     for other in others:

@@ -93,6 +93,7 @@ def _categories(
     names: dict[Any, str] = {}
     for position, entry in enumerate(table):
         key, name = _whole(entry.get("id")), entry.get("name")
+        name = str(name) if isinstance(name, int) and not isinstance(name, bool) else name
         if not _is_id(key) or not is_text(name) or not name:
             raise DataError(f"{path}: categories[{position}] is {short(entry)}; expected an 'id' and a 'name'")
         if key in names:
@@ -154,9 +155,14 @@ def _collect(
         target = collected[images[image_id]]
         target.boxes.append(corners)
         target.labels.append(index_of[classes[category]])
-        target.crowd.append(entry.get("iscrowd") in (1, True))
+        target.crowd.append(_is_crowd(entry.get("iscrowd")))
         target.areas.append(_area(entry.get("area"), corners))
         target.keys.append(key)
+
+
+def _is_crowd(value: Any) -> bool:
+    """Some tools write 1 as a text."""
+    return value not in (None, "", "0", "false", "False") and bool(value)
 
 
 def _record(

@@ -7,6 +7,7 @@ encoded again.
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ from falconet.data.records import drop_invalid
 Transfer = Literal["copy", "link"]
 SPLITS = ("train", "val", "test")
 _NAMES_FILE = "classes.txt"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def convert(
@@ -85,6 +87,7 @@ def convert(
 
 def _common_names(splits: Mapping[str, DataSet], to: Written) -> tuple[str, ...]:
     first, *others = splits.values()
+    first.refuse_same_names()
     for other in others:
         if other.names != first.names:
             raise DataError(
@@ -116,14 +119,17 @@ def _refuse_existing(out: Path) -> None:
 
 def _file_name(record: Record, split: str, taken: set[str]) -> str:
     """A name no other picture of the folder has, compared without case and ending: labels go by the stem."""
-    candidates = [record.path.name, f"{split}_{record.path.name}"]
+    # Lists of VOC cannot hold blanks at the ends of a name or line ends.
+    stem = _CONTROL.sub("_", record.path.stem).strip() or "_"
+    own = stem + record.path.suffix.strip()
+    candidates = [own, f"{split}_{own}"]
     number = 2
     while True:
-        name = candidates.pop(0) if candidates else f"{record.path.stem}_{number}{record.path.suffix}"
+        name = candidates.pop(0) if candidates else f"{stem}_{number}{record.path.suffix.strip()}"
         number += not candidates
-        stem = Path(name).stem.lower()
-        if stem not in taken:
-            taken.add(stem)
+        label = Path(name).stem.lower()
+        if label not in taken:
+            taken.add(label)
             return name
 
 

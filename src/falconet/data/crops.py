@@ -89,7 +89,7 @@ def folder_names(names: tuple[str, ...], source: str) -> tuple[str, ...]:
     Raises:
         DataError: two classes would share a folder, or a name is longer than a folder's.
     """
-    table = str.maketrans(dict.fromkeys(_FORBIDDEN, "_"))
+    table = str.maketrans(dict.fromkeys([*_FORBIDDEN, *map(chr, range(32)), "\x7f"], "_"))
     folders = tuple(name.strip().translate(table).strip(".") or "_" for name in names)
     for name, folder in zip(names, folders, strict=True):
         if len(folder.encode()) > _LONGEST:

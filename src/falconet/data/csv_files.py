@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from falconet.core.errors import DataError
+from falconet.core.files import regular
 from falconet.data.dataset import DataSet, Problem
 from falconet.data.image_paths import locate
 from falconet.data.listing import files_in, impossible
@@ -113,7 +114,7 @@ def _table(path: Path) -> _Table | None:
 def _rows(path: Path, delimiter: str | None) -> Iterator[tuple[int, list[str]]]:
     """(line, fields) of a file; without `delimiter` a line is one field."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
+        with regular(path).open(encoding="utf-8-sig", newline="") as stream:
             if delimiter is None:
                 yield 1, [stream.readline(1 << 16)]
                 return

@@ -1,5 +1,6 @@
 """A data set in memory: class names and records without pixels, and what is wrong with it."""
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -7,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from falconet.core.errors import DataError
+from falconet.core.files import regular
 from falconet.core.manifest import check_names
 from falconet.core.terminal import one_line
 from falconet.core.types import Record
@@ -101,6 +103,15 @@ class DataSet:
     def __len__(self) -> int:
         return len(self.records)
 
+    def refuse_same_names(self) -> None:
+        """Raise DataError where two classes have the same name: nobody could tell what was learnt or found."""
+        for name, count in Counter(self.names).items():
+            if count > 1:
+                raise DataError(
+                    f"{self.source}: {count} classes are called '{name}'; give them different names, or their boxes "
+                    "the same class"
+                )
+
     def with_records(self, records: list[Record]) -> "DataSet":
         """The same data set with other records and no problems."""
         return replace(self, records=tuple(records), problems=())
@@ -125,7 +136,7 @@ def read_text(path: Path, *, limit: int | None = None) -> str:
         DataError: missing, unreadable, not UTF-8 or larger than `limit` bytes.
     """
     try:
-        size = path.stat().st_size
+        size = regular(path).stat().st_size
         if limit is not None and size > limit:
             raise DataError(f"{path}: has {size} bytes; an annotation file of this kind has at most {limit}")
         return path.read_text(encoding="utf-8-sig")

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from falconet.core.errors import DataError
+from falconet.core.terminal import printable
 from falconet.data.coco import read_coco
 from falconet.data.csv_files import CsvKind, csv_kind, read_csv
 from falconet.data.dataset import DataSet, Format, Problem
 from falconet.data.format_titles import TITLES
 from falconet.data.json_files import JsonKind, json_kind
 from falconet.data.label_tools import read_createml, read_label_studio, read_labelme
-from falconet.data.listing import files_in, first_below
+from falconet.data.listing import files_in, first_below, impossible
 from falconet.data.voc import is_voc_root, is_xml_folder, read_voc, voc_splits
 from falconet.data.yolo import (
     darknet_splits,
@@ -70,14 +71,27 @@ def open_dataset(annotations: Path | str, images: Path | str | None = None, *, s
         raise DataError(f"{folder}: no such folder; expected the pictures of {path}")
     row, found = _find(path)
     if "" in found:
-        return _with_others(path, row, row.read(found[""], folder, split))
+        return _with_others(path, row, _nameable(row.read(found[""], folder, split)))
     if split is None and len(found) == 1:
         split = next(iter(found))
     name = split if split is not None and split in found else _SPLITS.get(split or "", "")
     if name not in found:
         wanted = "one of several data sets" if split is None else f"no split '{split}'"
         raise DataError(f"{path}: holds {wanted}; choose a split: {', '.join(found)}")
-    return _with_others(path, row, row.read(found[name], folder, None))
+    return _with_others(path, row, _nameable(row.read(found[name], folder, None)))
+
+
+def _nameable(dataset: DataSet) -> DataSet:
+    """Without pictures whose names are no text: old archives leave such names, and no format can hold them."""
+    bad = {record.path: why for record in dataset.records if (why := impossible(str(record.path))) is not None}
+    if not bad:
+        return dataset
+    problems = [
+        Problem(printable(str(path)), f"the file's name is not UTF-8 ({why}); rename it. Left out", "bad-annotation")
+        for path, why in bad.items()
+    ]
+    kept = tuple(record for record in dataset.records if record.path not in bad)
+    return replace(dataset, records=kept, problems=(*dataset.problems, *problems))
 
 
 def splits_of(annotations: Path | str) -> tuple[str, ...]:

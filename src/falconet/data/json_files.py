@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeGuard
 
 from falconet.core.errors import DataError
+from falconet.core.files import regular
 from falconet.data.dataset import read_text
 
 JsonKind = Literal["coco", "label-studio", "labelme", "createml"]
@@ -29,6 +30,8 @@ def read_json(path: Path, *, hook: Callable[[dict[str, Any]], Any] | None = None
         DataError: unreadable, too large, not JSON (with line and column), or nested too deep.
     """
     text = read_text(path, limit=limit)
+    if not text.strip():
+        raise DataError(f"{path}: is empty; expected JSON")
     try:
         return json.loads(text, object_hook=hook)
     except json.JSONDecodeError as error:
@@ -42,7 +45,7 @@ def read_json(path: Path, *, hook: Callable[[dict[str, Any]], Any] | None = None
 def json_kind(path: Path) -> JsonKind | None:
     """Which tool's annotations a JSON file holds, by the keys at its start; None where it is none of them."""
     try:
-        with path.open("rb") as stream:
+        with regular(path).open("rb") as stream:
             head = stream.read(_HEAD)
     except OSError:
         return None

@@ -32,7 +32,7 @@ MAX_BYTES = 64 << 20
 """Largest file that describes one picture."""
 _PREFIX = 9
 """Length of what Label Studio puts before the name of an uploaded file: eight hexadecimal digits and a dash."""
-_AREAS = frozenset({"rectangle", "polygon", "mask", "circle"})
+_AREAS = frozenset({"rectangle", "polygon", "mask", "circle", "rotation"})
 
 
 def read_label_studio(path: Path, images: Path | None = None) -> DataSet:
@@ -191,7 +191,7 @@ def _add_regions(
         value = value if isinstance(value, dict) else {}
         kind = next((name for name in value if name.endswith("labels")), None)
         if kind is None:
-            if region.get("type") == "rectangle":
+            if region.get("type") in ("rectangle", "rectanglelabels"):
                 # Its label comes as a region of the same id.
                 bare[key] = None
             continue

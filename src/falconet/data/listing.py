@@ -21,8 +21,16 @@ def files_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return [
-        folder / name for name in sorted(one.name for one in os.scandir(folder) if is_data(one.name) and one.is_file())
+        folder / name for name in sorted(one.name for one in os.scandir(folder) if is_data(one.name) and _is_file(one))
     ]
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether there is a file; a link that leads back to itself is none."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
 
 
 def walk(folder: Path) -> list[Path]:

@@ -1,5 +1,6 @@
 """Some pictures of a data set with their boxes drawn in."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -34,9 +35,12 @@ def show(
         The files written, and problems of the data set (what is drawn is what training would use).
 
     Raises:
-        DataError: as `open_dataset`, or no picture can be decoded.
+        DataError: as `open_dataset`, no picture can be decoded, or `out` is where pictures of the data set lie.
     """
-    chosen, problems = _choose(open_splits(annotations, images, split=split), count, seed)
+    splits = open_splits(annotations, images, split=split)
+    for dataset in splits.values():
+        _refuse_pictures_folder(dataset, out)
+    chosen, problems = _choose(splits, count, seed)
     cells: list[Pixels] = []
     written: list[Path] = []
     for name, dataset, record in chosen:
@@ -45,7 +49,7 @@ def show(
         except DataError as error:
             problems.append(Problem(record.source, str(error), "broken-file"))
             continue
-        written.append(out / f"{name}_{record.path.stem}.jpg")
+        written.append(_free(out, f"{name}_{record.path.stem}", written))
         write_image(written[-1], _draw(image, dataset, record, record.boxes))
         # Drawn again at the size of the sheet, where the labels would be too small to read.
         small, placement = resize_to(image, CELL, "letterbox", 235)
@@ -56,6 +60,20 @@ def show(
     written.append(out / "sheet.jpg")
     write_image(written[-1], grid(cells, columns, cell=CELL))
     return written, problems
+
+
+def _refuse_pictures_folder(dataset: DataSet, out: Path) -> None:
+    if any(
+        os.path.realpath(folder) == os.path.realpath(out)
+        for folder in {record.path.parent for record in dataset.records}
+    ):
+        raise DataError(f"{out}: pictures of the data set lie there, and could be overwritten; choose another folder")
+
+
+def _free(out: Path, stem: str, written: list[Path]) -> Path:
+    """The file for a picture; pictures of several folders may have the same name."""
+    names = (f"{stem}.jpg", *(f"{stem}_{number}.jpg" for number in range(2, len(written) + 3)))
+    return next(path for path in (out / name for name in names) if path not in written)
 
 
 def _choose(

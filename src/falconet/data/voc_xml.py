@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.parsers import expat
 
+from falconet.core.files import regular
+
 MAX_BYTES = 64 << 20
 MAX_DEPTH = 64
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -145,7 +147,7 @@ def _decoded(data: bytes) -> tuple[bytes, str | None]:
 
 def _read(path: Path) -> bytes:
     try:
-        size = path.stat().st_size
+        size = regular(path).stat().st_size
         if size > MAX_BYTES:
             raise BadFileError(0, f"has {size} bytes; the annotation of one picture has at most {MAX_BYTES}")
         return path.read_bytes()

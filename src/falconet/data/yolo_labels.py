@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from falconet.core.errors import DataError
-from falconet.core.files import exists
+from falconet.core.files import exists, regular
 from falconet.core.images import image_size, is_any_picture
 from falconet.core.types import Record
 from falconet.data.dataset import Problem, make_record, read_text
@@ -62,7 +62,10 @@ def read_labels(
         if picture in records:
             problems.append(Problem(where, f"{picture} is listed twice; counted once", "duplicate-file"))
         else:
-            records[picture] = _record(picture, known)
+            try:
+                records[picture] = _record(picture, known)
+            except DataError as error:  # of its label file: it is not known what the picture shows
+                problems.append(Problem(where, f"{error}; {picture.name} is left out", "bad-annotation"))
     _leave_out_unclear(records, known, path)
     # The id is the stem of the picture, or its path where two share a stem.
     counts = Counter(record.image_id for record in records.values())
@@ -85,7 +88,7 @@ def label_path(picture: Path) -> Path:
 def _record(picture: Path, known: _Labels) -> Record:
     labels_file = _find_label(picture, known.files)
     lines: dict[int | str, Line] = {}
-    for number, line in _label_lines(labels_file, known.problems):
+    for number, line in _label_lines(labels_file):
         parsed = parse_line(line, known.num_classes, known.points)
         if isinstance(parsed, Problem):
             known.problems.append(parsed._replace(where=f"{labels_file}:{number}"))
@@ -124,15 +127,10 @@ def _find_label(picture: Path, files: Names) -> Path:
     return files.find(expected) or files.find(picture.with_suffix(".txt")) or expected
 
 
-def _label_lines(file: Path, problems: list[Problem]) -> Iterator[tuple[int, str]]:
+def _label_lines(file: Path) -> Iterator[tuple[int, str]]:
     if not exists(file):
         return
-    try:
-        text = read_text(file, limit=MAX_BYTES)
-    except DataError as error:
-        problems.append(Problem(str(file), f"{error}; taken as no boxes", "bad-annotation"))
-        return
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(read_text(file, limit=MAX_BYTES).splitlines(), start=1):
         if line.strip():
             yield number, line
 
@@ -140,7 +138,9 @@ def _label_lines(file: Path, problems: list[Problem]) -> Iterator[tuple[int, str
 def _leave_out_unclear(records: dict[Path, Record], known: _Labels, path: Path) -> None:
     """Take lines that may be anything out of the records, and say so."""
     lines = list(known.doubtful.values())
-    for (picture, number), line, polygon in zip(known.doubtful, lines, judge(lines, known.columns, path), strict=True):
+    certain = sum(len(record.boxes) for record in records.values()) - len(lines)
+    judged = judge(lines, known.columns, path, certain=certain)
+    for (picture, number), line, polygon in zip(known.doubtful, lines, judged, strict=True):
         if polygon:
             continue
         record = records[picture]
@@ -180,6 +180,6 @@ def not_used(records: dict[Path, Record], everything: set[Path], path: Path) -> 
 
 def _is_label(file: Path) -> bool:
     """Whether a text file beside pictures, where it may be anything, is one of labels."""
-    with file.open("rb") as stream:
+    with regular(file).open("rb") as stream:
         words = stream.read(4096).decode("utf-8-sig", errors="replace").split("\n")[0].split()
     return len(words) >= 5 and words[0].isdecimal()

@@ -217,11 +217,12 @@ def _files(argument: str, *, recursive: bool, tell: Callable[[str], None]) -> li
     path = Path(argument)
     if is_folder(path):
         files, folders = _below(path, recursive=recursive)
-        found = sorted(filter(_is_media, files))
+        found = sorted(file for file in files if _is_media(file) and exists(file))
         if not found:
             hint = "" if recursive else "; look into its folders too with --recursive"
             raise DataError(f"{argument}: has no pictures or videos; expected files ending in {_endings()}{hint}")
-        _tell_rest([file.relative_to(path).as_posix() for file in sorted(files) if not _is_media(file)], argument, tell)
+        rest = sorted(set(files) - set(found))
+        _tell_rest([file.relative_to(path).as_posix() for file in rest], argument, tell)
         if folders:
             tell(f"{argument}: its folders are not looked into without --recursive: {listed(sorted(folders), 5)}")
         return [(file, file.relative_to(path).with_suffix("").as_posix()) for file in found]
@@ -247,7 +248,7 @@ def _below(folder: Path, *, recursive: bool) -> tuple[list[Path], list[str]]:
         folders[:] = [name for name in folders if is_data(name)]
         if not recursive:
             skipped, folders[:] = list(folders), []
-        found += [Path(parent, name) for name in files if is_data(name) and Path(parent, name).is_file()]
+        found += [Path(parent, name) for name in files if is_data(name)]
     return found, skipped
 
 

@@ -304,7 +304,8 @@ class _Part:
         self._beside = path.with_name(f".{path.name}.part")
         with self.writing():
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.stream = self._beside.open("w+", encoding="utf-8", newline="")
+            # Names that are no UTF-8 have halves of characters, which JSON writes the same way: \udcff.
+            self.stream = self._beside.open("w+", encoding="utf-8", errors="backslashreplace", newline="")
 
     @contextmanager
     def writing(self) -> Iterator[None]:

@@ -154,7 +154,15 @@ def _backward(
     module: nn.Module, prepared: Prepared, state: TrainState, batch: Batch, progress: Progress, part: Part
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Add the gradients of a batch; its loss and terms."""
-    terms = module(batch.to(prepared.device), progress)
+    try:
+        terms = module(batch.to(prepared.device), progress)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise ModelError(
+            f"a batch of {len(batch.indices)} leaves batch norms one value per channel; expected a larger "
+            "train.batch_size, more training pictures, or a larger model.input"
+        ) from error
     loss = torch.stack(list(terms.values())).sum()
     if not torch.isfinite(loss):
         named = ", ".join(f"{name} {value.item():g}" for name, value in terms.items())

@@ -49,10 +49,14 @@ def load_data(data: Data, *, image_level_labels: bool = False) -> RunData:
     """
     notes: list[str] = []
     train = _open(data.train, "training", notes, image_level_labels=image_level_labels)
+    train.refuse_same_names()
     if data.val is None:
         train_records, val_records = train_val_split(train.records, fraction=data.val_fraction)
         if not val_records:
-            raise DataError(f"{train.source}: a single picture cannot be split into training and validation")
+            raise DataError(
+                f"{train.source}: a single picture cannot be split into training and validation; "
+                "give data.val, or more pictures"
+            )
         notes.append(
             f"validation: no data.val given; {len(val_records)} of {len(train)} pictures are set aside for it, the "
             "same in every run of these data"
@@ -82,6 +86,8 @@ def load_data(data: Data, *, image_level_labels: bool = False) -> RunData:
     empty = sum(1 for record in train_records if not len(record.boxes))
     without = "" if image_level_labels else f" ({empty} without boxes)"
     notes.append(f"data: {len(train_records)} training pictures{without}, {len(val_records)} for validation")
+    if not any((~record.crowd).any() for record in val_records):
+        notes.append("validation: none of its pictures has a box that counts, so AP will be -1, for nothing to measure")
     notes.append(
         f"classes ({'pictures' if image_level_labels else 'boxes'}): "
         + ", ".join(f"{name} ({counts[c]})" for c, name in enumerate(train.names))
