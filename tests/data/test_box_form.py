@@ -71,8 +71,8 @@ def test_corners_in_yolo(tmp_path: Path) -> None:
 def test_corners_of_small_boxes_in_yolo(tmp_path: Path) -> None:
     """None leaves the picture far, but most do a little, and all may be corners."""
     rng = np.random.default_rng(3)
-    first = rng.uniform(0.05, 0.45, (45, 2))
-    rows = np.concatenate([first, np.minimum(first + rng.uniform(0.1, 0.3, (45, 2)), 1)], 1)
+    first = rng.uniform(0.05, 0.3, (45, 2))
+    rows = np.concatenate([first, first + rng.uniform(0.2, 0.4, (45, 2))], 1)
     labels = {f"p{number}": "0 {} {} {} {}".format(*row) for number, row in enumerate(rows)}
     with pytest.raises(DataError, match="its boxes seem to be left, top, right, bottom: 45 of 45 are possible so"):
         drop_invalid(open_dataset(write_yolo(tmp_path, labels)))

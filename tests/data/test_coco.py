@@ -342,3 +342,15 @@ def test_halves_of_characters(tmp_path: Path) -> None:
 def test_numbers_beyond_float32_are_told_as_infinite(tmp_path: Path) -> None:
     tree = coco_tree({"a.png": [(0, 1, 1, 1e300, 5)]})
     assert not np.isfinite(read_coco(write_coco(tmp_path / "x.json", tree)).records[0].boxes).all()
+
+
+@pytest.mark.parametrize(
+    ("flag", "crowd"), [(1, True), ("1", True), (2, True), (0, False), ("0", False), (None, False)]
+)
+def test_crowd_flags_as_tools_write_them(tmp_path: Path, flag: Any, crowd: bool) -> None:
+    tree = coco_tree({"a.png": [(0, 1, 1, 20, 20)]})
+    tree["annotations"][0]["iscrowd"] = flag
+    tree["categories"][1]["name"] = 7
+    dataset = read_coco(write_coco(tmp_path / "x.json", tree))
+    assert dataset.records[0].crowd.tolist() == [crowd]
+    assert dataset.names == ("cat", "7")

@@ -31,12 +31,12 @@ def test_pictures_of_all_splits_and_a_sheet(tmp_path: Path) -> None:
 
 def test_pictures_of_one_name_and_folders_of_pictures(tmp_path: Path) -> None:
     tree = coco_tree({f"cam{number}/x.png": [(0, 1, 1, 20, 20)] for number in range(3)})
-    write_coco(tmp_path / "in" / "a.json", tree, folder="pictures")
+    write_coco(tmp_path / "in" / "a.json", tree)
     written, _ = show(tmp_path / "in" / "a.json", tmp_path / "out")
     assert sorted(path.name for path in written) == ["all_x.jpg", "all_x_2.jpg", "all_x_3.jpg", "sheet.jpg"]
     before = sorted((tmp_path / "in").rglob("*"))
     with pytest.raises(DataError, match="cam1: pictures of the data set lie there, and could be overwritten"):
-        show(tmp_path / "in" / "a.json", tmp_path / "in" / "pictures" / "cam1")
+        show(tmp_path / "in" / "a.json", tmp_path / "in" / "images" / "cam1")
     assert sorted((tmp_path / "in").rglob("*")) == before
 
 

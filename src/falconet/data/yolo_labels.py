@@ -138,8 +138,7 @@ def _label_lines(file: Path) -> Iterator[tuple[int, str]]:
 def _leave_out_unclear(records: dict[Path, Record], known: _Labels, path: Path) -> None:
     """Take lines that may be anything out of the records, and say so."""
     lines = list(known.doubtful.values())
-    certain = sum(len(record.boxes) for record in records.values()) - len(lines)
-    judged = judge(lines, known.columns, path, certain=certain)
+    judged = judge(lines, known.columns, path)
     for (picture, number), line, polygon in zip(known.doubtful, lines, judged, strict=True):
         if polygon:
             continue

@@ -94,7 +94,7 @@ def parse_line(line: str, num_classes: int, points: KeyPoints | None) -> Line | 
     return Line(label, corners, columns, doubtful=True, simple=_is_simple(values) and not _has_flags(values))
 
 
-def judge(lines: Sequence[Line], columns: Counter[int], source: Path, *, certain: int = 0) -> list[bool]:
+def judge(lines: Sequence[Line], columns: Counter[int], source: Path) -> list[bool]:
     """For each of the doubtful `lines`, whether it is a polygon after all.
 
     Polygons of a data set differ in their number of points, and few of them look like a box with its key points;
@@ -102,7 +102,6 @@ def judge(lines: Sequence[Line], columns: Counter[int], source: Path, *, certain
 
     Args:
         columns: how many lines that could be polygons the data set has, by their number of columns.
-        certain: how many other lines it has.
 
     Raises:
         DataError: lines of some length are unclear throughout.
@@ -113,8 +112,7 @@ def judge(lines: Sequence[Line], columns: Counter[int], source: Path, *, certain
     accepted = [line.simple and (varied or line.columns in few) for line in lines]
     refused = Counter(line.columns for line, taken in zip(lines, accepted, strict=True) if not taken)
     for count, number in refused.items():
-        nothing_else = not certain and sum(refused.values()) == len(lines)
-        if (number >= _SYSTEMATIC or nothing_else) and number >= _MOST * columns[count]:
+        if number >= _SYSTEMATIC and number >= _MOST * columns[count]:
             raise DataError(
                 f"{source}: {columns[count]} label lines have {count} numbers, which may be polygons, boxes with key "
                 "points, or several boxes without a line break; write 'kpt_shape: [points, numbers per point]' into a "
