@@ -28,6 +28,7 @@ OPTIONS = {
     "residual": ({"residual": True}, {}, {}),
     "nearest": ({"upsampling": "nearest"}, {}, {}),
     "plain head": ({}, {"depthwise": False}, {}),
+    "group norm": ({}, {"norm": "group", "shared": False}, {"quality_beta": 1.5}),
     "simple head": ({}, {"name": "simple"}, {}),
     "apart": ({}, {"shared": False}, {}),
     "all of one kind": (

@@ -92,3 +92,21 @@ def test_focal_loss_of_one_half_weighs_both_sides_alike() -> None:
     logits = _logits()
     both = focal_loss(logits, ROWS, LABELS, QUALITY.double(), alpha=0.5)
     torch.testing.assert_close(both, quality_focal_loss(logits, ROWS, LABELS, QUALITY.double()) / 2)
+
+
+@pytest.mark.parametrize("beta", [1.0, 1.5, 2.0, 3.0])
+def test_the_power_of_quality_focal_loss(beta: float) -> None:
+    """Value and gradient against the definition, by autograd."""
+    torch.manual_seed(0)
+    logits = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
+    rows, labels, quality = torch.tensor([1, 4]), torch.tensor([3, 0]), torch.tensor([0.7, 0.2], dtype=torch.float64)
+    targets = torch.zeros(6, 4, dtype=torch.float64)
+    targets[rows, labels] = quality
+    entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    expected = (entropy * (targets - logits.sigmoid()).abs().pow(beta)).sum(1)
+    found = quality_focal_loss(logits, rows, labels, quality, beta=beta)
+    torch.testing.assert_close(found, expected)
+    weights = torch.arange(1.0, 7.0, dtype=torch.float64)
+    (ours,) = torch.autograd.grad((found * weights).sum(), logits)
+    (theirs,) = torch.autograd.grad((expected * weights).sum(), logits)
+    torch.testing.assert_close(ours, theirs)

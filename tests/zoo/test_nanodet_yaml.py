@@ -348,7 +348,9 @@ def test_options_of_neck_head_and_losses() -> None:
         "model__arch__fpn__use_res": True,
         "model__arch__fpn__upsample_cfg": {"scale_factor": 2, "mode": "nearest"},
         "model__arch__head__conv_type": "Conv",
+        "model__arch__head__norm_cfg": {"type": "GN", "num_groups": 32, "requires_grad": True},
         "model__arch__head__loss__loss_dfl__loss_weight": 0.5,
+        "model__arch__head__loss__loss_qfl__beta": 1.5,
         "model__arch__aux_head__stacked_convs": 2,
         "model__arch__aux_head__feat_channels": 64,
     }
@@ -356,10 +358,16 @@ def test_options_of_neck_head_and_losses() -> None:
     run = _run(tree)
     neck, criterion = run.model.neck, run.criterion
     assert (neck.depthwise, neck.expansion, neck.residual, neck.upsampling) == (False, 2, True, "nearest")
-    assert run.model.head.depthwise is False
+    assert (run.model.head.depthwise, run.model.head.norm, criterion.quality_beta) == (False, "group", 1.5)
     assert (criterion.class_weight, criterion.box_weight, criterion.distribution_weight) == (1, 2, 0.5)
     assert (criterion.auxiliary_convs, criterion.auxiliary_channels) == (2, 64)
     assert not [line for line in translate(tree, "x").lines() if "fpn" in line or "head" in line]
+
+
+def test_a_norm_without_counterpart_is_refused() -> None:
+    tree = _changed("nanodet-plus-m-416", model__arch__head__norm_cfg={"type": "SyncBN"})
+    with pytest.raises(ConfigError, match=r"head\.norm_cfg\.type: SyncBN has no counterpart; expected BN or GN"):
+        translate(tree, "nanodet.yml")
 
 
 def test_sizes_that_vary_are_taken_over() -> None:

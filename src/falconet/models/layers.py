@@ -81,6 +81,35 @@ class ConvNormAct(nn.Module):
         return conv if isinstance(self.act, nn.Identity) else nn.Sequential(conv, self.act)
 
 
+class ConvGroupNormAct(nn.Module):
+    """Convolution without bias, group norm, activation.
+
+    Args:
+        conv: with as many groups of the norm as 32 and its channels have in common, at most half as many as channels: a
+            group of one channel would leave nothing of a level of one cell.
+        act: behind the norm.
+    """
+
+    def __init__(self, conv: nn.Conv2d, act: nn.Module) -> None:
+        super().__init__()
+        self.conv = conv
+        groups = math.gcd(32, conv.out_channels)
+        self.norm = nn.GroupNorm(groups if groups < conv.out_channels else groups // 2, conv.out_channels)
+        self.act = act
+
+    def forward(self, features: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O h w"]:
+        return self.act(self.norm(self.conv(features)))
+
+
+def with_group_norms(module: nn.Module) -> nn.Module:
+    """`module`, in place, with group norms where its `ConvNormAct` have batch norms."""
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, ConvNormAct):
+                setattr(parent, name, ConvGroupNormAct(child.conv, child.act))
+    return module
+
+
 class SeparableConv(nn.Module):
     """Depthwise, then pointwise convolution, each with norm and activation (MobileNets, 2017, section 3.1).
 

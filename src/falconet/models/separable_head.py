@@ -9,7 +9,15 @@ from torch import nn
 
 from falconet.core.config import Config
 from falconet.models.distances import decode_distances
-from falconet.models.layers import CLASS_PRIOR, Activation, ConvNormAct, SeparableConv, flatten_level, init_prior_bias
+from falconet.models.layers import (
+    CLASS_PRIOR,
+    Activation,
+    ConvNormAct,
+    SeparableConv,
+    flatten_level,
+    init_prior_bias,
+    with_group_norms,
+)
 from falconet.models.priors import make_priors
 from falconet.models.types import Decoded, Features, HeadOutputs
 
@@ -23,6 +31,7 @@ class SeparableHeadConfig(Config):
     reg_max: int = Field(default=7, ge=1, le=64, description="largest distance of a side, in strides")
     depthwise: bool = Field(default=True, description="the stacked convolutions are depthwise-separable")
     shared: bool = Field(default=True, description="classes and boxes share the convolutions; else each has its own")
+    norm: Literal["batch", "group"] = Field(default="batch", description="of the stacked convolutions")
     activation: Activation = "leaky-relu"
 
     def build(self, in_channels: int, num_classes: int, *, strides: Sequence[int], offset: float) -> "SeparableHead":
@@ -38,6 +47,7 @@ class SeparableHeadConfig(Config):
             reg_max=self.reg_max,
             depthwise=self.depthwise,
             shared=self.shared,
+            norm=self.norm,
             activation=self.activation,
         )
 
@@ -56,6 +66,7 @@ class SeparableHead(nn.Module):
         reg_max: largest distance of a side in strides; K = 4 * (reg_max + 1).
         depthwise: they are depthwise-separable.
         shared: classes and boxes share them; else `box_convs` and `box_outputs` are those of boxes.
+        norm: behind each of them.
         activation: after each of them.
     """
 
@@ -72,6 +83,7 @@ class SeparableHead(nn.Module):
         reg_max: int = 7,
         depthwise: bool = True,
         shared: bool = True,
+        norm: Literal["batch", "group"] = "batch",
         activation: Activation = "leaky-relu",
     ) -> None:
         super().__init__()
@@ -100,6 +112,8 @@ class SeparableHead(nn.Module):
         self.outputs = outputs(num_classes + bins if shared else num_classes)
         self.box_convs = None if shared else stacks()
         self.box_outputs = None if shared else outputs(bins)
+        if norm == "group":
+            with_group_norms(self)
         self._initialise()
 
     def forward(self, features: Features, size: tuple[int, int]) -> HeadOutputs:

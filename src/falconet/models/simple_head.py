@@ -3,7 +3,6 @@
 It serves as a detector's head, and as that of the auxiliary branches of NanoDet-Plus and PP-YOLOE+ t.
 """
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
@@ -15,7 +14,14 @@ from torch import Tensor, nn
 
 from falconet.core.config import Config
 from falconet.models.distances import decode_distances
-from falconet.models.layers import ACTIVATIONS, CLASS_PRIOR, Activation, flatten_level, init_prior_bias
+from falconet.models.layers import (
+    ACTIVATIONS,
+    CLASS_PRIOR,
+    Activation,
+    ConvGroupNormAct,
+    flatten_level,
+    init_prior_bias,
+)
 from falconet.models.priors import make_priors
 from falconet.models.types import Decoded, Features, HeadOutputs
 
@@ -41,22 +47,6 @@ class SimpleHeadConfig(Config):
             activation=self.activation,
         )
         return SimpleHead(stack, strides=strides, offset=offset)
-
-
-class _ConvGroupNormAct(nn.Module):
-    """3x3 convolution, group norm, activation."""
-
-    def __init__(self, in_channels: int, channels: int, *, activation: Activation) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
-        # 32 groups, as in the original, wherever 32 divides the channels (it does in all published sizes). A group
-        # of one channel would leave nothing of a level of one cell.
-        groups = math.gcd(32, channels)
-        self.norm = nn.GroupNorm(groups if groups < channels else groups // 2, channels)
-        self.act = ACTIVATIONS[activation]()
-
-    def forward(self, features: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O H W"]:
-        return self.act(self.norm(self.conv(features)))
 
 
 class SimpleConvs(nn.Module):
@@ -88,7 +78,12 @@ class SimpleConvs(nn.Module):
 
         def stack() -> nn.Sequential:
             counts = [channels, *[wide] * stacked_convs]
-            return nn.Sequential(*(_ConvGroupNormAct(a, b, activation=activation) for a, b in pairwise(counts)))
+            return nn.Sequential(
+                *(
+                    ConvGroupNormAct(nn.Conv2d(a, b, 3, padding=1, bias=False), ACTIVATIONS[activation]())
+                    for a, b in pairwise(counts)
+                )
+            )
 
         self.reg_max = reg_max
         self.class_convs = stack()

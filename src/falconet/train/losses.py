@@ -86,15 +86,19 @@ class Background(NamedTuple):
 
 
 @torch.no_grad()
-def background_focal(logits: Float[Tensor, "*N C"]) -> Background:
-    """softplus(x) * sigmoid(x)^2 summed over classes, and its slope."""
+def background_focal(logits: Float[Tensor, "*N C"], *, beta: float = 2.0) -> Background:
+    """softplus(x) * sigmoid(x)^beta summed over classes, and its slope."""
     logits = at_least_float32(logits)
     probability = logits.sigmoid()
     entropy = F.softplus(logits)
-    square = probability.square()
-    # p^2 (p + 2 softplus (1 - p)), as d softplus/dx = p and dp/dx = p (1 - p).
-    slope = torch.addcmul(entropy, entropy, probability, value=-1).mul_(2).add_(probability).mul_(square)
-    return Background(entropy.mul_(square).sum(-1), slope)
+    power = _power(probability, beta)
+    # p^beta (p + beta softplus (1 - p)), as d softplus/dx = p and dp/dx = p (1 - p).
+    slope = torch.addcmul(entropy, entropy, probability, value=-1).mul_(beta).add_(probability).mul_(power)
+    return Background(entropy.mul_(power).sum(-1), slope)
+
+
+def _power(values: Tensor, beta: float) -> Tensor:
+    return values.square() if beta == 2 else values.pow(beta)
 
 
 class _ClassLoss(torch.autograd.Function):
@@ -128,11 +132,12 @@ def quality_focal_loss(
     quality: Float[Tensor, " M"],
     *,
     background: Background | None = None,
+    beta: float = 2.0,
 ) -> Float[Tensor, " N"]:
-    """Quality focal loss (beta 2) of each prediction, summed over classes.
+    """Quality focal loss of each prediction, summed over classes.
 
-    Binary cross entropy of each class with its target score, times the square of the distance between target
-    and probability. Of the predictions in `rows`, the target of the class in `labels` is `quality`; all other
+    Binary cross entropy of each class with its target score, times the distance between target and probability to the
+    power of beta. Of the predictions in `rows`, the target of the class in `labels` is `quality`; all other
     targets are 0.
 
     Args:
@@ -140,12 +145,13 @@ def quality_focal_loss(
         rows: predictions that should find something, each once.
         labels: the class each of them should find.
         quality: target score of each, 0..1.
-        background: `background_focal(logits)`, if it is there already, of predictions in the same order in any
-            shape; its slope is used up.
+        background: `background_focal(logits, beta=beta)`, if it is there already, of predictions in the same order in
+            any shape; its slope is used up.
+        beta: how much less close predictions count.
     """
     if background is None:
-        background = background_focal(logits)
-    found = _found(logits, rows, labels, quality)
+        background = background_focal(logits, beta=beta)
+    found = _found(logits, rows, labels, quality, beta=beta)
     return _ClassLoss.apply(logits, rows, labels, found.loss - found.as_background, found.slope, background)
 
 
@@ -199,14 +205,16 @@ class _Found(NamedTuple):
 
 
 @torch.no_grad()
-def _found(logits: Tensor, rows: Tensor, labels: Tensor, quality: Tensor) -> _Found:
+def _found(logits: Tensor, rows: Tensor, labels: Tensor, quality: Tensor, *, beta: float = 2.0) -> _Found:
     own = at_least_float32(logits[rows, labels])
     probability, entropy = own.sigmoid(), F.softplus(own)
     missing = quality - probability
     cross_entropy = entropy - own * quality
     # d cross_entropy/dx = p - q and d missing/dx = -p (1 - p).
-    slope = missing.pow(3) + 2 * cross_entropy * missing * probability * (1 - probability)
-    return _Found(cross_entropy * missing.square(), -slope, entropy * probability.square())
+    distance = missing.abs()
+    inner = missing if beta == 2 else distance.pow(beta - 1) * missing.sign()
+    slope = missing * _power(distance, beta) + beta * cross_entropy * inner * probability * (1 - probability)
+    return _Found(cross_entropy * _power(distance, beta), -slope, entropy * _power(probability, beta))
 
 
 def _scaled(background: Background, factor: float) -> Background:

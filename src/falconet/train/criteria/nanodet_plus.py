@@ -58,6 +58,7 @@ class NanoDetPlusCriterionConfig(Config):
     class_weight: float = Field(default=CLASS_WEIGHT, ge=0, le=100, description="of the quality focal loss")
     box_weight: float = Field(default=BOX_WEIGHT, ge=0, le=100, description="of the GIoU loss")
     distribution_weight: float = Field(default=DISTRIBUTION_WEIGHT, ge=0, le=100, description="of the bins' loss")
+    quality_beta: float = Field(default=2.0, ge=1, le=8, description="power of the quality focal loss")
     auxiliary_convs: int = Field(default=4, ge=1, le=16, description="stacked convolutions of the auxiliary head")
     auxiliary_channels: int | None = Field(
         default=None, ge=8, le=2048, description="of them; null: twice those of the neck"
@@ -83,6 +84,7 @@ def build(
         auxiliary=settings.auxiliary,
         detach_epoch=settings.detach_epoch,
         weights=(settings.class_weight, settings.box_weight, settings.distribution_weight),
+        beta=settings.quality_beta,
     )
 
 
@@ -96,6 +98,7 @@ class NanoDetPlusCriterion(nn.Module):
         detach_epoch: the first epoch, from 0, in which backbone and neck learn nothing from the branch; "auto" keeps
             the original's share of a run.
         weights: of the terms "class", "box" and "distribution".
+        beta: of the quality focal loss.
     """
 
     def __init__(
@@ -106,6 +109,7 @@ class NanoDetPlusCriterion(nn.Module):
         auxiliary: Literal["drop", "keep"] = "drop",
         detach_epoch: int | Literal["auto"] = "auto",
         weights: tuple[float, float, float] = (CLASS_WEIGHT, BOX_WEIGHT, DISTRIBUTION_WEIGHT),
+        beta: float = 2.0,
     ) -> None:
         super().__init__()
         self.auxiliary_neck = copy.deepcopy(neck)
@@ -113,6 +117,7 @@ class NanoDetPlusCriterion(nn.Module):
         self.auxiliary = auxiliary
         self.detach_epoch = detach_epoch
         self.weights = weights
+        self.beta = beta
 
     def detached(self, progress: Progress) -> bool:
         """Whether backbone and neck learn nothing from the branch any more."""
@@ -136,7 +141,8 @@ class NanoDetPlusCriterion(nn.Module):
             found["auxiliary_"] = self.guide(outputs, detached=detached)
         # Half precision is for convolutions: differences of losses and of box sides need float32.
         with torch.autocast(outputs.raw.logits.device.type, enabled=False):
-            return nanodet_plus_terms(found, targets, reg_max=self.auxiliary_head.reg_max, weights=self.weights)
+            reg_max = self.auxiliary_head.reg_max
+            return nanodet_plus_terms(found, targets, reg_max=reg_max, weights=self.weights, beta=self.beta)
 
     def guide(self, outputs: ForwardOutputs, *, detached: bool = False) -> HeadOutputs:
         """What the auxiliary branch predicts; the arguments are those of `guide`."""
@@ -149,6 +155,7 @@ def nanodet_plus_terms(
     *,
     reg_max: int,
     weights: tuple[float, float, float] = (CLASS_WEIGHT, BOX_WEIGHT, DISTRIBUTION_WEIGHT),
+    beta: float = 2.0,
 ) -> dict[str, Tensor]:
     """Weighted terms of all predictions in `found`, named by its keys followed by class, box, distribution.
 
@@ -156,9 +163,11 @@ def nanodet_plus_terms(
     the class terms are divided by the number of matched predictions, the box terms by the sum of their weights
     (the best class score at present), both at least 1.
     """
-    background = {name: losses.background_focal(raw.logits) for name, raw in found.items()}
+    background = {name: losses.background_focal(raw.logits, beta=beta) for name, raw in found.items()}
     judge, raw = list(found.items())[-1]
-    matches = _match(raw, background[judge].loss, targets)
+    # The original's assigner has a power of its own, which is 2.
+    cost = background[judge] if beta == 2 else losses.background_focal(raw.logits)
+    matches = _match(raw, cost.loss, targets)
     distances = distance_targets(matches.priors, matches.boxes, reg_max=reg_max)
 
     certain = {}
@@ -172,7 +181,12 @@ def nanodet_plus_terms(
     terms = {}
     for (name, raw), divisor in zip(found.items(), divisors[1:], strict=True):
         scores = losses.quality_focal_loss(
-            raw.logits.flatten(0, 1), matches.rows, matches.labels, matches.quality, background=background[name]
+            raw.logits.flatten(0, 1),
+            matches.rows,
+            matches.labels,
+            matches.quality,
+            background=background[name],
+            beta=beta,
         )
         code = losses.at_least_float32(raw.box_code.flatten(0, 1)[matches.rows])
         boxes = boxes_at(matches.priors, expected_distances(code))

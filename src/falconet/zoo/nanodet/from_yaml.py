@@ -131,15 +131,19 @@ def _head(source: Source, model: str, neck_channels: int) -> dict[str, Any]:
     prefix = "model.arch.head."
     for key in ("input_channel", "strides", "scales_per_octave", "assigner_cfg"):
         source.get(f"{prefix}{key}")
-    source.expect(f"{prefix}norm_cfg", {"type": "BN"}, "ours is batch norm")
+    norm = source.get(f"{prefix}norm_cfg.type", "BN")
+    if norm not in ("BN", "GN"):
+        raise ConfigError(f"{source.name}: {prefix}norm_cfg.type: {norm} has no counterpart; expected BN or GN")
+    for key in ("num_groups", "requires_grad"):
+        source.get(f"{prefix}norm_cfg.{key}")
     source.expect(f"{prefix}ignore_iof_thr", -1, "boxes to ignore are not used")
     for loss, (_, weight) in LOSS_WEIGHTS.items():
         source.get(f"{prefix}loss.{loss}.name")
         if model == "nanodet":
             source.expect(f"{prefix}loss.{loss}.loss_weight", weight, f"ours is always {weight}")
     source.expect(f"{prefix}loss.loss_qfl.use_sigmoid", True, "ours is a sigmoid")
-    source.expect(f"{prefix}loss.loss_qfl.beta", 2.0, "ours is always 2")
     if model == "nanodet":
+        source.expect(f"{prefix}loss.loss_qfl.beta", 2.0, "ours is always 2")
         source.expect(f"{prefix}octave_base_scale", 5, "ours is always 5")
     shared = model == "nanodet-plus" or bool(source.get(f"{prefix}share_cls_reg", False))
     return {
@@ -149,6 +153,7 @@ def _head(source: Source, model: str, neck_channels: int) -> dict[str, Any]:
         "reg_max": source.number(f"{prefix}reg_max", 7),
         "depthwise": source.get(f"{prefix}conv_type", "DWConv") == "DWConv",
         "shared": shared,
+        **({"norm": "group"} if norm == "GN" else {}),
         "activation": _activation(source, f"{prefix}activation"),
     }
 
@@ -169,6 +174,7 @@ def _criterion(source: Source, neck_channels: int) -> dict[str, Any]:
         "auxiliary": "keep",
         "auxiliary_convs": int(source.number(f"{prefix}stacked_convs", 4)),
         **({} if width == 2 * neck_channels else {"auxiliary_channels": int(width)}),
+        "quality_beta": float(source.number("model.arch.head.loss.loss_qfl.beta", 2.0)),
         **losses,
     }
 
