@@ -132,8 +132,8 @@ def _head(source: Source, model: str, neck_channels: int) -> dict[str, Any]:
     for key in ("input_channel", "strides", "scales_per_octave", "assigner_cfg"):
         source.get(f"{prefix}{key}")
     norm = source.get(f"{prefix}norm_cfg.type", "BN")
-    if norm not in ("BN", "GN"):
-        raise ConfigError(f"{source.name}: {prefix}norm_cfg.type: {norm} has no counterpart; expected BN or GN")
+    if norm not in ("BN", "SyncBN", "GN"):  # SyncBN is BN whose statistics several processes share
+        raise ConfigError(f"{source.name}: {prefix}norm_cfg.type: {norm} has no counterpart; expected BN, SyncBN or GN")
     for key in ("num_groups", "requires_grad"):
         source.get(f"{prefix}norm_cfg.{key}")
     source.expect(f"{prefix}ignore_iof_thr", -1, "boxes to ignore are not used")
