@@ -304,7 +304,7 @@ class _Part:
         self._beside = path.with_name(f".{path.name}.part")
         with self.writing():
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Names that are no UTF-8 have halves of characters, which JSON writes the same way: \udcff.
+            # Halves of characters, of names that are no UTF-8, as JSON writes them: \udcff.
             self.stream = self._beside.open("w+", encoding="utf-8", errors="backslashreplace", newline="")
 
     @contextmanager

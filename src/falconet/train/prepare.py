@@ -106,7 +106,29 @@ def prepare(
             f"train.freeze={run.train.freeze}: there are no weights to keep; expected train.weights beside it"
         )
     run = start.settle(run)
-    networks = build_networks(run, data.names, start, loader, speak=state is None)
+    networks = _networks(run, data, start, loader, device, speak=state is None)
+    precision, reason = choose_precision(run.train.precision, device=device)
+    pace = _pace(run, data, loader, tunes=start.tunes, state=state, started=started, clock=clock)
+    _log.info(
+        "%s of %d steps an epoch, %d images a step; %s (%s); %s x %d, %d torch threads, %d loader workers",
+        f"{run.train.epochs} epochs" if run.train.minutes is None else f"{run.train.minutes:g} minutes",
+        loader.steps,
+        loader.batch_size,
+        precision,
+        reason,
+        device.partition(":")[0],
+        process.count,
+        torch.get_num_threads(),
+        workers,
+    )
+    return Prepared(run, process, task, data, loader, networks, precision == "bfloat16", pace)
+
+
+def _networks(
+    run: RunConfig, data: RunData, start: StartingPoint, loader: Loader, device: str, *, speak: bool
+) -> nn.ModuleDict:
+    """ "network" and "criterion" on the device, as they train."""
+    networks = build_networks(run, data.names, start, loader, speak=speak)
     size = run.model.input
     _log.info(
         "model: %s for %d classes: %s at %d x %d",
@@ -123,22 +145,7 @@ def prepare(
         _log.info("batch norms: %d folded into the convolutions (train.norms)", fold_norms(networks["network"]))
     if device == "cpu":
         use_fast_depthwise(networks)
-    networks = networks.to(device, memory_format=torch.channels_last)
-    precision, reason = choose_precision(run.train.precision, device=device)
-    pace = _pace(run, data, loader, tunes=start.tunes, state=state, started=started, clock=clock)
-    _log.info(
-        "%s of %d steps an epoch, %d images a step; %s (%s); %s x %d, %d torch threads, %d loader workers",
-        f"{run.train.epochs} epochs" if run.train.minutes is None else f"{run.train.minutes:g} minutes",
-        loader.steps,
-        loader.batch_size,
-        precision,
-        reason,
-        device.partition(":")[0],
-        process.count,
-        torch.get_num_threads(),
-        workers,
-    )
-    return Prepared(run, process, task, data, loader, networks, precision == "bfloat16", pace)
+    return networks.to(device, memory_format=torch.channels_last)
 
 
 def _settle_threads(run: RunConfig, process: Process, device: str) -> RunConfig:
