@@ -354,3 +354,10 @@ def test_crowd_flags_as_tools_write_them(tmp_path: Path, flag: Any, crowd: bool)
     dataset = read_coco(write_coco(tmp_path / "x.json", tree))
     assert dataset.records[0].crowd.tolist() == [crowd]
     assert dataset.names == ("cat", "7")
+
+
+def test_a_key_twice_is_refused(tmp_path: Path) -> None:
+    path = write_coco(tmp_path / "x.json", coco_tree({"a.png": [(0, 1, 1, 20, 20)]}))
+    path.write_text(path.read_text()[:-1] + ', "annotations": []}')
+    with pytest.raises(DataError, match=r"x\.json: an object has the key 'annotations' twice; expected each once"):
+        read_coco(path)

@@ -27,13 +27,23 @@ def read_json(path: Path, *, hook: Callable[[dict[str, Any]], Any] | None = None
         limit: largest number of bytes.
 
     Raises:
-        DataError: unreadable, too large, not JSON (with line and column), or nested too deep.
+        DataError: unreadable, too large, not JSON (with line and column), nested too deep, or a key twice in an object.
     """
+
+    def single(pairs: list[tuple[str, Any]]) -> Any:
+        entry = dict(pairs)
+        if len(entry) < len(pairs):
+            twice = next(key for position, (key, _) in enumerate(pairs) if key in dict(pairs[:position]))
+            raise DataError(
+                f"{path}: an object has the key {twice[:60]!r} twice; expected each once, as one would be lost"
+            )
+        return entry if hook is None else hook(entry)
+
     text = read_text(path, limit=limit)
     if not text.strip():
         raise DataError(f"{path}: is empty; expected JSON")
     try:
-        return json.loads(text, object_hook=hook)
+        return json.loads(text, object_pairs_hook=single)
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}:{error.colno}: is not valid JSON: {error.msg}") from error
     except RecursionError as error:

@@ -178,9 +178,8 @@ class CocoWriter:
                 whole = True
         finally:  # a full disk leaves none of them
             with ExitStack() as stack:
-                stack.callback(self._images.part.close, keep=False)
-                stack.callback(self._annotations.part.close, keep=whole)
-                stack.callback(self._results.part.close, keep=whole)
+                for entries in (self._images, self._annotations, self._results):
+                    stack.callback(entries.part.close, keep=whole and entries is not self._images)
 
 
 class YoloWriter:
