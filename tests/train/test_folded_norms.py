@@ -10,10 +10,12 @@ from falconet.core.errors import ConfigError
 from falconet.models import PRESETS, build
 from falconet.models.layers import ConvNormAct
 from falconet.models.weights import load_weights
-from falconet.train import fit
+from falconet.train import fit, resume
 from falconet.train.depthwise import use_fast_depthwise
 from falconet.train.folded_norms import fold_norms
-from tests.train.tiny import draw, tiny_run
+from falconet.train.loggers import NullCallback
+from falconet.train.progress import Progress
+from tests.train.tiny import assert_same_weights, draw, tiny_run
 
 
 def _used(module: nn.Module) -> nn.Module:
@@ -83,7 +85,28 @@ def test_a_frozen_backbone_keeps_what_it_computes(tmp_path: Path, norms: str) ->
         assert not torch.allclose(before(images).logits, after(images).logits, rtol=1e-5)
 
 
-def test_a_run_with_folded_norms_resumes_and_is_tuned_again(tmp_path: Path) -> None:
+class Interrupted(NullCallback):
+    """Ctrl-C in the middle of the second epoch."""
+
+    def step(self, progress: Progress, *, step: int, loss: float) -> None:  # noqa: ARG002
+        if progress.epoch == 1 and step == 2:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("freeze", ["none", "backbone"])
+def test_an_interrupted_run_with_folded_norms_resumes_exactly(tmp_path: Path, freeze: str) -> None:
+    data = draw(tmp_path / "drawn")
+    first = fit(tiny_run(data, tmp_path / "first"))
+    words = (f"train.weights={first}", "train.epochs=3", "train.accumulate=2", f"train.freeze={freeze}")
+    whole = fit(tiny_run(data, tmp_path / "whole", *words))
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_run(data, tmp_path / "halted", *words), callback=Interrupted())
+    assert "norms: folded" in (tmp_path / "halted" / "run.yaml").read_text()
+    resume(tmp_path / "halted")
+    assert_same_weights(tmp_path / "halted" / "last.safetensors", whole / "last.safetensors")
+
+
+def test_weights_with_folded_norms_are_tuned_again(tmp_path: Path) -> None:
     data = draw(tmp_path / "drawn")
     first = fit(tiny_run(data, tmp_path / "first"))
     run = tiny_run(data, tmp_path / "second", "train.norms=folded", f"train.weights={first}")
