@@ -43,7 +43,8 @@ class Record:
         width, height: in pixels as displayed (EXIF orientation applied); None where the source does not say.
         boxes: [G, 4] xyxy in pixels of the picture as displayed.
         labels: [G] index into the data set's class names.
-        crowd: [G] True where a box marks a crowd: ignored by training, not counted by evaluation.
+        crowd: [G] True where a box marks a crowd or an object that is hard to see: training learns nothing from the
+            area, neither that something is there nor that nothing is; evaluation does not count it.
         areas: [G] object area in square pixels, for the small/medium/large split; None: box areas count.
         source: "file" or "file (image id)", for messages.
         box_keys: where each box is written in the source: annotation id (COCO) or line; empty where unknown.
@@ -90,11 +91,13 @@ class Sample:
         image: uint8 [H, W, 3], channels blue, green, red (OpenCV's order).
         boxes: [G, 4] xyxy in pixels of `image`.
         labels: [G] class indices.
+        ignored: [I, 4] xyxy in pixels of `image`: nothing is learnt about what these areas show.
     """
 
     image: Pixels
     boxes: Floats
     labels: Ints
+    ignored: Floats = field(default_factory=lambda: np.zeros((0, 4), np.float32))
 
     def __post_init__(self) -> None:
         if self.image.dtype != np.uint8 or self.image.ndim != 3 or self.image.shape[2] != 3:
@@ -104,6 +107,7 @@ class Sample:
         boxes = _boxes(self.boxes, "Sample")
         object.__setattr__(self, "boxes", boxes)
         object.__setattr__(self, "labels", _vector(self.labels, np.int64, len(boxes), "Sample.labels"))
+        object.__setattr__(self, "ignored", _boxes(self.ignored, "Sample"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,6 +173,12 @@ def keep_visible(boxes: Floats, labels: Ints, config: Augment, *, height: int, w
     return clipped[keep], labels[keep]
 
 
+def warp_ignored(boxes: Floats, matrix: Matrix, *, height: int, width: int) -> Floats:
+    """Areas [I, 4] warped and clipped to the input, without those that left it."""
+    clipped = box_ops.clip(warp_boxes(boxes, matrix), height=height, width=width)
+    return clipped[box_ops.area(clipped) > 0]
+
+
 def colour_matrix(config: Augment, rng: np.random.Generator) -> Matrix:
     """The matrix [3, 4] of one draw of brightness, contrast, saturation and hue, for pixels 0..255.
 
@@ -221,7 +227,8 @@ def augment(sample: Sample, config: Augment, preprocess: Preprocess, rng: np.ran
     colours = colour_matrix(config, rng)
     image = warp_pixels(sample.image, matrix, height=height, width=width, pad_value=preprocess.pad_value)
     boxes, labels = keep_visible(warp_boxes(sample.boxes, matrix), sample.labels, config, height=height, width=width)
-    return Sample(recolour(image, colours), boxes, labels)
+    ignored = warp_ignored(sample.ignored, matrix, height=height, width=width)
+    return Sample(recolour(image, colours), boxes, labels, ignored)
 
 
 def recolour(image: Pixels, matrix: Matrix) -> Pixels:

@@ -18,6 +18,7 @@ from falconet.data.augment import (
     keep_visible,
     recolour,
     warp_boxes,
+    warp_ignored,
     warp_pixels,
 )
 
@@ -40,7 +41,7 @@ def mosaic(samples: Sequence[Sample], config: Augment, preprocess: Preprocess, r
     height, width = preprocess.height, preprocess.width
     column, row = (round(side * rng.uniform(0.3, 0.7)) for side in (width, height))
     image = np.empty((height, width, 3), np.uint8)
-    boxes, labels = [], []
+    boxes, labels, ignored = [], [], []
     quarters = [(0, 0, row, column), (0, column, row, width), (row, 0, height, column), (row, column, height, width)]
     for sample, (top, left, bottom, right) in zip(samples, quarters, strict=True):
         tile_height, tile_width = bottom - top, right - left
@@ -59,7 +60,9 @@ def mosaic(samples: Sequence[Sample], config: Augment, preprocess: Preprocess, r
         tile_boxes, tile_labels = keep_visible(
             warp_boxes(sample.boxes, matrix), sample.labels, config, height=tile_height, width=tile_width
         )
-        boxes.append(tile_boxes + np.array([left, top, left, top], np.float32))
+        corner = np.array([left, top, left, top], np.float32)
+        boxes.append(tile_boxes + corner)
         labels.append(tile_labels)
+        ignored.append(warp_ignored(sample.ignored, matrix, height=tile_height, width=tile_width) + corner)
     image = recolour(image, colour_matrix(config, rng))
-    return Sample(image, np.concatenate(boxes), np.concatenate(labels))
+    return Sample(image, np.concatenate(boxes), np.concatenate(labels), np.concatenate(ignored))

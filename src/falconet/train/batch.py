@@ -20,6 +20,8 @@ class Targets(NamedTuple):
     """class indices; 0 where padded."""
     mask: Bool[Tensor, "B G"]
     """True where a box is real."""
+    ignored: Float[Tensor, "B I 4"] | None = None
+    """xyxy of areas about whose contents nothing is learnt, network-input pixels; zeros where padded. None: none."""
 
 
 class Batch(NamedTuple):
@@ -37,19 +39,28 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device) -> "Batch":
         """Pixels and targets on the device; indices stay."""
-        targets = Targets(*(part.to(device, non_blocking=True) for part in self.targets))
+        moved = (None if part is None else part.to(device, non_blocking=True) for part in self.targets)
+        targets = Targets(*moved)
         return self._replace(pixels=self.pixels.to(device, non_blocking=True), targets=targets)
 
 
-def pad_targets(boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> Targets:
-    """Boxes [G_i, 4] and labels [G_i] of each image as padded tensors."""
-    most = max((len(b) for b in boxes), default=0)
-    padded_boxes = torch.zeros(len(boxes), most, 4)
-    padded_labels = torch.zeros(len(boxes), most, dtype=torch.int64)
-    mask = torch.zeros(len(boxes), most, dtype=torch.bool)
-    for row, (image_boxes, image_labels) in enumerate(zip(boxes, labels, strict=True)):
-        count = len(image_boxes)
-        padded_boxes[row, :count] = torch.from_numpy(np.asarray(image_boxes, np.float32).reshape(-1, 4))
-        padded_labels[row, :count] = torch.from_numpy(np.asarray(image_labels, np.int64))
-        mask[row, :count] = True
-    return Targets(padded_boxes, padded_labels, mask)
+def pad_targets(
+    boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray], ignored: Sequence[np.ndarray] = ()
+) -> Targets:
+    """Boxes [G_i, 4], labels [G_i] and ignored areas [I_i, 4] of each image as padded tensors."""
+    padded_boxes = _padded(boxes)
+    padded_labels = torch.zeros(padded_boxes.shape[:2], dtype=torch.int64)
+    mask = torch.zeros(padded_boxes.shape[:2], dtype=torch.bool)
+    for row, image_labels in enumerate(labels):
+        assert len(image_labels) == len(boxes[row]), "one label per box"
+        padded_labels[row, : len(image_labels)] = torch.from_numpy(np.asarray(image_labels, np.int64))
+        mask[row, : len(image_labels)] = True
+    return Targets(padded_boxes, padded_labels, mask, _padded(ignored) if any(map(len, ignored)) else None)
+
+
+def _padded(boxes: Sequence[np.ndarray]) -> Float[Tensor, "B G 4"]:
+    """Boxes [G_i, 4] of each image, with zeros up to the largest number."""
+    padded = torch.zeros(len(boxes), max(map(len, boxes), default=0), 4)
+    for row, image_boxes in enumerate(boxes):
+        padded[row, : len(image_boxes)] = torch.from_numpy(np.asarray(image_boxes, np.float32).reshape(-1, 4))
+    return padded

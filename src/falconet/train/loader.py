@@ -135,8 +135,8 @@ class TrainDataset(Dataset[LoadedSample]):
                 problems.append(str(error))
                 continue
             factor = np.array([image.shape[1] / width, image.shape[0] / height] * 2, np.float32)
-            counted = ~record.crowd
-            return Sample(image, record.boxes[counted] * factor, record.labels[counted])
+            boxes, counted = record.boxes * factor, ~record.crowd
+            return Sample(image, boxes[counted], record.labels[counted], boxes[record.crowd])
         raise DataError(f"no training picture can be read; the first problem: {problems[0]}")
 
     def _read(self, split: Split, index: int, record: Record) -> tuple[Pixels, tuple[int, int]]:
@@ -175,7 +175,11 @@ def collate(loaded: Sequence[LoadedSample]) -> Batch:
         return Batch(empty, pad_targets([], []), torch.zeros(0, dtype=torch.int64), (), problems)
     return Batch(
         pixels=torch.from_numpy(np.stack([sample.image for _, sample, _ in made])),
-        targets=pad_targets([sample.boxes for _, sample, _ in made], [sample.labels for _, sample, _ in made]),
+        targets=pad_targets(
+            [sample.boxes for _, sample, _ in made],
+            [sample.labels for _, sample, _ in made],
+            [sample.ignored for _, sample, _ in made],
+        ),
         indices=torch.tensor([index for index, _, _ in made], dtype=torch.int64),
         placements=tuple(placement for _, _, placement in made if placement is not None),
         problems=problems,

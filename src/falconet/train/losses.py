@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -97,6 +97,13 @@ def background_focal(logits: Float[Tensor, "*N C"], *, beta: float = 2.0) -> Bac
     return Background(entropy.mul_(power).sum(-1), slope)
 
 
+def leave_out(background: Background, rows: Bool[Tensor, " N"] | None) -> None:
+    """Let `background`, in place, teach nothing to the predictions where `rows` is True."""
+    if rows is not None:
+        background.loss.view(-1).masked_fill_(rows, 0)
+        background.slope.view(len(rows), -1).masked_fill_(rows.unsqueeze(1), 0)
+
+
 def _power(values: Tensor, beta: float) -> Tensor:
     return values.square() if beta == 2 else values.pow(beta)
 
@@ -133,6 +140,7 @@ def quality_focal_loss(
     *,
     background: Background | None = None,
     beta: float = 2.0,
+    left_out: Bool[Tensor, " N"] | None = None,
 ) -> Float[Tensor, " N"]:
     """Quality focal loss of each prediction, summed over classes.
 
@@ -148,9 +156,11 @@ def quality_focal_loss(
         background: `background_focal(logits, beta=beta)`, if it is there already, of predictions in the same order in
             any shape; its slope is used up.
         beta: how much less close predictions count.
+        left_out: predictions, none of them in `rows`, that learn nothing.
     """
     if background is None:
         background = background_focal(logits, beta=beta)
+    leave_out(background, left_out)
     found = _found(logits, rows, labels, quality, beta=beta)
     return _ClassLoss.apply(logits, rows, labels, found.loss - found.as_background, found.slope, background)
 
@@ -162,6 +172,7 @@ def focal_loss(
     quality: Float[Tensor, " M"],
     *,
     alpha: float = 0.25,
+    left_out: Bool[Tensor, " N"] | None = None,
 ) -> Float[Tensor, " N"]:
     """Focal loss (gamma 2) with target scores: `quality_focal_loss`, weighted by alpha where something should be found.
 
@@ -169,6 +180,7 @@ def focal_loss(
     equation 5, continued to scores between 0 and 1 as PaddleDetection does). Arguments as there.
     """
     background = _scaled(background_focal(logits), 1 - alpha)
+    leave_out(background, left_out)
     found = _found(logits, rows, labels, quality)
     weight = alpha * quality + (1 - alpha) * (1 - quality)
     change = weight * found.loss - (1 - alpha) * found.as_background
@@ -182,6 +194,7 @@ def varifocal_loss(
     quality: Float[Tensor, " M"],
     *,
     alpha: float = 0.75,
+    left_out: Bool[Tensor, " N"] | None = None,
 ) -> Float[Tensor, " N"]:
     """Varifocal loss (gamma 2) of each prediction, summed over classes (arXiv:2008.13367, equation 2).
 
@@ -189,6 +202,7 @@ def varifocal_loss(
     where not: good examples count more, and easy background hardly counts. Arguments as `quality_focal_loss`.
     """
     background = _scaled(background_focal(logits), alpha)
+    leave_out(background, left_out)
     own = at_least_float32(logits.detach()[rows, labels])
     probability, entropy = own.sigmoid(), F.softplus(own)
     change = quality * (entropy - own * quality) - alpha * entropy * probability.square()

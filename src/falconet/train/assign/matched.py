@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from falconet.models.types import Priors
@@ -36,3 +37,22 @@ def gather_matched(
         quality=boxes.new_ones(len(image)) if quality is None else quality[image, place],
         boxes=boxes,
     )
+
+
+@torch.no_grad()
+def left_out(points: Float[Tensor, "P 2"], targets: Targets, rows: Int[Tensor, " N"]) -> Bool[Tensor, " BP"] | None:
+    """Which predictions lie in an ignored area of their image and have no truth; None: none of the batch.
+
+    Args:
+        points: x, y of the predictions' places, network-input pixels.
+        targets: with the areas.
+        rows: predictions that have a truth.
+    """
+    if targets.ignored is None:
+        return None
+    left, top, right, bottom = targets.ignored.unsqueeze(2).unbind(-1)
+    x, y = points.unbind(-1)
+    # Some networks have places on the input's very border.
+    inside = ((x >= left) & (x < right) & (y >= top) & (y < bottom)).any(1).flatten()
+    inside[rows] = False
+    return inside

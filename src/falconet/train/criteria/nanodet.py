@@ -20,7 +20,7 @@ from falconet.models.nanodet import NanoDetConfig
 from falconet.models.types import ForwardOutputs, HeadOutputs, Priors
 from falconet.train import losses
 from falconet.train.assign.atss import atss_assign
-from falconet.train.assign.matched import Matched, gather_matched
+from falconet.train.assign.matched import Matched, gather_matched, left_out
 from falconet.train.batch import Targets
 from falconet.train.distributed import mean_over_processes
 from falconet.train.progress import Progress
@@ -83,7 +83,8 @@ def nanodet_terms(raw: HeadOutputs, targets: Targets, *, strides: tuple[int, ...
     logits = raw.logits.flatten(0, 1)
     weights = losses.at_least_float32(logits.detach()[matches.rows]).amax(-1).sigmoid()
 
-    classes = losses.quality_focal_loss(logits, matches.rows, matches.labels, quality).sum()
+    nothing = left_out(raw.priors.points, targets, matches.rows)
+    classes = losses.quality_focal_loss(logits, matches.rows, matches.labels, quality, left_out=nothing).sum()
     box = (losses.generalized_iou_loss(boxes, matches.boxes) * weights).sum()
     distances = distance_targets(matches.priors, matches.boxes, reg_max=reg_max)
     sides = losses.distribution_focal_loss(code.unflatten(1, (4, -1)), distances).mean(1)

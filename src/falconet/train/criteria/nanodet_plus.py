@@ -27,7 +27,7 @@ from falconet.models.simple_head import SimpleConvs
 from falconet.models.types import ForwardOutputs, HeadOutputs
 from falconet.train import losses
 from falconet.train.assign.dynamic_soft import dynamic_soft_assign
-from falconet.train.assign.matched import Matched, gather_matched
+from falconet.train.assign.matched import Matched, gather_matched, left_out
 from falconet.train.batch import Targets
 from falconet.train.criteria.auxiliary import guide
 from falconet.train.distributed import mean_over_processes
@@ -178,7 +178,7 @@ def nanodet_plus_terms(
     divisors = torch.stack([count, *(weight.sum() for weight in certain.values())])
     divisors = mean_over_processes(divisors).clamp(min=1)
 
-    terms = {}
+    terms, nothing = {}, left_out(raw.priors.points, targets, matches.rows)
     for (name, raw), divisor in zip(found.items(), divisors[1:], strict=True):
         scores = losses.quality_focal_loss(
             raw.logits.flatten(0, 1),
@@ -187,6 +187,7 @@ def nanodet_plus_terms(
             matches.quality,
             background=background[name],
             beta=beta,
+            left_out=nothing,
         )
         code = losses.at_least_float32(raw.box_code.flatten(0, 1)[matches.rows])
         boxes = boxes_at(matches.priors, expected_distances(code))

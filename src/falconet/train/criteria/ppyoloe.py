@@ -14,6 +14,7 @@ import copy
 from typing import Literal
 
 import torch
+from jaxtyping import Bool
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -26,7 +27,7 @@ from falconet.models.simple_head import SimpleConvs
 from falconet.models.types import ForwardOutputs, HeadOutputs
 from falconet.train import losses
 from falconet.train.assign.atss import atss_assign
-from falconet.train.assign.matched import Matched, gather_matched
+from falconet.train.assign.matched import Matched, gather_matched, left_out
 from falconet.train.assign.task_aligned import task_aligned_assign
 from falconet.train.batch import Targets
 from falconet.train.criteria.auxiliary import guide
@@ -187,6 +188,7 @@ class PPYOLOECriterion(nn.Module):
                 own = ppyoloe_terms(
                     raw,
                     matches,
+                    left_out(raw.priors.points, targets, matches.rows),
                     reg_max=self.reg_max,
                     class_loss=self.class_loss,
                     focal_alpha=STATIC_ALPHA if static else None,
@@ -198,6 +200,7 @@ class PPYOLOECriterion(nn.Module):
 def ppyoloe_terms(
     raw: HeadOutputs,
     matches: Matched,
+    nothing: Bool[Tensor, " BP"] | None = None,
     *,
     reg_max: int,
     class_loss: ClassLoss = "varifocal",
@@ -208,6 +211,7 @@ def ppyoloe_terms(
     Args:
         raw: predictions.
         matches: what they shall say.
+        nothing: predictions without a truth that shall say nothing in particular.
         reg_max: largest distance of a side, in strides.
         class_loss: "varifocal" or "focal".
         focal_alpha: of the focal loss; None weighs found and missing classes alike.
@@ -216,11 +220,11 @@ def ppyoloe_terms(
     logits = raw.logits.flatten(0, 1)
     found = (matches.rows, matches.labels, matches.quality)
     if class_loss == "varifocal":
-        classes = losses.varifocal_loss(logits, *found)
+        classes = losses.varifocal_loss(logits, *found, left_out=nothing)
     elif focal_alpha is None:
-        classes = losses.quality_focal_loss(logits, *found)
+        classes = losses.quality_focal_loss(logits, *found, left_out=nothing)
     else:
-        classes = losses.focal_loss(logits, *found, alpha=focal_alpha)
+        classes = losses.focal_loss(logits, *found, alpha=focal_alpha, left_out=nothing)
 
     code = losses.at_least_float32(raw.box_code.flatten(0, 1)[matches.rows])
     boxes = boxes_at(matches.priors, expected_distances(code))

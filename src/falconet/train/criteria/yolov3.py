@@ -28,6 +28,7 @@ from falconet.models.types import ForwardOutputs, HeadOutputs, Priors
 from falconet.models.yolov3 import YOLOv3Config, YOLOv3Head, YOLOv3HeadConfig, decode_boxes
 from falconet.train import losses
 from falconet.train.assign.anchor_iou import AnchorGrid, Matches, Pairs, best_anchor, every_good_anchor, unique
+from falconet.train.assign.matched import left_out
 from falconet.train.batch import Targets
 from falconet.train.distributed import mean_over_processes
 from falconet.train.progress import Progress
@@ -133,6 +134,7 @@ def modern_terms(raw: HeadOutputs, targets: Targets, grid: AnchorGrid, *, center
     )
     counted = ~overlapping(raw, targets, center_reach=center_reach, threshold=MODERN_IGNORE).flatten()
     counted[matches.rows] = True
+    counted = _without_ignored(counted, raw, targets, matches)
     logits = losses.at_least_float32(raw.logits.flatten(0, 1)[matches.rows])
     one_hot = F.one_hot(labels, logits.shape[1]).to(logits.dtype)
     classes = F.binary_cross_entropy_with_logits(logits, one_hot, reduction="sum")
@@ -160,7 +162,7 @@ def classic_terms(
     matched = torch.zeros(B * P, dtype=torch.bool, device=pairs.rows.device)
     matched[matches.rows] = True
     ignored = overlapping(raw, targets, center_reach=center_reach, threshold=CLASSIC_IGNORE).flatten()
-    counted = matched | ~ignored
+    counted = _without_ignored(matched | ~ignored, raw, targets, matches)
 
     level = torch.arange(len(grid.sizes), device=pairs.rows.device)
     level = level.repeat_interleave(torch.tensor(grid.counts, device=level.device)).repeat(B)
@@ -201,6 +203,14 @@ def overlapping(raw: HeadOutputs, targets: Targets, *, center_reach: float, thre
     boxes = decode_boxes(losses.at_least_float32(raw.box_code), raw.priors, center_reach=center_reach)
     truths = targets.boxes.masked_fill(~targets.mask.unsqueeze(-1), 0)
     return losses.iou(truths.unsqueeze(2), boxes.unsqueeze(1)).amax(1) > threshold
+
+
+def _without_ignored(
+    counted: Bool[Tensor, " BP"], raw: HeadOutputs, targets: Targets, matches: Matches
+) -> Bool[Tensor, " BP"]:
+    """`counted` without predictions that have no truth and whose cell has its middle in an ignored area."""
+    nothing = left_out(raw.priors.points + raw.priors.strides / 2, targets, matches.rows)
+    return counted if nothing is None else counted & ~nothing
 
 
 def _xywh_loss(
