@@ -129,11 +129,27 @@ def test_draws_lie_in_their_ranges() -> None:
     assert 0.6 * 0.8 <= zoom.min() < 0.55
     assert 1.55 < zoom.max() <= 1.4 * 1.2
     shift = np.abs([d.shift for d in draws])
-    assert 0.19 < shift.max() <= 0.2
+    room = np.maximum(0.2, (1 - zoom) / 2)
+    assert (shift <= room).all()
+    assert (shift > 0.9 * room).any()
     across, down = np.mean([d.flip for d in draws], axis=0)
     assert 0.45 < across < 0.55
     assert down == 0
     assert {d.angle for d in draws} == {0.0}
+
+
+def test_a_picture_made_smaller_goes_anywhere_but_stays_whole() -> None:
+    config = Augment(scale=(0.3, 0.5), stretch=(0.9, 1.1), translate=0, flip=0)
+    sample = Sample(smooth(96, 128), np.array([[0, 0, 128, 96]]), np.array([1]))
+    rng = np.random.default_rng(0)
+    boxes = np.concatenate([augment(sample, config, INPUT, rng).boxes for _ in range(300)])
+    kept = boxes[:, 2:] - boxes[:, :2]
+    assert (kept >= 0.26 * np.array([INPUT.width, INPUT.height])).all()
+    assert (kept <= 0.56 * np.array([INPUT.width, INPUT.height])).all()
+    assert boxes[:, 0].min() < 0.02 * INPUT.width
+    assert boxes[:, 2].max() > 0.98 * INPUT.width
+    assert boxes[:, 1].min() < 0.02 * INPUT.height
+    assert boxes[:, 3].max() > 0.98 * INPUT.height
 
 
 def test_flips_by_hand() -> None:

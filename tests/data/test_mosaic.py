@@ -48,3 +48,11 @@ def test_pictures_without_boxes() -> None:
 def test_four_are_needed() -> None:
     with pytest.raises(ValueError, match="joins 4 samples, but got 3"):
         mosaic([picture(9, 0)] * 3, Augment(), INPUT, np.random.default_rng(0))
+
+
+def test_objects_at_the_edges_of_pictures_are_seen() -> None:
+    edges = Sample(np.zeros((80, 100, 3), np.uint8), np.array([[0, 36, 5, 44], [95, 36, 100, 44]]), np.array([0, 1]))
+    rng = np.random.default_rng(0)
+    seen = [label for _ in range(100) for label in mosaic([edges] * 4, Augment(strength=0), INPUT, rng).labels]
+    assert 20 < seen.count(0) < 300
+    assert 20 < seen.count(1) < 300

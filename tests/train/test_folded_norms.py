@@ -106,6 +106,16 @@ def test_an_interrupted_run_with_folded_norms_resumes_exactly(tmp_path: Path, fr
     assert_same_weights(tmp_path / "halted" / "last.safetensors", whole / "last.safetensors")
 
 
+def test_an_interrupted_run_of_sgd_resumes_exactly(tmp_path: Path) -> None:
+    data = draw(tmp_path / "drawn")
+    words = ("train.optimizer=sgd", "train.learning_rate=0.01", "train.epochs=3", "train.norms=batch")
+    whole = fit(tiny_run(data, tmp_path / "whole", *words))
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_run(data, tmp_path / "halted", *words), callback=Interrupted())
+    resume(tmp_path / "halted")
+    assert_same_weights(tmp_path / "halted" / "last.safetensors", whole / "last.safetensors")
+
+
 def test_weights_with_folded_norms_are_tuned_again(tmp_path: Path) -> None:
     data = draw(tmp_path / "drawn")
     first = fit(tiny_run(data, tmp_path / "first"))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from falconet.train.optim import Schedule, WeightAverage, build_optimizer, parameter_groups
+from falconet.train.optim import Schedule, WeightAverage, build_optimizer, parameter_groups, set_rate
 
 
 def test_only_matrices_decay() -> None:
@@ -80,3 +80,18 @@ def test_no_average_is_the_module_itself() -> None:
         module.weight.fill_(4.0)
     average.update(module, step=5, total_steps=100)
     assert torch.equal(average.module.weight, module.weight)
+
+
+def test_sgd_by_hand() -> None:
+    module = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(module.weight, 2.0)
+    optimizer = build_optimizer(module, weight_decay=0.5, name="sgd", momentum=0.9)
+    set_rate(optimizer, 0.1)
+    values, velocity = 2.0, 0.0
+    for _ in range(3):
+        optimizer.zero_grad()
+        module(torch.ones(1, 1)).sum().backward()
+        optimizer.step()
+        velocity = 0.9 * velocity + 1 + 0.5 * values
+        values -= 0.1 * velocity
+        assert module.weight.item() == pytest.approx(values)

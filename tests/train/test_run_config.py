@@ -13,6 +13,7 @@ from falconet.core.errors import ConfigError
 from falconet.models import PRESETS
 from falconet.models.weights import read_card
 from falconet.train.criteria.ppyoloe import PPYOLOECriterionConfig
+from falconet.train.originals import ORIGINALS
 from falconet.train.recipes import PLACEHOLDER, RECIPES, preset_text, read_run, schema_text
 from falconet.train.run_config import RunConfig, Source
 
@@ -199,3 +200,36 @@ def test_a_source_and_its_parts_in_any_order(turn: int) -> None:
     assert run.data.train == Source(annotations=Path("my photos"), split="train")
     assert run.data.val == Source(annotations=Path("my photos"), split="val")
     assert read_run("nanodet-plus-m-320", [*words[:2], "data.val=null"]).data.val is None
+
+
+@pytest.mark.parametrize("preset", ORIGINALS)
+def test_the_recipe_of_the_authors_changes_the_training_only(preset: str, tmp_path: Path) -> None:
+    run = read_run(preset, ["data.train=photos"], "original")
+    assert run.model == PRESETS[preset]
+    assert run.train.epochs >= 80
+    assert run != read_run(preset, ["data.train=photos"])
+    assert read_run(preset, ["data.train=photos", "train.epochs=3"], "original").train.epochs == 3
+    path = tmp_path / "run.yaml"
+    path.write_text(preset_text(preset, "original").replace(PLACEHOLDER, "photos"))
+    assert read_run(path) == run
+
+
+def test_a_recipe_belongs_to_a_preset(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match="yolov3-tiny: its authors' recipe is not known here; expected one of: nanodet"
+    ):
+        read_run("yolov3-tiny", ["data.train=photos"], "original")
+    path = tmp_path / "run.yaml"
+    path.write_text(preset_text("yolov3-tiny").replace(PLACEHOLDER, "photos"))
+    with pytest.raises(ConfigError, match=r"run\.yaml: is a run file, which says everything"):
+        read_run(path, (), "original")
+
+
+def test_sgd_has_no_rate_of_its_own() -> None:
+    with pytest.raises(ConfigError, match="expected a learning_rate beside it"):
+        read_run("nanodet-plus-demo", ["data.train=a.json", "train.optimizer=sgd"])
+
+
+@pytest.mark.parametrize("word", ["null", "none", "None", "scratch"])
+def test_no_weights_in_words(word: str) -> None:
+    assert read_run("nanodet-plus-demo", ["data.train=a.json", f"train.weights={word}"]).train.weights is None

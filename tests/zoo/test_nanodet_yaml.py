@@ -199,17 +199,23 @@ def test_the_recipe_of_nanodet_plus() -> None:
 def test_what_the_first_generation_loses() -> None:
     translation = translate(FAMILY["nanodet-m-416"], "nanodet.yml")
     assert translation.lines() == [
-        "schedule.optimizer.name: ours is AdamW with its own rate and decay",
-        "schedule.optimizer.lr: ours is AdamW with its own rate and decay",
-        "schedule.optimizer.momentum: ours is AdamW with its own rate and decay",
-        "schedule.optimizer.weight_decay: ours is AdamW with its own rate and decay",
         "schedule.lr_schedule.name: ours is a cosine",
         "schedule.lr_schedule.milestones: ours is a cosine",
         "schedule.lr_schedule.gamma: ours is a cosine",
         "schedule.warmup.ratio: the warm-up starts near 0",
         "log.interval: progress is always shown",
     ]
-    assert _run(FAMILY["nanodet-m-416"]).train.average_decay == 0
+    train = _run(FAMILY["nanodet-m-416"]).train
+    assert train.average_decay == 0
+    assert (train.optimizer, train.learning_rate, train.reference_batch) == ("sgd", 0.14, None)
+    assert (train.momentum, train.weight_decay) == (0.9, 0.0001)
+
+
+def test_an_optimiser_that_is_not_here_is_told() -> None:
+    tree = _changed("nanodet-m-416", schedule={"optimizer": {"name": "RMSprop", "lr": 0.01}, "total_epochs": 3})
+    translation = translate(tree, "nanodet.yml")
+    assert "schedule.optimizer.name: ours is AdamW with its own rate and decay, or SGD" in translation.lines()
+    assert _run(tree).train.optimizer == "adamw"
 
 
 def _changed(name: str, **changes: Any) -> dict[str, Any]:

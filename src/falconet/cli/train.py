@@ -5,7 +5,7 @@ import os
 import sys
 from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
+RecipeOption = Annotated[
+    Literal["default", "original"],
+    typer.Option(help="Of a preset: ours, for small data and a CPU, or its authors', for COCO and GPUs."),
+]
+
+
 def train(
     run: Annotated[
         str | None, typer.Argument(help="Run file (.yaml) or preset name, see 'falconet models'.", show_default=False)
@@ -31,8 +37,11 @@ def train(
     resume: Annotated[
         Path | None, typer.Option(help="Go on with the interrupted run in this folder.", show_default=False)
     ] = None,
+    recipe: RecipeOption = "default",
 ) -> None:
     """Train a detector or a classifier: falconet train run.yaml train.epochs=50."""
+    if resume is not None and recipe != "default":
+        raise ConfigError("--resume goes on with the run as it was; it cannot be combined with --recipe")
     if resume is not None and run is not None:
         raise ConfigError(f"--resume goes on with the run as it was; it cannot be combined with '{run}'")
     if resume is None and run is None:
@@ -45,7 +54,7 @@ def train(
         folder = training.resume(resume, callback=callback)
     else:
         assert run is not None
-        asked = _with_weights(training.read_run(run, overrides or []))
+        asked = _with_weights(training.read_run(run, overrides or [], recipe))
         if not Path(run).is_file() and not any(override.startswith("output=") for override in overrides or []):
             asked = _in_a_folder_of_its_own(asked)
         folder = training.fit(asked, callback=callback)
@@ -59,6 +68,7 @@ def config(
     preset: Annotated[str | None, typer.Argument(help="Preset, see 'falconet models'.", show_default=False)] = None,
     out: Annotated[Path | None, typer.Option(help="Write to this file.", show_default=False)] = None,
     schema: Annotated[bool, typer.Option("--schema", help="The JSON schema of run files, for editors.")] = False,
+    recipe: RecipeOption = "default",
 ) -> None:
     """Print a complete run file, to change and hand to 'falconet train'."""
     if schema == (preset is not None):
@@ -66,7 +76,7 @@ def config(
     _require_training()
     from falconet.train.recipes import preset_text, schema_text
 
-    text = schema_text() if preset is None else preset_text(preset)
+    text = schema_text() if preset is None else preset_text(preset, recipe)
     if out is None:
         print(text, end="")
         return

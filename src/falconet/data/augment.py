@@ -33,7 +33,12 @@ class Augment(Config):
     strength: float = Field(default=1.0, ge=0, le=2, description="factor on every range below; 0 turns all off")
     scale: Range = Field(default=(0.6, 1.4), description="zoom")
     stretch: Range = Field(default=(0.8, 1.2), description="further zoom of width and height, each on its own")
-    translate: float = Field(default=0.2, ge=0, le=0.5, description="largest shift, share of the input's sides")
+    translate: float = Field(
+        default=0.2,
+        ge=0,
+        le=0.5,
+        description="largest shift, share of the input's sides; a picture made smaller goes anywhere in it",
+    )
     rotate: float = Field(default=0.0, ge=0, le=180, description="largest turn, degrees")
     shear: float = Field(default=0.0, ge=0, le=60, description="largest shear, degrees")
     flip: float = Field(default=0.5, ge=0, le=1, description="probability of a left-right flip")
@@ -91,7 +96,8 @@ def draw_geometry(config: Augment, rng: np.random.Generator) -> Geometry:
     """One geometry of `config`'s ranges. The number of draws does not depend on the configuration."""
     scale = rng.uniform(*config.range(config.scale))
     zoom_x, zoom_y = scale * rng.uniform(*config.range(config.stretch), size=2)
-    shift_x, shift_y = rng.uniform(-1, 1, size=2) * config.translate * config.strength
+    room = [max(config.translate * config.strength, (1 - zoom) / 2) for zoom in (zoom_x, zoom_y)]
+    shift_x, shift_y = rng.uniform(-1, 1, size=2) * room
     drawn, chances = rng.uniform(size=2), np.array([config.flip, config.flip_vertical]) * min(1.0, config.strength)
     across, down = (drawn < chances).tolist()
     angle = math.radians(rng.uniform(-1, 1) * config.rotate * config.strength)

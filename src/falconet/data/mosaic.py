@@ -52,8 +52,11 @@ def mosaic(samples: Sequence[Sample], config: Augment, preprocess: Preprocess, r
             keep_ratio=preprocess.resize == "letterbox",
         )
         centre = np.array([width / 2, height / 2])
+        tile = np.array([tile_width, tile_height])
+        # Not only the middle of pictures: any part of one may fill its quarter.
+        slack = np.abs(TILE_ZOOM * np.array([width, height]) - tile) / 2
         matrix[:, :2] *= TILE_ZOOM
-        matrix[:, 2] = (matrix[:, 2] - centre) * TILE_ZOOM + np.array([tile_width / 2, tile_height / 2])
+        matrix[:, 2] = (matrix[:, 2] - centre) * TILE_ZOOM + tile / 2 + rng.uniform(-1, 1, size=2) * slack
         image[top:bottom, left:right] = warp_pixels(
             sample.image, matrix, height=tile_height, width=tile_width, pad_value=preprocess.pad_value
         )

@@ -39,6 +39,7 @@ def train(
         FalconetError: loss or gradients not finite, or a file that cannot be written.
     """
     loader, pace = prepared.loader, prepared.pace
+    state.freeze(prepared, pace.at(state.epoch, state.step))
     module = _distributed(TrainModule(prepared))
     reported: set[str] = set()
     mosaic_share = 1 - prepared.run.augment.mosaic_close
@@ -56,6 +57,8 @@ def train(
                 loader.cancel()
                 break
             loader.with_mosaic = progress.before(mosaic_share)
+            if state.freeze(prepared, progress):
+                module = _distributed(TrainModule(prepared))  # it asks once what learns
             rate = pace.rate(progress, state.step)
             part = Part.of(index, prepared.run.train.accumulate, loader.steps)
             sums.add(step(module, prepared, state, batch, progress, rate=rate, part=part))

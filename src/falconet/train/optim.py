@@ -1,10 +1,10 @@
-"""AdamW, its learning rate over the steps, and the moving average of the weights."""
+"""AdamW or SGD, its learning rate over the steps, and the moving average of the weights."""
 
 import copy
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -35,9 +35,26 @@ def parameter_groups(module: nn.Module, *, weight_decay: float, backbone_rate: f
     return groups
 
 
-def build_optimizer(module: nn.Module, *, weight_decay: float, backbone_rate: float = 1.0) -> torch.optim.AdamW:
-    """AdamW; the learning rate is set by `set_rate`. Parameters without a gradient are left alone."""
+def build_optimizer(
+    module: nn.Module,
+    *,
+    weight_decay: float,
+    backbone_rate: float = 1.0,
+    name: Literal["adamw", "sgd"] = "adamw",
+    momentum: float = 0.9,
+) -> torch.optim.Optimizer:
+    """AdamW or SGD; the learning rate is set by `set_rate`. Parameters without a gradient are left alone.
+
+    Args:
+        module: what learns.
+        weight_decay: AdamW's is decoupled from the gradient, SGD's is part of it.
+        backbone_rate: share of the learning rate that the backbone takes.
+        name: which of the two.
+        momentum: of SGD.
+    """
     groups = parameter_groups(module, weight_decay=weight_decay, backbone_rate=backbone_rate)
+    if name == "sgd":
+        return torch.optim.SGD(groups, lr=0.0, momentum=momentum, fused=True)
     return torch.optim.AdamW(groups, lr=0.0, fused=True)
 
 
@@ -53,7 +70,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -
     optimizer.load_state_dict({"state": moments, "param_groups": state["param_groups"]})
     for parameter, values in optimizer.state.items():
         for name, value in values.items():
-            if value.shape == parameter.shape:
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
                 values[name] = torch.empty_like(parameter).copy_(value)
 
 

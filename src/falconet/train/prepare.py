@@ -138,8 +138,6 @@ def _networks(
         size.height,
         size.width,
     )
-    if run.train.freeze == "backbone":
-        networks["network"].get_submodule("backbone").requires_grad_(False)
     assert run.train.norms != "auto", "it was settled with the weights"
     if run.train.norms == "folded":
         _log.info("batch norms: %d folded into the convolutions (train.norms)", fold_norms(networks["network"]))

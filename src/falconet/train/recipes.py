@@ -3,13 +3,14 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from falconet.core.config import apply_overrides, plain, read_yaml, validate, write_yaml
 from falconet.core.errors import ConfigError
 from falconet.core.suggest import did_you_mean
 from falconet.models import CLASSIFIERS, PRESETS
 from falconet.train.criteria import CRITERIA
+from falconet.train.originals import ORIGINALS
 from falconet.train.run_config import RunConfig, give_criterion
 
 PLACEHOLDER = "path/to/annotations"
@@ -51,11 +52,15 @@ CLASSIFIER_RECIPE: dict[str, Any] = {
 """The same for every classifier."""
 
 
-def preset_tree(preset: str) -> dict[str, Any]:
+Recipe = Literal["default", "original"]
+"""Ours, for small data and an ordinary CPU, or that of a model's authors."""
+
+
+def preset_tree(preset: str, recipe: Recipe = "default") -> dict[str, Any]:
     """A complete run of a preset as plain values, without the paths of the data.
 
     Raises:
-        ConfigError: there is no such preset; the nearest name is suggested.
+        ConfigError: there is no such preset, and the nearest name is suggested; or it has no recipe of its authors.
     """
     known = PRESETS | CLASSIFIERS
     if preset not in known:
@@ -65,22 +70,33 @@ def preset_tree(preset: str) -> dict[str, Any]:
             "('falconet models' lists the presets)"
         )
     tree: dict[str, Any] = {"output": f"runs/{preset}", "model": known[preset].model_dump(mode="json")}
-    recipe = plain(CLASSIFIER_RECIPE if preset in CLASSIFIERS else RECIPES.get(preset, {}))
-    recipe["train"] = {"weights": "auto", **recipe.get("train", {})}
-    return tree | recipe
+    if recipe == "original":
+        if preset not in ORIGINALS:
+            raise ConfigError(
+                f"{preset}: its authors' recipe is not known here; expected one of: {', '.join(ORIGINALS)}"
+            )
+        return tree | plain(ORIGINALS[preset])
+    settings = plain(CLASSIFIER_RECIPE if preset in CLASSIFIERS else RECIPES.get(preset, {}))
+    settings["train"] = {"weights": "auto", **settings.get("train", {})}
+    return tree | settings
 
 
-def preset_text(preset: str) -> str:
+def preset_text(preset: str, recipe: Recipe = "default") -> str:
     """The complete run file of a preset, with a comment behind each value."""
-    tree = preset_tree(preset) | {"data": {"train": {"annotations": PLACEHOLDER}}}
+    tree = preset_tree(preset, recipe) | {"data": {"train": {"annotations": PLACEHOLDER}}}
     return write_yaml(validate(RunConfig, tree, name=preset), comments=True)
 
 
-def read_run(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+def read_run(source: str | Path, overrides: Sequence[str] = (), recipe: Recipe = "default") -> RunConfig:
     """The run that a run file or a preset name describes, with `a.b=c` overrides applied.
 
+    Args:
+        source: run file or preset.
+        overrides: of single keys.
+        recipe: of a preset.
+
     Raises:
-        ConfigError: neither a file nor a preset; every wrong key and value at once.
+        ConfigError: neither a file nor a preset, or a file beside a recipe; every wrong key and value at once.
     """
     path = Path(source)
     if path.is_dir():
@@ -89,7 +105,9 @@ def read_run(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
             f"'falconet train --resume {path}')"
         )
     is_file = path.is_file() or path.suffix in (".yaml", ".yml")
-    tree = read_yaml(path) if is_file else preset_tree(str(source))
+    if is_file and recipe != "default":
+        raise ConfigError(f"{source}: is a run file, which says everything; a recipe belongs to a preset")
+    tree = read_yaml(path) if is_file else preset_tree(str(source), recipe)
     # Keys of earlier versions move before and after: an override beats the file, under whichever names.
     give_criterion(tree, lambda key: f"{source}: {key}")
     sources = _sources_first(overrides)

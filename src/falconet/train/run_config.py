@@ -78,6 +78,9 @@ class Train(Config):
     freeze: Literal["none", "backbone"] = Field(
         default="none", description="backbone: it keeps the weights it starts from; neck and head learn alone"
     )
+    freeze_share: float = Field(
+        default=1.0, gt=0, le=1, description="share of the run, at the start, that freeze is for"
+    )
     norms: Literal["auto", "batch", "folded"] = Field(
         default="auto",
         description="batch: by each batch's statistics; folded into the convolutions, faster on CPUs; auto: folded "
@@ -85,7 +88,9 @@ class Train(Config):
     )
     final_rate: float = Field(default=0.05, ge=0, le=1, description="rate at the end of the cosine, share of the peak")
     warmup_steps: int | Literal["auto"] = Field(default="auto", description="auto: 500, at most a tenth of all steps")
-    weight_decay: float = Field(default=0.05, ge=0, description="AdamW; none on biases and norms")
+    optimizer: Literal["adamw", "sgd"] = Field(default="adamw", description="sgd: needs a learning_rate")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="of sgd")
+    weight_decay: float = Field(default=0.05, ge=0, description="none on biases and norms; of sgd as L2")
     clip_gradients: float | None = Field(default=35.0, gt=0, description="largest norm of all gradients together")
     average_decay: float = Field(default=0.9998, ge=0, lt=1, description="of the weights' moving average; 0: none")
     multi_scale: tuple[float, float] | None = Field(
@@ -122,6 +127,11 @@ class Train(Config):
             raise ValueError("expected 'auto', 0 or more")
         return value
 
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _none_in_words(cls, value: Any) -> Any:
+        return None if isinstance(value, str) and value.lower() in ("none", "scratch") else value
+
     @field_validator("validate_every")
     @classmethod
     def _positive(cls, value: int | str) -> int | str:
@@ -135,6 +145,12 @@ class Train(Config):
         if value is not None and not 0 < value[0] <= value[1] <= 4:
             raise ValueError("expected [smallest, largest] with 0 < smallest <= largest <= 4")
         return value
+
+    @model_validator(mode="after")
+    def _rate_of_sgd(self) -> "Train":
+        if self.optimizer == "sgd" and self.learning_rate == "auto":
+            raise ValueError("optimizer sgd has no rate of its own accord; expected a learning_rate beside it")
+        return self
 
     @model_validator(mode="after")
     def _batch_fits_devices(self) -> "Train":

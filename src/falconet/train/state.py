@@ -4,10 +4,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from falconet.core.errors import ConfigError, ModelError
 from falconet.train.optim import WeightAverage, build_optimizer, restore_optimizer
 from falconet.train.prepare import Prepared
+from falconet.train.progress import Progress
 from falconet.train.run_folder import RunFolder
 
 _NETWORK = 2
@@ -21,19 +23,25 @@ class TrainState:
         epoch, step: the ones in progress, from 0 (steps over all epochs).
         best: key metric, second metric and the epoch (from 1) of the best validation so far.
         stopped: no epoch shall follow.
+        frozen: parameters that keep their values at present, and learn later.
         average: moving average of the networks, which is validated and kept.
-        optimizer: AdamW over the networks.
+        optimizer: over the networks.
     """
 
     def __init__(self, prepared: Prepared) -> None:
         train = prepared.run.train
         self.epoch = self.step = 0
+        self.frozen: list[nn.Parameter] = []
         self.best: dict[str, float] | None = None
         self.stopped = False
         self.average = WeightAverage(prepared.networks, decay=train.average_decay)
         assert train.backbone_rate != "auto", "it was settled before the first step"
         self.optimizer = build_optimizer(
-            prepared.networks, weight_decay=train.weight_decay, backbone_rate=train.backbone_rate
+            prepared.networks,
+            weight_decay=train.weight_decay,
+            backbone_rate=train.backbone_rate,
+            name=train.optimizer,
+            momentum=train.momentum,
         )
 
     def begin_epoch(self, prepared: Prepared) -> None:
@@ -43,8 +51,24 @@ class TrainState:
         prepared.loader.epoch = self.epoch
         prepared.loader.waited = 0.0
         prepared.networks.train()
-        if prepared.run.train.freeze == "backbone":
+        if self.frozen:
             prepared.networks["network"].get_submodule("backbone").eval()
+
+    def freeze(self, prepared: Prepared, progress: Progress) -> bool:
+        """Keep the backbone as it is while the run says so, else let it learn; whether that has changed."""
+        train = prepared.run.train
+        freezes = train.freeze == "backbone" and progress.within(train.freeze_share)
+        if freezes == bool(self.frozen):
+            return False
+        backbone = prepared.networks["network"].get_submodule("backbone")
+        if freezes:
+            self.frozen = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
+        for parameter in self.frozen:
+            parameter.requires_grad_(not freezes)
+        if not freezes:
+            self.frozen = []
+        backbone.train(not freezes)
+        return True
 
     def save(self, prepared: Prepared, folder: RunFolder) -> None:
         """Write the checkpoint."""

@@ -316,18 +316,21 @@ def _train(source: Source) -> dict[str, Any]:
 
 
 def _optimiser(source: Source) -> dict[str, Any]:
-    """Rate, decay and the end of the schedule; SGD's do not suit AdamW and are left out."""
+    """Optimiser, rate, decay and the end of the schedule."""
     name = source.get("schedule.optimizer.name", "AdamW")
     schedule = source.get("schedule.lr_schedule.name", "CosineAnnealingLR")
     result: dict[str, Any] = {}
     rate = source.number("schedule.optimizer.lr", 1e-3)
-    if name == "AdamW":
-        result = {"learning_rate": rate, "reference_batch": None}
-        result["weight_decay"] = source.number("schedule.optimizer.weight_decay", 0.01)
+    known = name in ("AdamW", "SGD")
+    if known:
+        result = {"optimizer": name.lower(), "learning_rate": rate, "reference_batch": None}
+        result["weight_decay"] = source.number("schedule.optimizer.weight_decay", 0.01 if name == "AdamW" else 0.0)
+        if name == "SGD":
+            result["momentum"] = source.number("schedule.optimizer.momentum", 0.0)
     else:
         for key in ("name", "lr", "momentum", "weight_decay"):
-            source.drop(f"schedule.optimizer.{key}", "ours is AdamW with its own rate and decay")
-    if schedule == "CosineAnnealingLR" and name == "AdamW":
+            source.drop(f"schedule.optimizer.{key}", "ours is AdamW with its own rate and decay, or SGD")
+    if schedule == "CosineAnnealingLR" and known:
         result["final_rate"] = source.number("schedule.lr_schedule.eta_min", 0) / rate
         epochs = source.number("schedule.total_epochs", 100)
         source.expect("schedule.lr_schedule.T_max", epochs, "the cosine ends with the run")
