@@ -2,8 +2,9 @@
 
 from typing import Any
 
+import torch
 from jaxtyping import Float
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 
 def several_processes() -> bool:
@@ -11,12 +12,22 @@ def several_processes() -> bool:
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
-def mean_over_processes(values: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+def mean_over_processes(values: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
     """The mean of `values` over all processes, which must all call this; changes `values`."""
     if not several_processes():
         return values
     distributed.all_reduce(values)
     return values / distributed.get_world_size()
+
+
+@torch.no_grad()
+def average_buffers(module: nn.Module) -> None:
+    """Give the norms' statistics in `module`, of which each process saw its own part, the mean of all processes."""
+    if not several_processes():
+        return
+    for buffer in module.buffers():
+        if buffer.is_floating_point():
+            buffer.copy_(mean_over_processes(buffer.clone()))
 
 
 def from_first(value: Any) -> Any:

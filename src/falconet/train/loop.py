@@ -17,7 +17,7 @@ from falconet.models import Network
 from falconet.models.deployable import Normalize
 from falconet.models.weights import ModelCard, save_weights
 from falconet.train.batch import Batch
-from falconet.train.distributed import mean_over_processes, several_processes
+from falconet.train.distributed import average_buffers, mean_over_processes, several_processes
 from falconet.train.loggers import Callback, Loggers
 from falconet.train.optim import set_rate
 from falconet.train.prepare import Prepared
@@ -69,6 +69,8 @@ def train(
             _report(batch.problems, reported)
             lap = pace.trained(loader.batch_size, since=lap)
             callback.step(progress, step=state.step - first_step, loss=sums.mean_loss)
+        for networks in (prepared.networks, state.average.module):
+            average_buffers(networks)
         metrics = _metrics(state, sums, loader, seconds=pace.clock() - began, steps=state.step - first_step)
         metrics["learning_rate"] = rate
         progress = pace.at(state.epoch, state.step)
