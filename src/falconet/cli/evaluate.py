@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from falconet.cli.options import ENGINE_HELP
+from falconet.cli.options import ENGINE_HELP, parse_size
 from falconet.cli.progress import progress
 
 
@@ -40,6 +40,9 @@ def evaluate(
         ),
     ] = None,
     engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = "auto",
+    size: Annotated[
+        str | None, typer.Option(help="Input of weights: 416, or HEIGHTxWIDTH [default: that of the training].")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the network.")] = None,
     voc: Annotated[bool, typer.Option("--voc", help="Also AP at IoU 0.5 by the protocols of Pascal VOC.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON, as fractions.")] = False,
@@ -57,8 +60,8 @@ def evaluate(
     from falconet.api.find import find_model
     from falconet.api.ground_truth import open_ground_truth
 
-    found = find_model(model, weights=engine == "torch")
-    runner = open_engine(found.path, engine=engine, threads=threads)
+    found = find_model(model, weights=engine == "torch" or size is not None)
+    runner = open_engine(found.path, engine=engine, threads=threads, size=size and parse_size(size))
     truth = open_ground_truth(found, data, images, split, task=runner.manifest.task)
     with progress("evaluating") as bar:
         done = measure(found, runner, truth, progress=bar, score=score, protocol=protocol, voc=voc)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from falconet.cli.options import words
+from falconet.cli.options import parse_size, words
 from falconet.cli.progress import progress
 from falconet.core.errors import DataError, ModelError
 
@@ -38,6 +38,9 @@ def export(
     engine: Annotated[
         str, typer.Option(help="Engines to compare the file in, as in onnxruntime,openvino; a receipt for each.")
     ] = "onnxruntime",
+    size: Annotated[
+        str | None, typer.Option(help="Input of the file: 416, or HEIGHTxWIDTH [default: that of the training].")
+    ] = None,
     opset: Annotated[int, typer.Option(help="Version of ONNX's operators.")] = 18,
     static_batch: Annotated[
         int | None, typer.Option(min=1, help="Pictures per run, fixed in the file [default: any number].")
@@ -63,7 +66,9 @@ def export(
     compare = _comparison(found, data, images, split, pictures)
     _make(out)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=out) as beside:
-        draft = export_onnx(found.path, Path(beside) / target.name, opset=opset, batch=static_batch)
+        draft = export_onnx(
+            found.path, Path(beside) / target.name, opset=opset, batch=static_batch, size=size and parse_size(size)
+        )
         receipts = [compare(draft, one) for one in engines]
         for receipt in receipts:
             if receipt.problems:

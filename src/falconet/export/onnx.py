@@ -13,18 +13,18 @@ from torch import Tensor, nn
 from falconet.core.errors import ModelError
 from falconet.core.files import replace_file
 from falconet.core.manifest import MANIFEST_KEY, Manifest
-from falconet.core.run_files import find_weights
 from falconet.export.rewrite import rewrite
-from falconet.export.torch_engine import deployable, manifest_of, points_to_decode
+from falconet.export.torch_engine import deployable, load_at, manifest_of, points_to_decode
 from falconet.models.deployable import Deployable, DeployableClassifier
-from falconet.models.weights import load_weights
 from falconet.runtime.tasks import TASKS
 
 OPSET = 18
 """Understood by ONNX Runtime from 1.14 on, OpenVINO from 2023.1 on."""
 
 
-def export_onnx(weights: Path, out: Path, *, opset: int = OPSET, batch: int | None = None) -> Path:
+def export_onnx(
+    weights: Path, out: Path, *, opset: int = OPSET, batch: int | None = None, size: tuple[int, int] | None = None
+) -> Path:
     """Write the model of `weights` to the file `out`. Whoever ships it compares it first, see `verify`.
 
     Args:
@@ -32,6 +32,7 @@ def export_onnx(weights: Path, out: Path, *, opset: int = OPSET, batch: int | No
         out: ends in .onnx; appears only when it is complete.
         opset: version of ONNX's operators.
         batch: pictures per run, fixed in the file; None: any number.
+        size: (height, width) of the input; None: that of the training.
 
     Raises:
         ModelError: no weights there, a file that is not Falconet's, an opset the exporter does not know.
@@ -42,7 +43,7 @@ def export_onnx(weights: Path, out: Path, *, opset: int = OPSET, batch: int | No
     if not 18 <= opset <= onnx.defs.onnx_opset_version():
         newest = onnx.defs.onnx_opset_version()
         raise ModelError(f"opset {opset} cannot be exported; expected 18..{newest}, as in --opset {OPSET}")
-    network, card = load_weights(find_weights(weights))
+    network, card = load_at(weights, size)
     manifest = manifest_of(card)
     module = deployable(network, card, max_points=points_to_decode(manifest))
     model = rewrite(trace(module, manifest, opset=opset, batch=batch))

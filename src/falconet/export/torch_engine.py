@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,23 @@ def manifest_of(card: ModelCard) -> Manifest:
     )
 
 
+def load_at(path: Path, size: tuple[int, int] | None) -> tuple[Network, ModelCard]:
+    """The network of a weights file or a run folder, and what is known of it.
+
+    Args:
+        path: weights file, or run folder (its best weights).
+        size: (height, width) of the input instead of the one that it was trained at.
+
+    Raises:
+        ModelError: no weights there, or a file that is not Falconet's.
+    """
+    network, card = load_weights(find_weights(path))
+    if size is not None:
+        rule = replace(card.model.input, height=size[0], width=size[1])
+        card = card.model_copy(update={"model": card.model.model_copy(update={"input": rule})})
+    return network, card
+
+
 def deployable(network: Network, card: ModelCard, *, max_points: int) -> Deployable | DeployableClassifier:
     """The fused network with everything around it, pixels to boxes or to probabilities, in eval mode.
 
@@ -54,6 +72,7 @@ class TorchEngine:
     Args:
         path: weights file, or run folder (its best weights).
         max_points: decoded per image of a detector; None takes as many as an exported file does.
+        size: see `load_at`.
 
     Attributes:
         manifest: as in an exported file.
@@ -66,9 +85,9 @@ class TorchEngine:
     name = "torch"
     version = str(torch.__version__)
 
-    def __init__(self, path: str | Path, *, max_points: int | None = None) -> None:
+    def __init__(self, path: str | Path, *, max_points: int | None = None, size: tuple[int, int] | None = None) -> None:
         self.path = find_weights(Path(path))
-        network, card = load_weights(self.path)
+        network, card = load_at(self.path, size)
         self.manifest = manifest_of(card)
         points = points_to_decode(self.manifest) if max_points is None else max_points
         self._module = deployable(network, card, max_points=points)

@@ -59,13 +59,14 @@ def verify(
     """
     used = threads or default_threads()
     # Every point of torch's network is decoded: which points a file decodes is part of what is compared.
-    left: Predictor[Any] = Predictor(TorchEngine(weights, max_points=ALL_POINTS))
     right: Predictor[Any] = Predictor(ENGINES[choose_engine(model, engine)].open(model, used))
+    size = (right.manifest.preprocess.height, right.manifest.preprocess.width)
+    left: Predictor[Any] = Predictor(TorchEngine(weights, max_points=ALL_POINTS, size=size))
     comparison = comparison or COMPARISONS[right.manifest.task](right.manifest, match)
     count, first = _compare(left, right, progress(records), comparison)
     if first is None:
         raise ModelError(f"{model}: an export is compared with torch on images, but there are none")
-    pixels, shipped = first.pixels[None], TorchEngine(weights)
+    pixels, shipped = first.pixels[None], TorchEngine(weights, size=size)
     times = milliseconds_of_both(lambda: shipped(pixels), lambda: right.engine(pixels), threads=used)
     metrics = comparison.metrics()
     sides = [
