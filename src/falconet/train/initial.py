@@ -18,7 +18,7 @@ from falconet.models.pretrained import other_options, take_backbone
 from falconet.models.weights import ModelCard, load_extra, load_weights, transfer
 from falconet.train.criteria import CRITERIA, build_criterion
 from falconet.train.loader import Loader
-from falconet.train.run_config import RunConfig
+from falconet.train.run_config import RunConfig, Train
 
 _log = logging.getLogger(__name__)
 
@@ -27,6 +27,9 @@ SHOWN = 20
 
 BACKBONE_SHARE = 0.1
 """Of the learning rate, for a backbone that is trained beside parts that are not."""
+
+FROZEN_SHARE = 0.7
+"""Of a run from trained weights, at its start, in which the backbone keeps them: such steps take less time."""
 
 MEASURED = 256
 """Images that batch norms of imported weights are measured on."""
@@ -57,13 +60,7 @@ class StartingPoint:
 
     def settle(self, run: RunConfig) -> RunConfig:
         """`run` with a value for each setting that was left to what the weights are."""
-        train = run.train
-        if train.backbone_rate == "auto":
-            share = BACKBONE_SHARE if self.trains_backbone and not isinstance(run.model, ClassifierConfig) else 1.0
-            train = train.model_copy(update={"backbone_rate": share})
-        if train.norms == "auto":
-            folds = self.tunes and CRITERIA[run.model.name].folds
-            train = train.model_copy(update={"norms": "folded" if folds else "batch"})
+        train = self._settle(run.train, run.model)
         criterion, branch = run.criterion, CRITERIA[run.model.name].unguided
         if self.tunes and self.path is not None and branch and not load_extra(self.path):
             settled = {
@@ -73,6 +70,20 @@ class StartingPoint:
                 _log.info("auxiliary branch: left out, since these weights have none and an untrained one misleads")
                 criterion = criterion.model_copy(update=settled)
         return run.model_copy(update={"train": train, "criterion": criterion})
+
+    def _settle(self, train: Train, model: ModelConfig) -> Train:
+        folds = self.tunes and CRITERIA[model.name].folds
+        if train.backbone_rate == "auto":
+            share = BACKBONE_SHARE if self.trains_backbone and not isinstance(model, ClassifierConfig) else 1.0
+            train = train.model_copy(update={"backbone_rate": share})
+        if train.norms == "auto":
+            train = train.model_copy(update={"norms": "folded" if folds else "batch"})
+        share = train.freeze_share
+        if train.freeze == "auto":
+            first = folds and train.norms == "folded"
+            train = train.model_copy(update={"freeze": "backbone" if first else "none"})
+            share = FROZEN_SHARE if first and share == "auto" else share
+        return train.model_copy(update={"freeze_share": 1.0 if share == "auto" else share})
 
     def give(self, run: RunConfig, names: tuple[str, ...], network: Network) -> str:
         """Give a fresh network these weights, and say which these are.

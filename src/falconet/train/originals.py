@@ -9,7 +9,13 @@ from typing import Any
 
 from falconet.models import PRESETS
 
-_IMAGENET: dict[str, Any] = {"weights": "imagenet", "backbone_rate": 1.0, "norms": "batch", "validate_every": 10}
+_IMAGENET: dict[str, Any] = {
+    "weights": "imagenet",
+    "backbone_rate": 1.0,
+    "norms": "batch",
+    "freeze": "none",
+    "validate_every": 10,
+}
 
 _NANODET_PLUS: dict[str, Any] = {
     "train": {

@@ -101,7 +101,7 @@ def prepare(
     # A run that goes on has its weights and its rate in the checkpoint.
     weights = run.train.weights
     start = StartingPoint(run.model, weights if state is None and isinstance(weights, Path) else None)
-    if run.train.freeze != "none" and start.path is None and state is None:
+    if run.train.freeze == "backbone" and start.path is None and state is None:
         raise ConfigError(
             f"train.freeze={run.train.freeze}: there are no weights to keep; expected train.weights beside it"
         )

@@ -75,11 +75,13 @@ class Train(Config):
         default="auto",
         description="learning rate of the backbone, share of the rest's; auto: 0.1 where it alone is trained, else 1",
     )
-    freeze: Literal["none", "backbone"] = Field(
-        default="none", description="backbone: it keeps the weights it starts from; neck and head learn alone"
+    freeze: Literal["auto", "none", "backbone"] = Field(
+        default="auto",
+        description="backbone: it keeps the weights it starts from; neck and head learn alone, in less time; auto: in "
+        "the first 0.7 of the run where norms are folded, else none",
     )
-    freeze_share: float = Field(
-        default=1.0, gt=0, le=1, description="share of the run, at the start, that freeze is for"
+    freeze_share: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = Field(
+        default="auto", description="share of the run, at the start, that freeze is for; auto: all of it"
     )
     norms: Literal["auto", "batch", "folded"] = Field(
         default="auto",

@@ -57,7 +57,8 @@ class TrainState:
     def freeze(self, prepared: Prepared, progress: Progress) -> bool:
         """Keep the backbone as it is while the run says so, else let it learn; whether that has changed."""
         train = prepared.run.train
-        freezes = train.freeze == "backbone" and progress.within(train.freeze_share)
+        assert train.freeze_share != "auto", "it was settled before the first step"
+        freezes = train.freeze == "backbone" and progress.fraction < train.freeze_share
         if freezes == bool(self.frozen):
             return False
         backbone = prepared.networks["network"].get_submodule("backbone")
