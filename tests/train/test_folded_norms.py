@@ -1,6 +1,8 @@
 """Norms folded into convolutions for training: the same function, the same names, the gradients of fixed norms."""
 
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from falconet.models.weights import load_weights
 from falconet.train import fit, resume
 from falconet.train.depthwise import use_fast_depthwise
 from falconet.train.folded_norms import fold_norms
+from falconet.train.initial import StartingPoint
 from falconet.train.loggers import NullCallback
 from falconet.train.progress import Progress
 from tests.train.tiny import assert_same_weights, draw, tiny_run
@@ -83,6 +86,46 @@ def test_a_frozen_backbone_keeps_what_it_computes(tmp_path: Path, norms: str) ->
         for one, other in zip(before.backbone(images), after.backbone(images), strict=True):
             torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-4)
         assert not torch.allclose(before(images).logits, after(images).logits, rtol=1e-5)
+
+
+class Backbones(NullCallback):
+    """Keeps the backbone of each epoch's weights."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.kept: list[list[torch.Tensor]] = []
+
+    def epoch(self, metrics: dict[str, Any], progress: Progress) -> None:  # noqa: ARG002
+        backbone = load_weights(self.folder / "last.safetensors")[0].backbone
+        self.kept.append([value.clone() for value in backbone.state_dict().values() if value.is_floating_point()])
+
+
+@pytest.mark.parametrize("norms", ["batch", "folded"])
+def test_the_backbone_learns_after_its_share_of_the_run(tmp_path: Path, norms: str) -> None:
+    data = draw(tmp_path / "drawn")
+    first = fit(tiny_run(data, tmp_path / "first"))
+    words = (f"train.weights={first}", f"train.norms={norms}", "train.epochs=4", "train.average_decay=0")
+    seen = Backbones(tmp_path / "second")
+    fit(tiny_run(data, seen.folder, *words, "train.freeze=backbone", "train.freeze_share=0.5"), callback=seen)
+    same = [all(map(torch.equal, one, other)) for one, other in pairwise(seen.kept)]
+    assert same == [True, False, False]
+
+
+def test_a_trained_network_starts_with_a_frozen_backbone(tmp_path: Path) -> None:
+    data = draw(tmp_path / "drawn")
+    first = fit(tiny_run(data, tmp_path / "first", "train.epochs=1"))
+    assert "freeze: none" in (first / "run.yaml").read_text()
+    second = fit(tiny_run(data, tmp_path / "second", f"train.weights={first}", "train.epochs=1"))
+    told = (second / "run.yaml").read_text()
+    assert "freeze: backbone" in told
+    assert "freeze_share: 0.7" in told
+    assert "backbone: keeps its weights in the first 70% of the run" in (second / "train.log").read_text()
+    # It has not learnt before what shows other objects.
+    run = tiny_run(data, tmp_path / "third", f"train.weights={first}")
+    start = StartingPoint(run.model, first)
+    known = start.classes[0]
+    frozen = [start.settle(run, names).train.freeze for names in [(known, "cat"), (known, "cat", "dog")]]
+    assert frozen == ["backbone", "none"]
 
 
 class Interrupted(NullCallback):

@@ -28,8 +28,9 @@ SHOWN = 20
 BACKBONE_SHARE = 0.1
 """Of the learning rate, for a backbone that is trained beside parts that are not."""
 
-FROZEN_SHARE = 0.7
-"""Of a run from trained weights, at its start, in which the backbone keeps them: such steps take less time."""
+FROZEN_SHARE, KNOWN_SHARE = 0.7, 0.5
+"""A backbone keeps its weights in the first share of a run, whose steps then take less time, where the weights know
+the other share of the classes by name: what shows these objects it has learnt before."""
 
 MEASURED = 256
 """Images that batch norms of imported weights are measured on."""
@@ -58,9 +59,14 @@ class StartingPoint:
         self.trains_backbone = card is not None and not self.tunes
         self.classes = () if card is None else card.classes
 
-    def settle(self, run: RunConfig) -> RunConfig:
-        """`run` with a value for each setting that was left to what the weights are."""
-        train = self._settle(run.train, run.model)
+    def settle(self, run: RunConfig, names: tuple[str, ...]) -> RunConfig:
+        """`run` with a value for each setting that was left to what the weights are.
+
+        Args:
+            run: as it was asked for.
+            names: of the data's classes.
+        """
+        train = self._settle(run.train, run.model, names)
         criterion, branch = run.criterion, CRITERIA[run.model.name].unguided
         if self.tunes and self.path is not None and branch and not load_extra(self.path):
             settled = {
@@ -71,7 +77,7 @@ class StartingPoint:
                 criterion = criterion.model_copy(update=settled)
         return run.model_copy(update={"train": train, "criterion": criterion})
 
-    def _settle(self, train: Train, model: ModelConfig) -> Train:
+    def _settle(self, train: Train, model: ModelConfig, names: tuple[str, ...]) -> Train:
         folds = self.tunes and CRITERIA[model.name].folds
         if train.backbone_rate == "auto":
             share = BACKBONE_SHARE if self.trains_backbone and not isinstance(model, ClassifierConfig) else 1.0
@@ -80,7 +86,8 @@ class StartingPoint:
             train = train.model_copy(update={"norms": "folded" if folds else "batch"})
         share = train.freeze_share
         if train.freeze == "auto":
-            first = folds and train.norms == "folded"
+            known = sum(place is not None for place in same_classes(names, self.classes))
+            first = folds and train.norms == "folded" and known >= KNOWN_SHARE * len(names)
             train = train.model_copy(update={"freeze": "backbone" if first else "none"})
             share = FROZEN_SHARE if first and share == "auto" else share
         return train.model_copy(update={"freeze_share": 1.0 if share == "auto" else share})

@@ -105,7 +105,7 @@ def prepare(
         raise ConfigError(
             f"train.freeze={run.train.freeze}: there are no weights to keep; expected train.weights beside it"
         )
-    run = start.settle(run)
+    run = start.settle(run, data.names)
     networks = _networks(run, data, start, loader, device, speak=state is None)
     precision, reason = choose_precision(run.train.precision, device=device)
     pace = _pace(run, data, loader, tunes=start.tunes, state=state, started=started, clock=clock)
@@ -139,6 +139,10 @@ def _networks(
         size.width,
     )
     assert run.train.norms != "auto", "it was settled with the weights"
+    if run.train.freeze == "backbone" and speak:
+        assert run.train.freeze_share != "auto", "it was settled with the weights"
+        share = 100 * run.train.freeze_share
+        _log.info("backbone: keeps its weights in the first %.0f%% of the run (train.freeze)", share)
     if run.train.norms == "folded":
         _log.info("batch norms: %d folded into the convolutions (train.norms)", fold_norms(networks["network"]))
     if device == "cpu":

@@ -27,6 +27,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         for preset in PRESETS
         if preset.startswith("nanodet-m-")
     },
+    # Twice the steps for small data. The rate is that of the others: 0.0028 at 8 beats its originals' 0.0004.
+    **{preset: {"train": {"batch_size": 8}} for preset in PRESETS if preset.startswith("yolov3-")},
     # Epochs and the share of ATSS as published. AdamW at half of NanoDet-Plus' rate per batch: full convolutions, and
     # several times as many weights.
     **{f"ppyoloe-{size}": {"train": {"epochs": 300, "reference_batch": 64}} for size in "smlx"},
@@ -45,8 +47,8 @@ RECIPES: dict[str, dict[str, Any]] = {
 """Settings of a preset that differ from the defaults of `RunConfig`."""
 
 CLASSIFIER_RECIPE: dict[str, Any] = {
-    # What is in a picture's middle decides its class, so it is zoomed into rather than shrunk or pushed out.
-    "augment": {"scale": [0.9, 1.5], "stretch": [0.85, 1.18], "translate": 0.1, "contrast": [0.7, 1.3]},
+    # On average as large as in validation, which shows whole pictures (arXiv:1906.06423), and not far from the middle.
+    "augment": {"scale": [0.75, 1.35], "stretch": [0.85, 1.18], "translate": 0.1, "contrast": [0.7, 1.3]},
     "train": {"epochs": 30, "batch_size": 32, "reference_batch": 32},
 }
 """The same for every classifier."""

@@ -78,7 +78,7 @@ class Train(Config):
     freeze: Literal["auto", "none", "backbone"] = Field(
         default="auto",
         description="backbone: it keeps the weights it starts from; neck and head learn alone, in less time; auto: in "
-        "the first 0.7 of the run where norms are folded, else none",
+        "the first 0.7 of the run where norms are folded and the weights know half of the classes by name, else none",
     )
     freeze_share: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = Field(
         default="auto", description="share of the run, at the start, that freeze is for; auto: all of it"
