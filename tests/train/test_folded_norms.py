@@ -136,11 +136,12 @@ class Interrupted(NullCallback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("freeze", ["none", "backbone"])
-def test_an_interrupted_run_with_folded_norms_resumes_exactly(tmp_path: Path, freeze: str) -> None:
+@pytest.mark.parametrize(("freeze", "share"), [("none", 1), ("backbone", 1), ("backbone", 0.2), ("backbone", 0.7)])
+def test_an_interrupted_run_with_folded_norms_resumes_exactly(tmp_path: Path, freeze: str, share: float) -> None:
     data = draw(tmp_path / "drawn")
     first = fit(tiny_run(data, tmp_path / "first"))
-    words = (f"train.weights={first}", "train.epochs=3", "train.accumulate=2", f"train.freeze={freeze}")
+    words = (f"train.weights={first}", "train.epochs=3", "train.accumulate=2")
+    words = (*words, f"train.freeze={freeze}", f"train.freeze_share={share}")
     whole = fit(tiny_run(data, tmp_path / "whole", *words))
     with pytest.raises(KeyboardInterrupt):
         fit(tiny_run(data, tmp_path / "halted", *words), callback=Interrupted())

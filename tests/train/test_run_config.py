@@ -226,7 +226,7 @@ def test_a_recipe_belongs_to_a_preset(tmp_path: Path) -> None:
 
 
 def test_sgd_has_no_rate_of_its_own() -> None:
-    with pytest.raises(ConfigError, match="expected a learning_rate beside it"):
+    with pytest.raises(ConfigError, match=r"train: optimizer sgd .* expected a learning_rate beside it$"):
         read_run("nanodet-plus-demo", ["data.train=a.json", "train.optimizer=sgd"])
 
 

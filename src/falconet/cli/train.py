@@ -71,6 +71,8 @@ def config(
     recipe: RecipeOption = "default",
 ) -> None:
     """Print a complete run file, to change and hand to 'falconet train'."""
+    if schema and recipe != "default":
+        raise ConfigError("--schema is of all run files; a recipe belongs to a preset")
     if schema == (preset is not None):
         raise ConfigError("expected either a preset ('falconet models' lists them) or --schema")
     _require_training()

@@ -249,6 +249,8 @@ def _describe(kind: type[Config], tree: Any, detail: Any, name: str, overrides: 
     message = message.removeprefix("Value error, ")
     message = message[:1].lower() + message[1:] if not message[:2].isupper() else message
     value = repr(detail["input"])
+    if len(value) > 60 and detail["type"] == "value_error" and isinstance(detail["input"], dict):
+        return f"{origin}: {path or 'top level'}: {message}"  # of several keys; it names them itself
     value = value if len(value) <= 60 else value[:57] + "..."
     hint = ""
     if detail["type"] == "literal_error" and isinstance(detail["input"], str):

@@ -16,6 +16,7 @@ _IMAGENET: dict[str, Any] = {
     "freeze": "none",
     "validate_every": 10,
 }
+_SGD: dict[str, Any] = {**_IMAGENET, "optimizer": "sgd", "reference_batch": None}
 
 _NANODET_PLUS: dict[str, Any] = {
     "train": {
@@ -33,11 +34,9 @@ _NANODET_PLUS: dict[str, Any] = {
 def _nanodet(*, batch_size: int, zoom: float) -> dict[str, Any]:
     return {
         "train": {
-            **_IMAGENET,
+            **_SGD,
             "epochs": 280,
             "batch_size": batch_size,
-            "reference_batch": None,
-            "optimizer": "sgd",
             "momentum": 0.9,
             "learning_rate": 0.14,
             "weight_decay": 0.0001,
@@ -52,12 +51,10 @@ def _nanodet(*, batch_size: int, zoom: float) -> dict[str, Any]:
 def _ppyoloe(*, epochs: int, static: float, rate: float, weights: str) -> dict[str, Any]:
     return {
         "train": {
-            **_IMAGENET,
+            **_SGD,
             "weights": weights,
             "epochs": epochs,
             "batch_size": 64,
-            "reference_batch": None,
-            "optimizer": "sgd",
             "momentum": 0.9,
             "learning_rate": rate,
             "weight_decay": 0.0005,
@@ -81,11 +78,9 @@ def _ppyoloe(*, epochs: int, static: float, rate: float, weights: str) -> dict[s
 
 _YOLOV3: dict[str, Any] = {
     "train": {
-        **_IMAGENET,
+        **_SGD,
         "epochs": 300,
         "batch_size": 8,
-        "reference_batch": None,
-        "optimizer": "sgd",
         "momentum": 0.937,
         "learning_rate": 0.00125,
         "weight_decay": 0.0005,
