@@ -1,11 +1,17 @@
-"""Folders of images without ground truth: what is taken, and what is said of the rest."""
+"""Which images a model is measured on: a folder of them, or what it was validated on; what is said of the rest."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from falconet.api.ground_truth import open_images
-from falconet.core.errors import DataError
+from falconet.api.find import find_model
+from falconet.api.ground_truth import GroundTruth, open_ground_truth, open_images
+from falconet.core.errors import ConfigError, DataError
+from falconet.models.weights import load_weights, save_weights
+from falconet.train import fit
+from falconet.train.run_folder import RunFolder
+from tests.train.tiny import draw, tiny_run
 
 
 def test_a_folder_of_images_says_what_it_leaves_out(tmp_path: Path) -> None:
@@ -21,3 +27,53 @@ def test_a_folder_without_images(tmp_path: Path) -> None:
     (tmp_path / "a.heic").write_bytes(b"")
     with pytest.raises(DataError, match="holds no images"):
         open_images(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    draw(folder)
+    return fit(tiny_run(folder, folder / "run", "train.epochs=1"))
+
+
+def opened(model: Path, **data: Path | None) -> GroundTruth:
+    options = {"data": None, "images": None} | data
+    return open_ground_truth(find_model(model), options["data"], options["images"], None, task="detect")
+
+
+def test_weights_know_what_they_were_validated_on_wherever_they_lie(trained: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved.safetensors"
+    moved.write_bytes((trained / "best.safetensors").read_bytes())
+    assert find_model(moved).run is None
+    for model in (trained, trained / "last.safetensors", moved):
+        truth = opened(model)
+        assert len(truth.records) == 5
+        assert all(record.path.parent.name == "val" for record in truth.records)
+        assert truth.notes == ()
+
+
+def test_a_run_file_that_was_replaced_is_not_believed(
+    trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(trained, copy)
+    RunFolder(copy).write_run(tiny_run(trained.parent, copy, f"data.val={trained.parent}/train.json"))
+    assert [record.path.parent.name for record in opened(copy).records] == ["val"] * 5
+    assert "those of the weights are taken" in caplog.text
+
+
+def test_pictures_that_were_trained_on_are_told_also_after_they_moved(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained.parent / "train", tmp_path / "elsewhere")
+    for folder in (trained.parent / "train", tmp_path / "elsewhere"):
+        truth = opened(trained, data=trained.parent / "train.json", images=folder)
+        assert truth.notes[0].startswith("12 of 12 pictures were trained on")
+    assert opened(trained, data=trained.parent / "val.json", images=trained.parent / "val").notes == ()
+
+
+def test_weights_that_say_nothing_of_their_data(trained: Path, tmp_path: Path) -> None:
+    network, card = load_weights(trained / "best.safetensors")
+    save_weights(tmp_path / "silent.safetensors", network, card.model_copy(update={"data": {}}))
+    with pytest.raises(ConfigError, match="does not say which data it was measured on; add --data"):
+        opened(tmp_path / "silent.safetensors")
+    shutil.copy(trained / "run.yaml", tmp_path / "run.yaml")  # as version 0.1 left it
+    assert len(opened(tmp_path / "silent.safetensors").records) == 5

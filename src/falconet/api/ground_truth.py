@@ -1,15 +1,24 @@
 """The images that a model is measured or compared on, with their ground truth."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from falconet.api.find import FoundModel
 from falconet.api.require import require
-from falconet.core.errors import ConfigError, DataError
+from falconet.core.errors import ConfigError, DataError, ModelError
+from falconet.core.run_files import find_weights
 from falconet.core.types import Record
+
+if TYPE_CHECKING:
+    from falconet.train.run_config import Data
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +45,9 @@ class GroundTruth:
 def open_ground_truth(
     model: FoundModel, data: Path | None, images: Path | None, split: str | None, *, task: str
 ) -> GroundTruth:
-    """The data named by a user, else the validation data of the run that `model` belongs to.
+    """The data named by a user, else those that the model was validated on, as its weights or its run say.
+
+    Where it learnt from some of these pictures, a note says so.
 
     Args:
         data: annotations with boxes, or of a classifier a folder of one folder of images per class.
@@ -44,7 +55,7 @@ def open_ground_truth(
         task: of the model.
 
     Raises:
-        ConfigError: neither data nor a run, or options that mean nothing.
+        ConfigError: neither data nor weights that know theirs, or options that mean nothing.
         DataError: the data cannot be read, or nothing of them can be used.
     """
     classifies = task == "classify"
@@ -62,8 +73,10 @@ def open_ground_truth(
         dataset, problems = (
             open_image_folder(data) if classifies else drop_invalid(open_dataset(data, images, split=split))
         )
-        return GroundTruth(dataset.names, dataset.records, dataset.source, tuple(map(str, problems)))
-    if model.run is None:
+        known = _trained_on(model, dataset.records)
+        return GroundTruth(dataset.names, dataset.records, dataset.source, (*known, *map(str, problems)))
+    weights = _weights_of(model)
+    if weights is None and model.run is None:
         what = (
             "--data FOLDER, which holds one folder of images per class"
             if classifies
@@ -72,10 +85,74 @@ def open_ground_truth(
         raise ConfigError(f"{model.path}: belongs to no training run, so there is no default data; add {what}")
     require(["torch"], extra="train", purpose="reading a training run")
     from falconet.train.run_data import load_data
+
+    source, settings = _data_of(model, weights)
+    loaded = load_data(settings, image_level_labels=classifies)
+    return GroundTruth(loaded.names, loaded.val, f"validation data of {source}", _trained_on(model, loaded.val))
+
+
+def _weights_of(model: FoundModel) -> Path | None:
+    """The weights file that the model is, or that lies in its run's folder; None where there is none, or no run."""
+    if model.path.suffix == ".safetensors":
+        return model.path
+    if model.run is None:
+        return None
+    try:
+        return find_weights(model.run)
+    except ModelError:
+        return None
+
+
+def _data_of(model: FoundModel, weights: Path | None) -> tuple[Path, "Data"]:
+    """Whose validation data these are, and the run's data, as the weights say it themselves.
+
+    Weights of earlier versions say nothing; for these the run file beside them does.
+    """
+    from falconet.core.config import validate
+    from falconet.models.weights import read_card
+    from falconet.train.run_config import Data
     from falconet.train.run_folder import RunFolder
 
-    loaded = load_data(RunFolder(model.run).read_run().data, image_level_labels=classifies)
-    return GroundTruth(loaded.names, loaded.val, f"validation data of {model.run}", ())
+    said = {} if weights is None else read_card(weights).data
+    written = None if model.run is None else RunFolder(model.run).read_run().data
+    if not said and written is not None:
+        return model.run or model.path, written
+    if not said:
+        raise ConfigError(
+            f"{model.path}: does not say which data it was measured on; add --data ANNOTATIONS (and --images FOLDER)"
+        )
+    own = validate(Data, said, name=str(weights))
+    if written is not None and (written.train, written.val, written.val_fraction) != (
+        own.train,
+        own.val,
+        own.val_fraction,
+    ):
+        _log.warning(
+            "%s: its run.yaml names other data than these weights were trained and measured on; those of the weights "
+            "are taken",
+            model.run,
+        )
+    return model.run or weights, own
+
+
+def _trained_on(model: FoundModel, records: Sequence[Record]) -> tuple[str, ...]:
+    """A warning where the model learnt from some of these pictures."""
+    weights = _weights_of(model)
+    if weights is None or find_spec("torch") is None:
+        return ()
+    from falconet.data.fingerprint import fingerprints
+    from falconet.models.weights import load_trained_on
+
+    learnt = load_trained_on(weights)
+    if learnt is None:
+        return ()
+    count = int(np.isin(fingerprints(records), learnt).sum())
+    if not count:
+        return ()
+    return (
+        f"{count} of {len(records)} pictures were trained on (same file name and size): figures on them are better "
+        "than on new pictures",
+    )
 
 
 def open_images(folder: Path) -> GroundTruth:

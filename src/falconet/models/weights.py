@@ -1,7 +1,8 @@
 """Weights files: safetensors whose metadata rebuilds the model. Nothing is ever unpickled.
 
 A file holds the network's tensors under their own names, tensors that only training needs (the criterion's
-auxiliary branch) under `EXTRA`, and a `ModelCard` as JSON in the metadata.
+auxiliary branch) under `EXTRA`, the fingerprints of the pictures it learnt from, and a `ModelCard` as JSON in the
+metadata.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,10 +22,12 @@ from falconet.core.config import Config
 from falconet.core.errors import DataError, ModelError
 from falconet.core.files import replace_file
 from falconet.core.manifest import Selection, check_names
+from falconet.core.types import Ints
 from falconet.models import ModelConfig, Network, build
 
 CARD_KEY = "falconet"
 EXTRA = "extra."
+TRAINED_ON = "data.trained_on"
 
 
 class ModelCard(Config):
@@ -38,6 +41,7 @@ class ModelCard(Config):
     licence: str = Field(default="", description="licence of the weights")
     falconet_version: str = falconet.__version__
     metrics: dict[str, float] = Field(default={}, description="measured on the validation set; fractions")
+    data: dict[str, Any] = Field(default={}, description="what it was trained and measured on, as in its run file")
 
     @field_validator("classes")
     @classmethod
@@ -48,11 +52,19 @@ class ModelCard(Config):
         return classes
 
 
-def save_weights(path: Path, network: Network, card: ModelCard, *, extra: Mapping[str, Tensor] | None = None) -> None:
+def save_weights(
+    path: Path,
+    network: Network,
+    card: ModelCard,
+    *,
+    extra: Mapping[str, Tensor] | None = None,
+    trained_on: Ints | None = None,
+) -> None:
     """Write `network` and `card` to `path`, or leave what was there: beside first, then renamed.
 
     Args:
         extra: tensors only training needs, by name.
+        trained_on: see `falconet.data.fingerprint`.
 
     Raises:
         ModelError: the disk is full or the folder cannot be written; or the network is not the one that the card
@@ -62,6 +74,8 @@ def save_weights(path: Path, network: Network, card: ModelCard, *, extra: Mappin
     if problem := _difference(state, _built(card).state_dict()):
         raise ModelError(f"{path}: not written: the network is not the one its card describes: {problem}")
     tensors = dict(state) | {EXTRA + name: tensor for name, tensor in (extra or {}).items()}
+    if trained_on is not None:
+        tensors[TRAINED_ON] = torch.from_numpy(trained_on)
     data = safetensors.torch.save(
         {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
         metadata={CARD_KEY: card.model_dump_json()},
@@ -80,7 +94,8 @@ def load_weights(path: Path) -> tuple[Network, ModelCard]:
     """
     card = read_card(path)
     with _opened(path) as file:
-        state = {name: file.get_tensor(name) for name in file.keys() if not name.startswith(EXTRA)}  # noqa: SIM118
+        names = [name for name in file.keys() if not name.startswith(EXTRA) and name != TRAINED_ON]  # noqa: SIM118
+        state = {name: file.get_tensor(name) for name in names}
     network = _built(card)
     if problem := _difference(state, network.state_dict()):
         raise ModelError(f"{path}: its tensors do not fit its own description: {problem}; the file is damaged")
@@ -123,6 +138,15 @@ def load_extra(path: Path) -> dict[str, Tensor]:
     with _opened(path) as file:
         names = [name for name in file.keys() if name.startswith(EXTRA)]  # noqa: SIM118 (not a dict)
         return {name.removeprefix(EXTRA): file.get_tensor(name) for name in names}
+
+
+def load_trained_on(path: Path) -> Ints | None:
+    """Fingerprints of the pictures that the weights in the file `path` learnt from; None where it does not say.
+
+    Raises like `read_card`.
+    """
+    with _opened(path) as file:
+        return file.get_tensor(TRAINED_ON).numpy() if TRAINED_ON in file.keys() else None  # noqa: SIM118
 
 
 @dataclass(frozen=True, slots=True)

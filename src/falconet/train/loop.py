@@ -283,10 +283,11 @@ def _write(
         source=f"trained by Falconet {__version__}, epoch {metrics['epoch']}",
         falconet_version=__version__,
         metrics={name: value for name, value in numbers.items() if _is_result(name)},
+        data=prepared.run.data.model_dump(mode="json", include={"train", "val", "val_fraction", "classes"}),
     )
     extra = dict(state.average.module["criterion"].state_dict())
     for path in [folder.best] * improved + [folder.last]:
-        save_weights(path, network, card, extra=extra)
+        save_weights(path, network, card, extra=extra, trained_on=prepared.trained_on)
 
 
 def _selection(prepared: Prepared) -> Selection:

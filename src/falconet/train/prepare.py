@@ -13,6 +13,8 @@ from torch import nn
 
 from falconet.core.cpus import busy_cpus, usable_cpus
 from falconet.core.errors import ConfigError
+from falconet.core.types import Ints
+from falconet.data.fingerprint import fingerprints
 from falconet.models.cost import cost
 from falconet.train.depthwise import use_fast_depthwise
 from falconet.train.distributed import from_first
@@ -51,6 +53,7 @@ class Prepared:
         networks: "network" and "criterion", on the device they train on.
         bfloat16: convolutions run in bfloat16.
         pace: learning rate, validations and end.
+        trained_on: fingerprints of the training pictures.
     """
 
     run: RunConfig
@@ -61,6 +64,7 @@ class Prepared:
     networks: nn.ModuleDict
     bfloat16: bool
     pace: Pace
+    trained_on: Ints
 
     @property
     def device(self) -> torch.device:
@@ -121,7 +125,8 @@ def prepare(
         torch.get_num_threads(),
         workers,
     )
-    return Prepared(run, process, task, data, loader, networks, precision == "bfloat16", pace)
+    trained_on = fingerprints(data.train)
+    return Prepared(run, process, task, data, loader, networks, precision == "bfloat16", pace, trained_on)
 
 
 def _networks(

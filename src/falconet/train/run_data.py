@@ -85,6 +85,12 @@ def load_data(data: Data, *, image_level_labels: bool = False) -> RunData:
         raise DataError(why)
     empty = sum(1 for record in train_records if not len(record.boxes))
     without = "" if image_level_labels else f" ({empty} without boxes)"
+    both = {record.path for record in train_records} & {record.path for record in val_records}
+    if both:
+        notes.append(
+            f"validation: {len(both)} of its {len(val_records)} pictures are also trained on, so its figures will be "
+            f"better than on new pictures ({min(both).name}{' and others' if len(both) > 1 else ''})"
+        )
     notes.append(f"data: {len(train_records)} training pictures{without}, {len(val_records)} for validation")
     if not any((~record.crowd).any() for record in val_records):
         notes.append("validation: none of its pictures has a box that counts, so AP will be -1, for nothing to measure")
