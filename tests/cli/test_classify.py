@@ -37,7 +37,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("classify")
     draw_colours(folder / "train", count=8)
     draw_colours(folder / "val", count=3, seed=1)
-    fit(tiny_classifier(folder, folder / "run", "train.epochs=16", "train.learning_rate=0.01"))
+    fit(tiny_classifier(folder, folder / "run", "train.epochs=28", "train.learning_rate=0.01"))
     run("export", folder / "run", "--out", folder / "exported", "--name", "colours")
     return folder
 

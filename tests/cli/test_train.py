@@ -116,7 +116,7 @@ def test_the_bar_shows_figures_on_a_terminal(
     bar.stop()
     shown = capsys.readouterr().err
     assert "epoch 2/2 step 3/3" in shown
-    assert "AP 0.250" in shown
+    assert "AP 25.0" in shown
     assert "loss 1.500" in shown
 
 

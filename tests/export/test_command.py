@@ -96,8 +96,7 @@ def test_a_drift_is_an_error_and_leaves_what_was_there():
 def test_errors_are_for_people():
     message = fail(ConfigError, "small.safetensors", "--out", "made")
     assert message == (
-        "small.safetensors: belongs to no training run, so there is no default data; "
-        "add --data ANNOTATIONS --images FOLDER"
+        "small.safetensors: does not say which data it was measured on; add --data ANNOTATIONS (and --images FOLDER)"
     )
     message = fail(ModelError, "none.safetensors", "--images", "in")
     assert message == (

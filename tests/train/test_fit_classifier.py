@@ -32,7 +32,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def first(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fit(
-        tiny_classifier(data, tmp_path_factory.mktemp("runs") / "first", "train.epochs=16", "train.learning_rate=0.01")
+        tiny_classifier(data, tmp_path_factory.mktemp("runs") / "first", "train.epochs=28", "train.learning_rate=0.01")
     )
 
 

@@ -52,7 +52,7 @@ def test_a_run_ends_within_an_epoch(tmp_path: Path, workers: int) -> None:
     (line,) = metrics(folder)
     assert 1 <= line["step"] < 100
     assert "AP" in line
-    assert "done after 1 epochs" in (folder / "train.log").read_text()
+    assert "done: 1 epoch in " in (folder / "train.log").read_text()
 
 
 class Machine(NullCallback):

@@ -77,7 +77,7 @@ def test_what_the_log_says(trained: Path) -> None:
         "sizes of the input, one per batch: 32x32, 64x64, 96x96",
         "criterion: ATSS assigns in the first 50.0% of the run (criterion.static_share), the predictions' alignment "
         "from then on; varifocal loss",
-        "done after 4 epochs",
+        "done: 4 epochs in ",
     ):
         assert expected in log
     lines: list[dict[str, Any]] = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]

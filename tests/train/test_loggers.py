@@ -1,6 +1,7 @@
 """Where metrics go: metrics.jsonl and the log always, and the loggers that a run names."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -10,7 +11,7 @@ import pytest
 
 from falconet.core.errors import ConfigError
 from falconet.train import fit, resume
-from falconet.train.loggers import NullCallback, summary
+from falconet.train.loggers import NullCallback, details, summary
 from falconet.train.progress import Progress
 from falconet.train.run_folder import RunFolder
 from tests.train.tiny import draw, tiny_run
@@ -121,7 +122,7 @@ def test_a_logger_that_fails_on_the_way_costs_neither_the_run_nor_its_metrics(
     log = (folder / "train.log").read_text()
     assert f"mlflow did not take epoch 1, which is in {folder}/metrics.jsonl: the server is away" in log
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2
-    assert "done after 2 epochs" in log
+    assert "done: 2 epochs in " in log
 
 
 def test_a_logger_that_does_not_open_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,8 +159,35 @@ def test_nothing_is_written_where_the_start_fails(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+METRICS = {
+    "epoch": 3,
+    "loss": 1.5,
+    "loss_box": 1.5,
+    "AP": 0.25,
+    "AP50": -1.0,
+    "seconds": 2.0,
+    "images_per_second": 9.0,
+    "data_wait": 0.1,
+}
+
+
 def test_the_line_of_an_epoch() -> None:
-    metrics = {"epoch": 3, "loss": 1.5, "loss_box": 1.5, "AP": 0.25, "seconds": 2.0, "images_per_second": 9.0}
-    line = summary(metrics | {"data_wait": 0.1}, Progress(2, 10, 0.3))
-    assert line == "epoch 3/10  loss 1.500 (box 1.500)  AP 0.250  2.0 s, 9 images/s, 10% waiting for data"
-    assert summary(metrics | {"data_wait": 0.1}, Progress(2, None, 0.3)).startswith("epoch 3 (30% of the time)  loss")
+    assert summary(METRICS, Progress(2, 10, 0.3)) == "epoch 3/10  loss 1.500  AP 25.0  AP50 –  2.0 s"
+    improved = summary(METRICS, Progress(2, None, 0.3, 3725), improved=True)
+    assert improved == "epoch 3 (30%)  loss 1.500  AP 25.0  AP50 –  2.0 s  1:02:05 left  best"
+    assert details(METRICS) == "box 1.500, 9 images/s, 10% waiting for data"
+
+
+def test_the_longest_line_of_an_epoch_fits_a_terminal() -> None:
+    long = METRICS | {"epoch": 299, "loss": 123.456, "AP": 1.0, "AP50": 1.0, "seconds": 1234.5}
+    assert len(summary(long, Progress(298, 300, 0.99, 86399), improved=True)) <= 80
+
+
+def test_the_file_says_more_than_the_terminal(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = draw(tmp_path / "drawn", train=4, val=2)
+    folder = fit(tiny_run(data, tmp_path / "run", "train.epochs=1", "train.loggers=[]"))
+    (shown,) = [record.getMessage() for record in caplog.records if record.getMessage().startswith("epoch 1/1")]
+    (kept,) = [line for line in (folder / "train.log").read_text().splitlines() if "epoch 1/1" in line]
+    assert "waiting for data" not in shown
+    assert shown in kept
+    assert re.search(r"\(class [0-9.]+, box [0-9.]+, distribution [0-9.]+, .* waiting for data\)$", kept)

@@ -191,7 +191,11 @@ def evaluate(
     wide = replace(selection, max_detections=selection.max_candidates) if given.get("voc") else selection
     predictor = row.predictor(engine, wide)
     if task == "detect":
-        given["limit"] = selection.max_detections
+        given |= {
+            "limit": selection.max_detections,
+            "own_score": engine.manifest.selection.score_threshold,
+            "least": selection.score_threshold,
+        }
     answered = answer_records(
         lambda path: matched.apply(predictor.predict(path)), ground_truth.records, progress=progress
     )

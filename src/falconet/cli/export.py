@@ -41,6 +41,15 @@ def export(
     size: Annotated[
         str | None, typer.Option(help="Input of the file: 416, or HEIGHTxWIDTH [default: that of the training].")
     ] = None,
+    score: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Threshold that the file of a detector carries [default: that of the weights].",
+            show_default=False,
+        ),
+    ] = None,
     opset: Annotated[int, typer.Option(help="Version of ONNX's operators.")] = 18,
     static_batch: Annotated[
         int | None, typer.Option(min=1, help="Pictures per run, fixed in the file [default: any number].")
@@ -67,7 +76,12 @@ def export(
     _make(out)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=out) as beside:
         draft = export_onnx(
-            found.path, Path(beside) / target.name, opset=opset, batch=static_batch, size=size and parse_size(size)
+            found.path,
+            Path(beside) / target.name,
+            opset=opset,
+            batch=static_batch,
+            size=size and parse_size(size),
+            score=score,
         )
         receipts = [compare(draft, one) for one in engines]
         for receipt in receipts:

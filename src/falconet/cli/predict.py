@@ -56,7 +56,7 @@ def predict(
     ] = None,
     score: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Report what scores above this (default: as exported, mostly 0.25)."),
+        typer.Option(min=0, max=1, help="Report what scores above this (default: as exported)."),
     ] = None,
     iou: Annotated[
         float | None, typer.Option(min=0, max=1, help="NMS drops boxes of a class that overlap more than this.")

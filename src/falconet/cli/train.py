@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from falconet.core.errors import ConfigError, FalconetError
+from falconet.core.figures import clock, percent
 from falconet.core.files import replace_file
 from falconet.core.terminal import beneath
 
@@ -101,7 +102,7 @@ class TrainBar:
     def start(self, progress: "Progress", *, steps: int) -> None:
         """Show the bar."""
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         console = Console(file=beneath(sys.stderr))
         if not console.is_terminal:
@@ -112,11 +113,7 @@ class TrainBar:
             BarColumn(),
             TextColumn("loss {task.fields[loss]:.3f}{task.fields[reached]}"),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            # Of given minutes the rest is known; else it is told from the speed.
-            TimeRemainingColumn(elapsed_when_finished=True)
-            if progress.seconds_left is None
-            else TextColumn("{task.fields[left]}"),
+            TextColumn("{task.fields[left]}"),
             console=console,
         )
         self._task = self._progress.add_task(
@@ -145,7 +142,7 @@ class TrainBar:
         """Show the AP of the last validation."""
         from falconet.train.tasks import SHOWN_METRICS
 
-        shown = [f"  {name} {metrics[name]:.3f}" for name in SHOWN_METRICS if name in metrics]
+        shown = [f"  {name} {percent(metrics[name])}" for name in SHOWN_METRICS if name in metrics]
         self._reached = "".join(shown) or self._reached
         if self._progress is not None:
             self._progress.update(self._task, completed=progress.fraction, reached=self._reached, left=_left(progress))
@@ -161,8 +158,7 @@ class TrainBar:
 
 
 def _left(progress: "Progress") -> str:
-    """What is left of the minutes, as m:ss."""
-    return "" if progress.seconds_left is None else "{}:{:02}".format(*divmod(round(progress.seconds_left), 60))
+    return "" if progress.seconds_left is None else f"{clock(progress.seconds_left)} left"
 
 
 def _with_weights(run: "RunConfig") -> "RunConfig":

@@ -1,18 +1,19 @@
 """What a detector's answers are worth: COCO's figures, those of VOC if asked for, and the parts of its report."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from hotcoco import COCOeval
 
 from falconet.core.coco_json import coco_annotation, coco_categories, coco_result
+from falconet.core.figures import percent
 from falconet.core.types import Detections, Record
 from falconet.eval import coco_ap, curves
 from falconet.eval.classes import ClassMatch
 from falconet.eval.coco_ap import Metrics
+from falconet.eval.operating_point import AS_GOOD, OperatingPoint, OperatingPoints
 from falconet.eval.picture import ImageView
-from falconet.eval.report import percent
 from falconet.eval.voc_ap import VocMetrics, evaluate_voc
 
 SHOWN = 6
@@ -27,6 +28,9 @@ class DetectionResults:
         names: of the ground truth's classes.
         records, answers: aligned; labels of both index `names`.
         metrics: COCO's figures; `evaluator` knows more.
+        points: what happens at which score threshold.
+        own_score: the model's own threshold.
+        least: score above which detections entered.
         voc: figures by VOC's protocols, where they were asked for.
     """
 
@@ -35,6 +39,9 @@ class DetectionResults:
     answers: Sequence[Detections]
     metrics: Metrics
     evaluator: COCOeval
+    points: OperatingPoints
+    own_score: float
+    least: float
     voc: VocMetrics | None
 
     @classmethod
@@ -45,6 +52,8 @@ class DetectionResults:
         answers: Sequence[Detections],
         *,
         limit: int,
+        own_score: float,
+        least: float,
         voc: bool = False,
     ) -> "DetectionResults":
         """Measure detections that have the ground truth's labels.
@@ -53,13 +62,17 @@ class DetectionResults:
             match: classes of data and model.
             records, answers: aligned.
             limit: so many detections of an image count; VOC's protocols count all.
+            own_score: the model's own threshold.
+            least: score above which detections entered.
             voc: whether VOC's figures are asked for.
         """
         names = match.names
         counted = [one.first(limit) for one in answers]
         evaluator = coco_ap.run(names, records, counted)
         metrics = coco_ap.summarize(evaluator, names, records)
-        return cls(names, records, counted, metrics, evaluator, evaluate_voc(names, records, answers) if voc else None)
+        points = OperatingPoints.of(evaluator, records, counted)
+        by_voc = evaluate_voc(names, records, answers) if voc else None
+        return cls(names, records, counted, metrics, evaluator, points, own_score, least, by_voc)
 
     def as_dict(self) -> dict[str, Any]:
         """COCO's twelve figures by name, as fractions (-1: nothing to decide it), then those of each class."""
@@ -74,6 +87,8 @@ class DetectionResults:
             "per_class_AP50": self.metrics.per_class_ap50,
             "boxes": self.metrics.truths,
             "images": self.metrics.images,
+            "at_own_score": _point(self.points.at(self.own_score)),
+            "at_best_score": None if (best := self.points.best(least=self.least)) is None else _point(best),
         }
 
     def lines(self) -> list[str]:
@@ -87,6 +102,16 @@ class DetectionResults:
         for name, value in metrics.per_class.items():
             fifty = percent(metrics.per_class_ap50[name])
             lines.append(f"{name:<{width}}  {metrics.truths[name]:>6}  {percent(value):>6}  {fifty:>6}")
+        return [*lines, "", *self.point_lines()]
+
+    def point_lines(self) -> list[str]:
+        """What the model does at its own score threshold, and which one would be the best."""
+        own, best = self.points.at(self.own_score), self.points.best(least=self.least)
+        lines = [f"{own} (the model's own threshold)"]
+        if best is None:
+            lines.append("nothing is found at any threshold")
+        elif best.f1 > own.f1 + AS_GOOD:
+            lines.append(f"{best} (the best: --score {best.score:.2f} of predict and export)")
         return lines
 
     def documents(self) -> dict[str, Any]:
@@ -130,3 +155,7 @@ class DetectionResults:
             {"id": r.image_id, "file_name": r.path.name, "width": r.width, "height": r.height} for r in self.records
         ]
         return {"images": images, "categories": coco_categories(self.names), "annotations": annotations}
+
+
+def _point(point: OperatingPoint) -> dict[str, float]:
+    return {**asdict(point), "F1": point.f1}

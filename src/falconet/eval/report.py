@@ -1,7 +1,6 @@
 """An evaluation as one HTML file that needs nothing else: no network, no script, pictures and charts inside."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from falconet.core.errors import DataError
+from falconet.core.figures import percent
 from falconet.core.files import replace_file
 from falconet.eval.accuracy import Accuracy
 from falconet.eval.charts import COLOURS, Series, bar, line_chart
@@ -106,11 +106,6 @@ def read_history(path: Path) -> list[dict[str, Any]]:
         if isinstance(entry, dict) and isinstance(entry.get("epoch"), int):
             entries.append(entry)
     return entries
-
-
-def percent(value: float) -> str:
-    """A fraction as percent; a dash where there is no truth to decide it."""
-    return "–" if value < 0 or not math.isfinite(value) else f"{100 * value:.1f}"
 
 
 def _section(title: str, content: str) -> str:

@@ -23,7 +23,13 @@ OPSET = 18
 
 
 def export_onnx(
-    weights: Path, out: Path, *, opset: int = OPSET, batch: int | None = None, size: tuple[int, int] | None = None
+    weights: Path,
+    out: Path,
+    *,
+    opset: int = OPSET,
+    batch: int | None = None,
+    size: tuple[int, int] | None = None,
+    score: float | None = None,
 ) -> Path:
     """Write the model of `weights` to the file `out`. Whoever ships it compares it first, see `verify`.
 
@@ -33,8 +39,10 @@ def export_onnx(
         opset: version of ONNX's operators.
         batch: pictures per run, fixed in the file; None: any number.
         size: (height, width) of the input; None: that of the training.
+        score: threshold of a detector; None: its own.
 
     Raises:
+        ConfigError: a threshold of a classifier.
         ModelError: no weights there, a file that is not Falconet's, an opset the exporter does not know.
         DataError: `out` cannot be written.
     """
@@ -43,7 +51,7 @@ def export_onnx(
     if not 18 <= opset <= onnx.defs.onnx_opset_version():
         newest = onnx.defs.onnx_opset_version()
         raise ModelError(f"opset {opset} cannot be exported; expected 18..{newest}, as in --opset {OPSET}")
-    network, card = load_at(weights, size)
+    network, card = load_at(weights, size, score=score)
     manifest = manifest_of(card)
     module = deployable(network, card, max_points=points_to_decode(manifest))
     model = rewrite(trace(module, manifest, opset=opset, batch=batch))

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 import falconet
+from falconet.core.errors import ConfigError
 from falconet.core.manifest import Manifest
 from falconet.core.run_files import find_weights
 from falconet.core.types import Pixels
@@ -38,20 +39,26 @@ def manifest_of(card: ModelCard) -> Manifest:
     )
 
 
-def load_at(path: Path, size: tuple[int, int] | None) -> tuple[Network, ModelCard]:
+def load_at(path: Path, size: tuple[int, int] | None, *, score: float | None = None) -> tuple[Network, ModelCard]:
     """The network of a weights file or a run folder, and what is known of it.
 
     Args:
         path: weights file, or run folder (its best weights).
         size: (height, width) of the input instead of the one that it was trained at.
+        score: threshold of a detector instead of its own.
 
     Raises:
         ModelError: no weights there, or a file that is not Falconet's.
+        ConfigError: a threshold of a classifier.
     """
     network, card = load_weights(find_weights(path))
     if size is not None:
         rule = replace(card.model.input, height=size[0], width=size[1])
         card = card.model_copy(update={"model": card.model.model_copy(update={"input": rule})})
+    if score is not None:
+        if isinstance(card.model, ClassifierConfig):
+            raise ConfigError(f"--score: {path} is a classifier, which has no threshold; leave it out")
+        card = card.model_copy(update={"selection": replace(card.selection, score_threshold=score)})
     return network, card
 
 

@@ -12,9 +12,11 @@ import torch
 from falconet.core.errors import ConfigError, ProcessError
 from falconet.core.lock import locked
 from falconet.core.terminate import Terminated
+from falconet.eval.report import read_history
 from falconet.train.loader import killed_workers_told
 from falconet.train.loggers import Callback, Loggers, NullCallback, logging_to, open_log, require_loggers
 from falconet.train.loop import train
+from falconet.train.outcome import outcome
 from falconet.train.prepare import Prepared, prepare
 from falconet.train.processes import Process, in_processes, joined, launched
 from falconet.train.run_config import RunConfig
@@ -151,15 +153,6 @@ def _follow(prepared: Prepared, state: TrainState, folder: RunFolder, callback: 
 def _log_summary(prepared: Prepared, state: TrainState, folder: RunFolder) -> None:
     if state.best is None:
         return
-    first, second = prepared.task.key_metric, prepared.task.second_metric
-    _log.info(
-        "done after %d epochs in %s: best %s %.3f (%s %.3f) in epoch %d; %s",
-        state.epoch,
-        prepared.pace,
-        first,
-        state.best[first],
-        second,
-        state.best[second],
-        state.best["epoch"],
-        folder.best,
-    )
+    took, key = str(prepared.pace), prepared.task.key_metric
+    for line in outcome(read_history(folder.metrics), state.best, prepared.run.train, took=took, key=key):
+        _log.info("%s", line)

@@ -12,11 +12,15 @@ from typing import Any, Protocol
 
 from falconet.core.config import Config
 from falconet.core.errors import ConfigError
+from falconet.core.figures import clock, percent
 from falconet.train.progress import Progress
 from falconet.train.run_folder import RunFolder
 from falconet.train.tasks import SHOWN_METRICS
 
 _log = logging.getLogger(__name__)
+
+IN_FILE = "in_file"
+"""Attribute of a log record: what the file says instead of its message."""
 
 
 class Callback(Protocol):
@@ -59,12 +63,20 @@ def logging_to(path: Path) -> Iterator[logging.handlers.MemoryHandler]:
         buffer.close()
 
 
+class _FileFormatter(logging.Formatter):
+    """The file says more than the terminal where a record brings more."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
+        record.message = getattr(record, IN_FILE, record.message)
+        return super().formatMessage(record)
+
+
 def open_log(buffer: logging.handlers.MemoryHandler) -> None:
     """Write what was logged so far, and from now on line by line."""
     path: Path = buffer.path  # type: ignore[attr-defined]
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    handler.setFormatter(_FileFormatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     buffer.setTarget(handler)
     buffer.flush()
     buffer.flushLevel = logging.NOTSET
@@ -196,8 +208,12 @@ class Loggers:
                 self.close(finished=False)
                 raise ConfigError(f"train.loggers: {name} cannot be opened: {error}") from error
 
-    def log(self, metrics: dict[str, Any], progress: Progress) -> None:
-        """Keep the metrics of an epoch. A logger that fails is told of; it costs neither the run nor its metrics."""
+    def log(self, metrics: dict[str, Any], progress: Progress, *, improved: bool = False) -> None:
+        """Keep the metrics of an epoch. A logger that fails is told of; it costs neither the run nor its metrics.
+
+        Args:
+            improved: these weights are the best so far.
+        """
         self._folder.add_metrics(metrics)
         numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
         for name, logger in self._loggers.items():
@@ -206,7 +222,8 @@ class Loggers:
             except Exception as error:
                 where = self._folder.metrics
                 _log.warning("%s did not take epoch %d, which is in %s: %s", name, metrics["epoch"], where, error)
-        _log.info("%s", summary(metrics, progress))
+        line = summary(metrics, progress, improved=improved)
+        _log.info("%s", line, extra={IN_FILE: f"{line}  ({details(metrics)})"})
 
     def close(self, *, finished: bool) -> None:
         """Finish all files; `finished`: the run came to its end."""
@@ -217,16 +234,19 @@ class Loggers:
                 _log.warning("%s could not be closed: %s", name, error)
 
 
-def summary(metrics: dict[str, Any], progress: Progress) -> str:
-    """One line about an epoch."""
-    terms = "  ".join(
-        f"{name.removeprefix('loss_')} {value:.3f}" for name, value in metrics.items() if name.startswith("loss_")
-    )
-    reached = "".join(f"  {name} {metrics[name]:.3f}" for name in SHOWN_METRICS if name in metrics)
-    place = f"/{progress.epochs}" if progress.epochs is not None else f" ({progress.fraction:.0%} of the time)"
-    left = "" if progress.seconds_left is None else f", {progress.seconds_left:.0f} s left"
+def summary(metrics: dict[str, Any], progress: Progress, *, improved: bool = False) -> str:
+    """One line about an epoch, of at most 80 columns."""
+    reached = "".join(f"  {name} {percent(metrics[name])}" for name in SHOWN_METRICS if name in metrics)
+    place = f"/{progress.epochs}" if progress.epochs is not None else f" ({progress.fraction:.0%})"
+    left = "" if (progress.seconds_left or 0) < 1 else f"  {clock(progress.seconds_left)} left"
+    best = "  best" if improved else ""
     return (
-        f"epoch {metrics['epoch']}{place}  loss {metrics['loss']:.3f} ({terms}){reached}  "
-        f"{metrics['seconds']:.1f} s, {metrics['images_per_second']:.0f} images/s, "
-        f"{metrics['data_wait']:.0%} waiting for data{left}"
+        f"epoch {metrics['epoch']}{place}  loss {metrics['loss']:.3f}{reached}  {metrics['seconds']:.1f} s{left}{best}"
     )
+
+
+def details(metrics: dict[str, Any]) -> str:
+    """The terms of the loss and the speed of an epoch."""
+    terms = [f"{name.removeprefix('loss_')} {value:.3f}" for name, value in metrics.items() if name.startswith("loss_")]
+    speed = f"{metrics['images_per_second']:.0f} images/s, {metrics['data_wait']:.0%} waiting for data"
+    return ", ".join([*terms, speed])

@@ -3,7 +3,7 @@
 import logging
 from collections import defaultdict
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from falconet import __version__
 from falconet.core.errors import ModelError
 from falconet.core.manifest import EVALUATION, Selection
+from falconet.eval.operating_point import OperatingPoint
 from falconet.models import Network
 from falconet.models.deployable import Normalize
 from falconet.models.weights import ModelCard, save_weights
@@ -27,6 +28,9 @@ from falconet.train.state import TrainState
 from falconet.train.tasks import validate
 
 _log = logging.getLogger(__name__)
+
+POINT = ("F1", *(field.name for field in fields(OperatingPoint)))
+"""What a validation says of the best score threshold."""
 
 
 def train(
@@ -77,6 +81,7 @@ def train(
         last = progress.fraction >= 1
         if pace.validates(progress, last=last):
             metrics |= _validate(prepared, state, reported)
+            state.score = metrics.get("score")
             last = last or pace.at(state.epoch, state.step).fraction >= 1
         improved = keep_best(prepared, state, metrics)
         state.stopped = last or _out_of_patience(prepared, state)
@@ -84,7 +89,7 @@ def train(
         lap = pace.clock()
         if loggers is not None:  # the first process writes
             _write(prepared, state, folder, metrics, improved=improved)
-            loggers.log(metrics, progress)
+            loggers.log(metrics, progress, improved=improved)
             callback.epoch(metrics, progress)
             state.save(prepared, folder)
         pace.wrote(pace.clock() - lap)
@@ -255,6 +260,7 @@ def keep_best(prepared: Prepared, state: TrainState, metrics: dict[str, Any]) ->
         if (images, metrics[key]) <= (known, state.best[key]):
             return False
     state.best = {key: metrics[key], second: metrics[second], "epoch": state.epoch + 1}
+    state.best |= {name: metrics[name] for name in POINT if name in metrics}
     if images < len(prepared.data.val):
         state.best["val_images"] = images
     return True
@@ -279,7 +285,7 @@ def _write(
     card = ModelCard(
         model=prepared.run.model,
         classes=prepared.data.names,
-        selection=_selection(prepared),
+        selection=_selection(prepared, state.score),
         source=f"trained by Falconet {__version__}, epoch {metrics['epoch']}",
         falconet_version=__version__,
         metrics={name: value for name, value in numbers.items() if _is_result(name)},
@@ -290,15 +296,23 @@ def _write(
         save_weights(path, network, card, extra=extra, trained_on=prepared.trained_on)
 
 
-def _selection(prepared: Prepared) -> Selection:
-    """What the trained model selects on the device; a classifier selects nothing."""
-    found: Selection = getattr(prepared.run.model, "selection", Selection())
-    return found
+def _selection(prepared: Prepared, score: float | None = None) -> Selection:
+    """What the trained model selects on the device; a classifier selects nothing.
+
+    Args:
+        score: measured threshold, which takes the place of one that nobody chose.
+    """
+    model = prepared.run.model
+    found: Selection = getattr(model, "selection", Selection())
+    usual = type(model).model_fields["selection"].default if hasattr(model, "selection") else found
+    if score is None or found.score_threshold != usual.score_threshold:
+        return found
+    return replace(found, score_threshold=score)
 
 
 def _is_result(name: str) -> bool:
     """Whether a metric says how good the weights are, and not how fast they were made."""
-    return name in ("epoch", "loss") or name.startswith(("AP", "AR", "top"))
+    return name in ("epoch", "loss", *POINT) or name.startswith(("AP", "AR", "top"))
 
 
 def _report(problems: Any, reported: set[str]) -> None:

@@ -29,6 +29,9 @@ WRITING_SECONDS = 0.5
 MARGIN = 1.2
 """What is kept for the end, over what it is expected to take."""
 
+RECENT = 0.05
+"""Weight of the last step in the time that a step is expected to take."""
+
 WARMUP_SHARE = 0.1
 """Largest share of a run of given minutes that the warm-up takes."""
 
@@ -43,7 +46,7 @@ class Progress(NamedTuple):
     fraction: float
     """Share of the run that is over, 0..1."""
     seconds_left: float | None = None
-    """Time until the minutes are over, in this process."""
+    """Time until the run is over, in this process; None: nothing is known yet."""
 
     def within(self, share: float) -> bool:
         """Whether the run is in its first `share`, in whole epochs where it has a number of these."""
@@ -76,6 +79,8 @@ class ByEpochs:
     ) -> None:
         self.epochs, self.schedule, self.peak = epochs, schedule, schedule.peak
         self._every, self.clock = validate_every, clock
+        self._step: float | None = None
+        self._validation = 0.0
         self._used = (saved or {}).get("used", 0.0)
         self._began: float | None = None
 
@@ -95,7 +100,10 @@ class ByEpochs:
 
     def at(self, epoch: int, step: int) -> Progress:
         """How far the run is before `step`, which belongs to `epoch` (both from 0, steps over all epochs)."""
-        return Progress(epoch, self.epochs, min(1.0, step / self.schedule.total_steps))
+        total = self.schedule.total_steps
+        validations = self.epochs // self._every - epoch // self._every + (self.epochs % self._every > 0)
+        left = None if self._step is None else self._step * (total - step) + self._validation * validations
+        return Progress(epoch, self.epochs, min(1.0, step / total), left)
 
     def rate(self, progress: Progress, step: int) -> float:  # noqa: ARG002
         """The learning rate of `step`."""
@@ -115,10 +123,14 @@ class ByEpochs:
 
     def trained(self, images: int, *, since: float) -> float:  # noqa: ARG002
         """A step with so many images is over; it and the wait for them began at `since`. What time it is."""
-        return self.clock()
+        now = self.clock()
+        took = now - since
+        self._step = took if self._step is None else self._step + (took - self._step) * RECENT
+        return now
 
     def validated(self, seconds: float) -> None:
         """A validation took so long."""
+        self._validation = seconds
 
     def wrote(self, seconds: float) -> None:
         """Writing weights and checkpoint took so long."""

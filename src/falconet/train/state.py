@@ -22,6 +22,7 @@ class TrainState:
     Attributes:
         epoch, step: the ones in progress, from 0 (steps over all epochs).
         best: key metric, second metric and the epoch (from 1) of the best validation so far.
+        score: threshold of the best F1 at the last validation; None where nothing was found, or by a classifier.
         stopped: no epoch shall follow.
         frozen: parameters that keep their values at present, and learn later.
         average: moving average of the networks, which is validated and kept.
@@ -33,6 +34,7 @@ class TrainState:
         self.epoch = self.step = 0
         self.frozen: list[nn.Parameter] = []
         self.best: dict[str, float] | None = None
+        self.score: float | None = None
         self.stopped = False
         self.average = WeightAverage(prepared.networks, decay=train.average_decay)
         assert train.backbone_rate != "auto", "it was settled before the first step"
@@ -80,6 +82,7 @@ class TrainState:
                 "pace": prepared.pace.state(),
                 "peak_rate": prepared.pace.peak,
                 "best": self.best,
+                "score": self.score,
                 "stopped": self.stopped,
                 "classes": list(prepared.data.names),
                 "images": len(prepared.data.train),
@@ -111,3 +114,4 @@ class TrainState:
             reason = str(error).partition("\n")[0]
             raise ModelError(f"{folder.state}: does not fit this run, or is damaged: {reason}") from error
         self.epoch, self.step, self.best = state["epoch"], state["step"], state["best"]
+        self.score = state.get("score")

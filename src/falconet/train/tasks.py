@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -11,8 +11,9 @@ from torch import nn
 from falconet.core.manifest import Selection
 from falconet.core.select import select
 from falconet.core.types import Record
+from falconet.eval import coco_ap
 from falconet.eval.accuracy import best_classes, measure_accuracy
-from falconet.eval.coco_ap import evaluate
+from falconet.eval.operating_point import OperatingPoints
 from falconet.models import ClassifierConfig, ModelConfig
 from falconet.models.deployable import Deployable, DeployableClassifier
 from falconet.train.batch import Batch
@@ -47,8 +48,11 @@ def _detections(outputs: Any, batch: Batch, selection: Selection) -> list[Any]:
 
 
 def _average_precision(names: Sequence[str], records: Sequence[Record], answers: Sequence[Any]) -> dict[str, Any]:
-    metrics = evaluate(names, records, answers)
-    return {**metrics.as_dict(), "per_class": dict(metrics.per_class)}
+    evaluator = coco_ap.run(names, records, answers)
+    metrics = coco_ap.summarize(evaluator, names, records)
+    best = OperatingPoints.of(evaluator, records, answers).best()
+    chosen = {} if best is None else {"F1": best.f1, **asdict(best)}
+    return {**metrics.as_dict(), **chosen, "per_class": dict(metrics.per_class)}
 
 
 def _ranked(outputs: Any, batch: Batch, selection: Selection) -> Sequence[Any]:  # noqa: ARG001

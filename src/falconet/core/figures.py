@@ -1,0 +1,14 @@
+"""Figures as people read them; files for programs hold fractions and seconds."""
+
+import math
+
+
+def percent(value: float) -> str:
+    """A fraction as percent, 0.4567 as "45.7"; a dash where there is no truth to decide it."""
+    return "–" if value < 0 or not math.isfinite(value) else f"{100 * value:.1f}"
+
+
+def clock(seconds: float) -> str:
+    """A time as m:ss, from an hour on as h:mm:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
