@@ -16,6 +16,7 @@ help:
 	@echo "make clean  remove the virtual environment and caches"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "installing Falconet and what it needs into $(VENV): about 2 GB, a few minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
@@ -23,6 +24,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 install: $(VENV)/.installed
+	@echo "installed; next: $(BIN)/falconet --help, or 'make demo'"
 
 demo: install
 	$(BIN)/python examples/demo.py --out runs/demo

@@ -98,7 +98,7 @@ def test_eval(trained: Path, model: str):
     assert figures["top5"] == 1
     assert set(figures["per_class"]) == {"blue", "green", "red"}
     assert json.loads((trained / "report/metrics.json").read_text()) == figures
-    text = run("eval", trained / model, "--data", trained / "val").stdout
+    text = run("eval", trained / model, "--data", trained / "val", "--no-report").stdout
     assert text.startswith(f"top-1  {100 * figures['top1']:6.2f}\ntop-5  100.00\n")
 
 

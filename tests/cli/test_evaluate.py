@@ -1,6 +1,7 @@
 """`falconet eval`: the same figures for exported files and weights, the files it writes, its errors."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -250,3 +251,31 @@ def test_figures_of_voc_on_demand(folder: Path) -> None:
     result = CliRunner().invoke(app, ["m.onnx", "--data", "truth.json", "--images", "in", "--voc"])
     assert "AP50 by VOC's protocol " in result.stdout
     assert folder == Path.cwd()
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_report_is_written_where_nobody_says_where():
+    out, _ = run()
+    assert out.splitlines()[-1] == f"report: {Path('runs/eval/m/report.html')}"
+    page = Path("runs/eval/m/report.html").read_text()
+    assert "AP50" in page
+    shutil.rmtree("runs")
+    run("--json")
+    run("--no-report")
+    assert not Path("runs").exists()
+    assert "cannot be combined with --out" in fail(ConfigError, "m.onnx", "--no-report", "--out", "x")
+    # Of a model in a run's folder, there.
+    Path("mine").mkdir()
+    shutil.copy("m.onnx", "mine/m.onnx")
+    Path("mine/run.yaml").write_text("")
+    out, _ = run(model="mine/m.onnx")
+    assert out.splitlines()[-1] == f"report: {Path('mine/report/report.html')}"
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_is_found_above_which_score_is_said():
+    out, _ = run("--no-report")
+    assert "score above 0.25: 3 of 3 objects found, 0 false (the model's own threshold)" in out
+    figures = json.loads(run("--json")[0])
+    assert figures["at_own_score"] == {"score": 0.25, "found": 3, "missed": 0, "false": 0, "F1": 1}
+    assert figures["at_best_score"]["F1"] == 1

@@ -73,7 +73,7 @@ def test_a_run_folder_points_to_resume(tmp_path: Path) -> None:
 
 
 def test_a_preset_without_data_says_what_to_add() -> None:
-    with pytest.raises(ConfigError, match=r"preset 'nanodet-plus-demo': the data is missing; add for example data\."):
+    with pytest.raises(ConfigError, match=r"preset 'nanodet-plus-demo': the data is missing; add data=FOLDER with"):
         read_run("nanodet-plus-demo", ["train.epochs=2"])
 
 

@@ -8,6 +8,7 @@ import typer
 
 from falconet.cli.options import ENGINE_HELP, parse_size
 from falconet.cli.progress import progress
+from falconet.core.errors import ConfigError
 
 
 def evaluate(
@@ -25,8 +26,14 @@ def evaluate(
     images: Annotated[Path | None, typer.Option(help="Folder of the images, where it cannot be told.")] = None,
     split: Annotated[str | None, typer.Option(help="Part of the data: train, val, test ...")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for report.html, metrics.json and the answers.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Folder for report.html, metrics.json and the answers [default: report in the run's folder, else "
+            "runs/eval/NAME; none with --json].",
+            show_default=False,
+        ),
     ] = None,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Write no files.")] = False,
     score: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Detections above this enter the figures [default: 0.05].", show_default=False),
@@ -53,6 +60,8 @@ def evaluate(
     """
     from falconet.api.require import require
 
+    if no_report and out is not None:
+        raise ConfigError("--no-report writes no files; it cannot be combined with --out")
     require(["hotcoco"], extra="eval", purpose="eval")
     from falconet.api.engines import open_engine
     from falconet.api.evaluation import describe_selection
@@ -65,8 +74,11 @@ def evaluate(
     truth = open_ground_truth(found, data, images, split, task=runner.manifest.task)
     with progress("evaluating") as bar:
         done = measure(found, runner, truth, progress=bar, score=score, protocol=protocol, voc=voc)
-    report = None if out is None else done.save(out)
+    if out is None and not (as_json or no_report):
+        out = Path("runs/eval") / found.name if found.run is None else found.run / "report"
     if as_json:
+        if out is not None:
+            done.save(out)
         print(json.dumps(done.as_dict(), indent=2, allow_nan=False))
         return
     print("\n".join(done.results.lines()))
@@ -74,5 +86,5 @@ def evaluate(
         print(f"\ndetections: {describe_selection(done.selection)}")
     if (network := done.latency.get("network")) is not None:
         print(f"{len(truth.records) - done.left_out} images of {truth.source}, {network.p50:.2f} ms in the network")
-    if report is not None:
-        print(f"report: {report}")
+    if out is not None:
+        print(f"report: {done.save(out)}")

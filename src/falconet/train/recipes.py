@@ -10,6 +10,7 @@ from falconet.core.errors import ConfigError
 from falconet.core.suggest import did_you_mean
 from falconet.models import CLASSIFIERS, PRESETS
 from falconet.train.criteria import CRITERIA
+from falconet.train.find_data import find_data
 from falconet.train.originals import ORIGINALS
 from falconet.train.run_config import RunConfig, give_criterion
 
@@ -113,12 +114,23 @@ def read_run(source: str | Path, overrides: Sequence[str] = (), recipe: Recipe =
     # Keys of earlier versions move before and after: an override beats the file, under whichever names.
     give_criterion(tree, lambda key: f"{source}: {key}")
     sources = _sources_first(overrides)
-    tree = apply_overrides(tree, [*_of_new_model(overrides), *(_expand(tree, override) for override in sources)])
+    tree = apply_overrides(tree, _of_new_model(overrides))
+    model = tree.get("model")
+    classifies = isinstance(model, dict) and model.get("name") == "classifier"
+    if sources and (text := _text_of(sources[0], "data")) is not None:
+        tree["data"] = text
+        sources = sources[1:]
+    if isinstance(tree.get("data"), str):
+        whole = tree["data"]
+        tree["data"] = find_data(whole, image_level_labels=classifies)
+        if any(override.startswith("data.val.") for override in sources):
+            tree["data"].setdefault("val", {"annotations": whole})
+    tree = apply_overrides(tree, [_expand(tree, override) for override in sources])
     give_criterion(tree, lambda key: next((f"override '{o}'" for o in overrides if o.startswith(f"{key}=")), key))
     if not is_file and not tree.get("data"):
         raise ConfigError(
-            f"preset '{source}': the data is missing; add for example data.train.annotations=train.json "
-            "data.train.images=photos, or write a run file with 'falconet config'"
+            f"preset '{source}': the data is missing; add data=FOLDER with pictures and boxes (or "
+            "data.train=train.json data.train.images=photos), or write a run file with 'falconet config'"
         )
     run = validate(RunConfig, tree, name=str(source), overrides=overrides)
     if str(run.data.train.annotations) == PLACEHOLDER:
@@ -138,16 +150,26 @@ def schema_text() -> str:
 
 
 def _sources_first(overrides: Sequence[str]) -> list[str]:
-    """Whole sources, as in `data.train=photos`, first and as mappings, so that `data.train.split=train` may precede."""
-    whole, rest = [], []
+    """Whole sources, as in `data=photos` and `data.train=photos`, first and the latter as mappings, so that
+    `data.train.split=train` may precede."""
+    everything, whole, rest = [], [], []
     for override in overrides:
-        path, _, text = override.partition("=")
-        if path in ("data.train", "data.val"):
-            is_text = text.strip() not in ("", "~", "null") and not text.lstrip().startswith(("{", "[", "'", '"'))
-            whole.append(f"{path}={{annotations: {json.dumps(text)}}}" if is_text else override)
+        path = override.partition("=")[0]
+        if path == "data":
+            everything.append(override)
+        elif path in ("data.train", "data.val"):
+            text = _text_of(override, path)
+            whole.append(override if text is None else f"{path}={{annotations: {json.dumps(text)}}}")
         else:
             rest.append(override)
-    return whole + rest
+    return everything[-1:] + whole + rest
+
+
+def _text_of(override: str, path: str) -> str | None:
+    """The plain text that an override gives to `path`; None where it is of another key, a mapping or nothing."""
+    key, _, text = override.partition("=")
+    plain_text = text.strip() not in ("", "~", "null") and not text.lstrip().startswith(("{", "[", "'", '"'))
+    return text if key == path and plain_text else None
 
 
 def _expand(tree: dict[str, Any], override: str) -> str:
