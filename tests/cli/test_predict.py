@@ -14,6 +14,7 @@ import typer
 from typer.testing import CliRunner
 
 from falconet.api import engines
+from falconet.api.find import FoundModel
 from falconet.cli import predict as command
 from falconet.core.errors import ConfigError, DataError, ModelError
 from tests.runtime import tiny_model
@@ -52,8 +53,8 @@ def test_a_line_per_picture_and_a_summary(folder):
     lines, errors = run("in", "--recursive")
     assert errors == []
     assert [line.rpartition(",")[0] for line in lines[:3]] == [
-        f"{Path('in/a.png')}: 128x128, 2 red, 1 blue",
-        f"{Path('in/b.jpg')}: 128x128, 1 green",
+        f"{Path('in/a.png')}: 128x128, 2 red 1.00, blue 1.00",
+        f"{Path('in/b.jpg')}: 128x128, green 1.00",
         f"{Path('in/deep/c.png')}: 128x128, nothing",
     ]
     assert all(line.endswith(" ms") for line in lines[:3])
@@ -64,6 +65,7 @@ def test_a_line_per_picture_and_a_summary(folder):
         "network",
         "postprocess",
     ]
+    assert lines[5] == "nothing was saved; --out FOLDER draws the boxes, --save names other files"
     assert not (folder / "runs").exists()
 
 
@@ -105,13 +107,13 @@ def test_json_on_standard_output():
 def test_thresholds_and_classes(folder):
     save(folder / "half.png", picture((0, 0, "red"), value=100))
     (line, *_), _ = run("half.png")
-    assert ", 1 red, " in line
+    assert ", red 0.39, " in line
     (line, *_), _ = run("half.png", "--score", "0.5")
     assert ", nothing, " in line
     (line, *_), _ = run("in/a.png", "--max-detections", "1")
-    assert ", 1 " in line
+    assert ", red 1.00, " in line
     (line, *_), _ = run("in/a.png", "--classes", "blue,green", "--iou", "0.3")
-    assert ", 1 blue, " in line
+    assert ", blue 1.00, " in line
 
 
 def test_a_broken_picture_is_reported_and_the_others_are_done(folder):
@@ -129,10 +131,10 @@ def test_a_broken_picture_is_reported_and_the_others_are_done(folder):
 def test_a_video_has_one_line(folder):
     write_video(folder / "clip.mp4", frames=4)
     lines, _ = run("clip.mp4", "in", "--out", "out")
-    assert lines[0] == "clip.mp4: 4 frames, nothing"
+    assert lines[0] == "clip.mp4: 4 frames at 10 per second, nothing"
     assert lines[1].startswith(str(Path("in/a.png")))
-    assert lines[3] == "6 pictures, 4 detections"
-    capture = cv2.VideoCapture(str(folder / "out" / "annotated" / "clip.mp4"))
+    assert lines[3] == "2 pictures, 4 frames, 4 detections"
+    capture = cv2.VideoCapture(str(folder / "out" / "annotated" / "clip.webm"))
     assert int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) == 4
     capture.release()
 
@@ -160,8 +162,8 @@ def test_a_camera_has_a_line_per_frame(monkeypatch):
     monkeypatch.setattr(cv2, "VideoCapture", Capture)
     lines, errors = run("0", code=2)
     assert [line.rpartition(",")[0] for line in lines[:2]] == [
-        "camera 0 frame 0: 128x128, 1 red",
-        "camera 0 frame 1: 128x128, 1 red",
+        "camera 0 frame 0: 128x128, red 1.00",
+        "camera 0 frame 1: 128x128, red 1.00",
     ]
     assert errors == ["falconet: camera 0: gives no more pictures after 2; is it still connected?"]
 
@@ -229,10 +231,10 @@ def test_ctrl_c_and_sigterm_keep_what_is_done(folder, number):
     pictures = json.loads((folder / "out" / "detections.json").read_text())["pictures"]
     assert len(pictures) == done + 1
     assert len(json.loads((folder / "out" / "detections_coco.json").read_text())["images"]) == done + 1
-    capture = cv2.VideoCapture(str(folder / "out" / "annotated" / "clip.mp4"))
+    capture = cv2.VideoCapture(str(folder / "out" / "annotated" / "clip.webm"))
     assert int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) == done
     capture.release()
-    assert f"clip.mp4: {done} frames, nothing" in output
+    assert f"clip.mp4: {done} frames at 10 per second, nothing" in output
     assert [path for path in (folder / "out").rglob("*") if ".part" in path.name] == []
 
 
@@ -245,7 +247,7 @@ def falconet(*words: str) -> "subprocess.CompletedProcess[str]":
 def test_the_whole_command():
     done = falconet("predict", "in/b.jpg", "--model", "m.onnx")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"{Path('in/b.jpg')}: 128x128, 1 green, ")
+    assert done.stdout.startswith(f"{Path('in/b.jpg')}: 128x128, green 1.00, ")
     assert "1 picture, 1 detection\n" in done.stdout
     done = falconet("predict", "in/b.jpg", "--model", "in/b.jpg")
     assert (done.returncode, done.stdout) == (2, "")
@@ -258,3 +260,29 @@ def test_a_folder_that_another_predict_writes_into_is_refused(folder):
     told = fail(DataError, "in", "--model", "m.onnx", "--out", "out")
     assert f"out: process {os.getppid()} on {socket.gethostname()} writes there just now" in told
     assert [path.name for path in (folder / "out").iterdir()] == [".falconet.lock"]
+
+
+def test_scores_of_several_of_a_class(folder):
+    save(folder / "two.png", picture((0, 0, "red")) + picture((2, 2, "red"), value=100))
+    (line, *_), _ = run("two.png")
+    assert ", 2 red 1.00 to 0.39, " in line
+
+
+def test_quiet_tells_only_what_goes_wrong(folder):
+    assert run("in", "--recursive", "--quiet") == ([], [])
+    (folder / "in" / "aa.jpg").write_bytes(b"no picture")
+    lines, errors = run("in", "-r", "-q", code=2)
+    assert lines == []
+    assert errors[0].startswith(f"falconet: {Path('in/aa.jpg')}: ")
+
+
+def test_without_a_model_the_one_that_is_taken_is_named(folder, monkeypatch):
+    monkeypatch.setattr("falconet.api.find.find_model", lambda *_, **__: FoundModel(folder / "m.onnx", "m"))
+    result = CliRunner().invoke(app, ["in/a.png"], catch_exceptions=False)
+    assert result.stderr == (
+        "model: nanodet-plus-m-416-coco, which knows the 80 classes of COCO; --model takes your own\n"
+    )
+    (folder / "runs" / "mine").mkdir(parents=True)
+    (folder / "runs" / "mine" / "best.safetensors").write_bytes(b"")
+    result = CliRunner().invoke(app, ["in/a.png"], catch_exceptions=False)
+    assert f"; your own: --model {Path('runs/mine')}\n" in result.stderr

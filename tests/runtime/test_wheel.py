@@ -56,5 +56,5 @@ def test_the_base_install_detects(wheel, tmp_path):
     save(tmp_path / "a.png", picture((1, 2, "green")))
     assert run(scripts / "python", "-c", DETECT, cwd=tmp_path) == "green 1.0 (64.0, 32.0, 96.0, 64.0)\n"
     command = "predict a.png --model m.onnx --out out --save images,json,csv,coco,yolo".split()  # noqa: SIM905
-    assert "a.png: 128x128, 1 green, " in run(scripts / "falconet", *command, cwd=tmp_path)
+    assert "a.png: 128x128, green 1.00, " in run(scripts / "falconet", *command, cwd=tmp_path)
     assert len([path for path in (tmp_path / "out").rglob("*") if path.is_file()]) == 6

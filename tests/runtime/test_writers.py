@@ -219,16 +219,16 @@ def test_annotated_videos_one_after_the_other(tmp_path):
     save(tmp_path / "in" / "p.png", picture())
     between = result(ImageFile(tmp_path / "in" / "p.png", "p"), detections(RED))
     write(tmp_path, [*frames("one", 4), between, *frames("two", 3, side=96)], ["images"])
-    assert files_in(tmp_path / "annotated") == ["one.mp4", "p.jpg", "two.mp4"]
-    assert read_video(tmp_path / "annotated" / "one.mp4") == (4, 10.0, (64, 64))
-    assert read_video(tmp_path / "annotated" / "two.mp4") == (3, 10.0, (96, 96))
+    assert files_in(tmp_path / "annotated") == ["one.webm", "p.jpg", "two.webm"]
+    assert read_video(tmp_path / "annotated" / "one.webm") == (4, 10.0, (64, 64))
+    assert read_video(tmp_path / "annotated" / "two.webm") == (3, 10.0, (96, 96))
 
 
 def test_a_frame_of_another_size_is_fitted(tmp_path):
     first, second = frames("one", 2)
     larger = Frame(first.frame.source, 1, np.zeros((128, 128, 3), np.uint8), (128, 128), 10.0)
     write(tmp_path, [first, Result(larger, second.answer, second.milliseconds)], ["images"])
-    assert read_video(tmp_path / "annotated" / "one.mp4") == (2, 10.0, (64, 64))
+    assert read_video(tmp_path / "annotated" / "one.webm") == (2, 10.0, (64, 64))
 
 
 def test_an_error_leaves_what_was_there_before(tmp_path, items):
@@ -319,7 +319,7 @@ def full_disk(size: int) -> Iterator[None]:
 def test_a_full_disk_is_an_error_and_leaves_no_half_of_a_file(tmp_path, kind):
     noise = np.random.default_rng(0).integers(0, 256, (240, 240, 3), np.uint8)
     source = VideoFile(Path("noise.mp4"), "noise")
-    items = [result(source, detections(*[RED] * 90), index=index, image=noise) for index in range(9)]
+    items = [result(source, detections(*[RED] * 90), index=index, image=noise) for index in range(40)]
     with full_disk(3000), pytest.raises(DataError, match="cannot be written"):
         write(tmp_path, items, [kind])
     assert not [file for file in tmp_path.rglob("*") if file.is_file() and file.stat().st_size >= 3000]

@@ -72,6 +72,7 @@ def predict(
         int | None, typer.Option(min=1, help="Classes that a classifier tells [default: 5].", show_default=False)
     ] = None,
     engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but what goes wrong.")] = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document; all other lines go to standard error.")
     ] = False,
@@ -86,23 +87,25 @@ def predict(
 
     found = find_sources(sources, recursive=recursive, tell=lambda line: print(line, file=sys.stderr, flush=True))
     given = {"score": score, "iou": iou, "max_detections": max_detections, "classes": classes, "top": top}
-    predictor = _predictor(_open(model, engine=engine, threads=threads), given)
+    predictor = _predictor(_open(model, engine=engine, threads=threads, quiet=quiet), given)
     _check_task(task, predictor)
     default = predictor.task.default_kinds if out is not None else ()
     kinds = words(save) if save is not None else list(default)
     folder = out or Path("runs/predict")
     startup.finish()
-    report = _Report(predictor, to="stderr" if json else "stdout")
+    report = _Report(predictor, to="stderr" if json else "stdout", quiet=quiet)
     with _writers(kinds, folder, predictor, found, to_stdout=json) as writers:
         stopped = _run(predictor, found, writers, report, batch=batch)
     report.summary()
     if kinds:
         report.print(f"saved {', '.join(kinds)} in {folder}")
+    elif not json and report.frames:
+        report.print(f"nothing was saved; {predictor.task.hint}")
     if stopped or report.broken:
         raise typer.Exit(stopped or 2)
 
 
-def _open(model: str | None, *, engine: str, threads: int | None) -> "Engine":
+def _open(model: str | None, *, engine: str, threads: int | None, quiet: bool) -> "Engine":
     """An engine with the model; where none is named, with the default detector, fetched if need be."""
     from falconet.api.engines import open_engine
     from falconet.api.find import find_model
@@ -111,6 +114,10 @@ def _open(model: str | None, *, engine: str, threads: int | None) -> "Engine":
         from falconet.zoo.published.table import DEFAULT
 
         model = DEFAULT
+        if not quiet:
+            own = next((path.parent for path in sorted(Path("runs").glob("*/best.safetensors"))), None)
+            yours = f"; your own: --model {own}" if own is not None else "; --model takes your own"
+            print(f"model: {DEFAULT}, which knows the 80 classes of COCO{yours}", file=sys.stderr, flush=True)
     return open_engine(find_model(model, weights=engine == "torch").path, engine=engine, threads=threads)
 
 
@@ -239,18 +246,21 @@ def _progress(sources: "list[MediaSource]") -> Iterator[Callable[[], None]]:
 class _Report:
     """The lines for people: one per picture, video or broken source, then counts and medians."""
 
-    def __init__(self, predictor: "Predictor[Any]", *, to: Literal["stdout", "stderr"]) -> None:
+    def __init__(self, predictor: "Predictor[Any]", *, to: Literal["stdout", "stderr"], quiet: bool) -> None:
         # By name: while the bar is shown, it puts a stream of its own into sys.stdout.
-        self._stream = to
+        self._stream, self._quiet = to, quiet
         self._task = predictor.task
         self._times: dict[str, deque[float]] = {}
         self._video: MediaSource | None = None
         self._video_frames = 0
         self._video_found: Counter[str] = Counter()
-        self._found = 0
+        self._video_rate: float | None = None
+        self._found = self._of_videos = 0
         self.frames = self.broken = 0
 
     def print(self, line: str) -> None:
+        if self._quiet:
+            return
         print(line, file=sys.stdout if self._stream == "stdout" else sys.stderr, flush=True)
 
     def add(self, item: "Result | Broken", *, write: float | None) -> None:
@@ -265,13 +275,14 @@ class _Report:
         for stage, milliseconds in took.items():
             self._times.setdefault(stage, deque(maxlen=TIMED_FRAMES)).append(milliseconds)
         self.frames += 1
+        self._of_videos += item.frame.index is not None
         names = self._task.names(item.answer)
         self._found += names.total()
         source = item.frame.source
         if isinstance(source, VideoFile):
             if source is not self._video:
                 self._end_video()
-            self._video = source
+            self._video, self._video_rate = source, item.frame.rate
             self._video_frames += 1
             self._video_found += names
             return
@@ -285,7 +296,8 @@ class _Report:
 
         if self._video is not None:
             frames = _count(self._video_frames, "frame")
-            self.print(f"{one_line(str(self._video))}: {frames}, {tally(self._video_found)}")
+            rate = "" if self._video_rate is None else f" at {self._video_rate:g} per second"
+            self.print(f"{one_line(str(self._video))}: {frames}{rate}, {tally(self._video_found)}")
         self._video, self._video_frames, self._video_found = None, 0, Counter()
 
     def summary(self) -> None:
@@ -293,10 +305,13 @@ class _Report:
         self._end_video()
         broken = f", {self.broken} not readable" if self.broken else ""
         found = f", {_count(self._found, self._task.counted)}" if self._task.counted else ""
-        self.print(f"{_count(self.frames, 'picture')}{found}{broken}")
+        pictures, frames = self.frames - self._of_videos, self._of_videos
+        counts = [_count(pictures, "picture")] if pictures or not frames else []
+        counts += [_count(frames, "frame")] if frames else []
+        self.print(f"{', '.join(counts)}{found}{broken}")
         if self._times:
             stages = ", ".join(f"{stage} {_median(values):.1f}" for stage, values in self._times.items())
-            self.print(f"median ms per picture: {stages}")
+            self.print(f"median ms per {'picture' if pictures or not frames else 'frame'}: {stages}")
 
 
 def _count(number: int, what: str) -> str:

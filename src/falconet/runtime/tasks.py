@@ -33,6 +33,7 @@ class Task(Protocol[Answer]):
         file_stem: of files that list all answers.
         kinds: what can be saved; default_kinds: what is, where nothing is named.
         csv_columns: of a CSV file, behind source and frame.
+        hint: how to keep answers.
     """
 
     counted: str
@@ -40,6 +41,7 @@ class Task(Protocol[Answer]):
     kinds: tuple[str, ...]
     default_kinds: tuple[str, ...]
     csv_columns: tuple[str, ...]
+    hint: str
 
     def answer(self, outputs: Outputs, index: int, placement: Placement) -> Answer:
         """The answer for image `index` of a batch."""
@@ -83,6 +85,7 @@ class Detect:
     kinds: tuple[str, ...] = ("images", "json", "csv", "coco", "yolo")
     default_kinds: tuple[str, ...] = ("images",)
     csv_columns: tuple[str, ...] = ("class", "score", "x1", "y1", "x2", "y2")
+    hint = "--out FOLDER draws the boxes, --save names other files"
 
     def __init__(
         self, manifest: Manifest, *, selection: Selection | None = None, classes: Sequence[str] | None = None
@@ -101,8 +104,16 @@ class Detect:
         return Counter(name for name, _, _ in answer)
 
     def line(self, answer: Detections) -> str:
-        """ "2 person, 1 car"."""
-        return tally(self.names(answer))
+        """ "2 person 0.91 to 0.45, car 0.64": the scores of the best and of the last of each class."""
+        scores: dict[str, list[float]] = {}
+        for name, score, _ in answer:
+            scores.setdefault(name, []).append(score)
+        parts = []
+        for name, count in self.names(answer).most_common():
+            best, last = f"{max(scores[name]):.2f}", f"{min(scores[name]):.2f}"
+            number = f"{count} " if count > 1 else ""
+            parts.append(f"{number}{name} {best}" + (f" to {last}" if last != best else ""))
+        return ", ".join(parts) or "nothing"
 
     def draw(self, image: Pixels, answer: Detections) -> Pixels:
         """Boxes, names and scores."""
@@ -138,6 +149,7 @@ class Classify:
     kinds: tuple[str, ...] = ("images", "json", "csv")
     default_kinds: tuple[str, ...] = ("images", "csv")
     csv_columns: tuple[str, ...] = ("rank", "class", "score")
+    hint = "--out FOLDER keeps the pictures with their classes and a table"
 
     def __init__(self, manifest: Manifest, *, top: int = 5) -> None:
         self._names = manifest.classes

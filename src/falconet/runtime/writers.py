@@ -8,7 +8,10 @@ neither pictures nor annotations of the user are in the way.
 
 import csv
 import json
+import logging
+import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -30,6 +33,8 @@ from falconet.runtime.stream import Broken, Frame, ImageFile, MediaSource, Video
 from falconet.runtime.tasks import TASKS, Task
 
 WriterT = TypeVar("WriterT", bound="Writer")
+
+_log = logging.getLogger(__name__)
 
 
 class Writer(Protocol):
@@ -206,7 +211,7 @@ class YoloWriter:
 
 
 class AnnotatedWriter:
-    """Pictures with the answer drawn in, as JPEG; videos and cameras as MP4."""
+    """Pictures with the answer drawn in, as JPEG; videos and cameras in VP8."""
 
     def __init__(self, folder: Path, task: Task[Any]) -> None:
         self._folder, self._task = folder, task
@@ -222,7 +227,7 @@ class AnnotatedWriter:
             return
         if self._video is None or self._video.source is not frame.source:
             self.close(keep=True)
-            self._video = _Video(self._folder / f"{frame.source.name}.mp4", frame)
+            self._video = _Video(self._folder / frame.source.name, frame)
         self._video.add(self._task.draw(frame.image, item.answer))
 
     def close(self, *, keep: bool) -> None:
@@ -355,24 +360,60 @@ class _JsonList:
         self.part.write("\n]")
 
 
-class _Video:
-    """An MP4 that is written beside `path` and moved into place when closed; its size is the first frame's."""
+@contextmanager
+def _silent() -> Iterator[None]:
+    """FFmpeg writes to the process's standard error by itself, for example that it takes another tag for VP8."""
+    sys.stderr.flush()
+    with open(os.devnull, "w") as nowhere, _kept(2):  # noqa: PTH123
+        os.dup2(nowhere.fileno(), 2)
+        yield
 
-    def __init__(self, path: Path, first: Frame) -> None:
+
+@contextmanager
+def _kept(descriptor: int) -> Iterator[None]:
+    copy = os.dup(descriptor)
+    try:
+        yield
+    finally:
+        os.dup2(copy, descriptor)
+        os.close(copy)
+
+
+CODECS = (("VP80", ".webm"), ("mp4v", ".mp4"))
+"""Codecs of annotated videos and the endings of their files, the better one first: every browser plays VP8, few play
+MPEG-4's second part. OpenCV's wheels bring no encoder for H.264, and take six times as long for VP9."""
+
+
+class _Video:
+    """A video that is written beside its place and moved there when closed; its size is the first frame's.
+
+    Args:
+        place: its path without the ending, which follows from the codec.
+        first: frame, for size and rate.
+    """
+
+    def __init__(self, place: Path, first: Frame) -> None:
         self.source = first.source
-        self._path = path
-        self._beside = path.with_name(f".{path.stem}.part{path.suffix}")
         self._size = (first.image.shape[1], first.image.shape[0])
         self._count = 0
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            place.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
-        code = cv2.VideoWriter.fourcc(*"mp4v")
-        # Cameras do not tell their rate reliably; 25 frames per second plays at about the speed of life.
-        self._writer = cv2.VideoWriter(str(self._beside), code, first.rate or 25.0, self._size)
-        if not self._writer.isOpened():
-            raise DataError(f"{path}: the video cannot be written; is the folder writable, and not full?")
+            raise DataError(f"{place}: cannot be written: {error.strerror or error}") from error
+        for codec, ending in CODECS:
+            self._path = place.with_name(f"{place.name}{ending}")
+            self._beside = place.with_name(f".{place.name}.part{ending}")
+            # Cameras do not tell their rate reliably; 25 frames per second plays at about the speed of life.
+            with _silent():
+                self._writer = cv2.VideoWriter(
+                    str(self._beside), cv2.VideoWriter.fourcc(*codec), first.rate or 25.0, self._size
+                )
+            if self._writer.isOpened():
+                break
+        else:
+            raise DataError(f"{place}: the video cannot be written; is the folder writable, and not full?")
+        if (codec, ending) != CODECS[0]:
+            _log.warning("%s: this OpenCV has no encoder for VP8; browsers may not play the file", self._path)
 
     def add(self, image: Pixels) -> None:
         if (image.shape[1], image.shape[0]) != self._size:
@@ -393,8 +434,12 @@ class _Video:
 
     def _check(self) -> None:
         """Raise DataError where not every frame was written: OpenCV's writer does not tell of a full disk."""
-        reader = cv2.VideoCapture(str(self._beside))
-        written = int(reader.get(cv2.CAP_PROP_FRAME_COUNT)) if reader.isOpened() else 0
-        reader.release()
-        if written < self._count:
-            raise DataError(f"{self._path}: cannot be written: {written} of {self._count} frames; is the disk full?")
+        with _silent():
+            reader = cv2.VideoCapture(str(self._beside))
+            written = int(reader.get(cv2.CAP_PROP_FRAME_COUNT)) if reader.isOpened() else 0
+            # A header tells of frames that never came; the last one does not lie.
+            reader.set(cv2.CAP_PROP_POS_FRAMES, self._count - 1)
+            whole = written >= self._count and reader.read()[0]
+            reader.release()
+        if not whole:
+            raise DataError(f"{self._path}: cannot be written: not all of {self._count} frames; is the disk full?")
