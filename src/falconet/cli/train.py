@@ -163,7 +163,7 @@ def _left(progress: "Progress") -> str:
 
 def _with_weights(run: "RunConfig") -> "RunConfig":
     """`run`, with a file of ours in place of a published name, a run folder or a foreign file."""
-    from falconet.api.find import usual_weights, weights_to_start_from
+    from falconet.api.find import find_model, usual_weights, weights_to_start_from
 
     path, wanted = None, run.train.weights
     if wanted == "auto" and (usual := usual_weights(run.model)) is not None:
@@ -174,7 +174,8 @@ def _with_weights(run: "RunConfig") -> "RunConfig":
             _log.warning("from scratch, since the published weights cannot be had: %s", error)
     elif wanted is not None and wanted != "auto":
         path = weights_to_start_from(wanted, run.model)
-    return run.model_copy(update={"train": run.train.model_copy(update={"weights": path})})
+    teacher = None if run.train.teacher is None else find_model(run.train.teacher, weights=True).path
+    return run.model_copy(update={"train": run.train.model_copy(update={"weights": path, "teacher": teacher})})
 
 
 def _in_a_folder_of_its_own(run: "RunConfig") -> "RunConfig":

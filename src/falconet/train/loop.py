@@ -14,7 +14,7 @@ from falconet import __version__
 from falconet.core.errors import ModelError
 from falconet.core.manifest import EVALUATION, Selection
 from falconet.eval.operating_point import OperatingPoint
-from falconet.models import Network
+from falconet.models import Detector, Network
 from falconet.models.deployable import Normalize
 from falconet.models.weights import ModelCard, save_weights
 from falconet.train.batch import Batch
@@ -107,6 +107,7 @@ class TrainModule(nn.Module):
         self.networks = prepared.networks
         self.normalize = Normalize(prepared.run.model.input).to(prepared.device)
         self.bfloat16 = prepared.bfloat16
+        self.teacher = prepared.teacher
 
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         network = self.networks["network"]
@@ -114,6 +115,9 @@ class TrainModule(nn.Module):
         with torch.autocast(batch.pixels.device.type, torch.bfloat16, enabled=self.bfloat16):
             outputs = network.forward_outputs(self.normalize(batch.pixels))
             terms: dict[str, Tensor] = self.networks["criterion"](outputs, batch.targets, progress)
+            if self.teacher is not None:
+                assert isinstance(network, Detector)
+                terms |= self.teacher.terms(network, outputs.raw, batch.pixels)
         return terms
 
 

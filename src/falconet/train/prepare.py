@@ -15,6 +15,7 @@ from falconet.core.cpus import busy_cpus, usable_cpus
 from falconet.core.errors import ConfigError
 from falconet.core.types import Ints
 from falconet.data.fingerprint import fingerprints
+from falconet.models import Network
 from falconet.models.cost import cost
 from falconet.train.depthwise import use_fast_depthwise
 from falconet.train.distributed import from_first
@@ -36,6 +37,7 @@ from falconet.train.progress import ByEpochs, ByMinutes, Pace
 from falconet.train.run_config import RunConfig
 from falconet.train.run_data import RunData, load_data
 from falconet.train.tasks import TrainTask, task_of
+from falconet.train.teacher import Teacher
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +56,7 @@ class Prepared:
         bfloat16: convolutions run in bfloat16.
         pace: learning rate, validations and end.
         trained_on: fingerprints of the training pictures.
+        teacher: a detector that is learnt from, if any.
     """
 
     run: RunConfig
@@ -65,6 +68,7 @@ class Prepared:
     bfloat16: bool
     pace: Pace
     trained_on: Ints
+    teacher: Teacher | None = None
 
     @property
     def device(self) -> torch.device:
@@ -111,6 +115,7 @@ def prepare(
         )
     run = start.settle(run, data.names)
     networks = _networks(run, data, start, loader, device, speak=state is None)
+    teacher = _teacher(run, data, networks)
     precision, reason = choose_precision(run.train.precision, device=device)
     pace = _pace(run, data, loader, tunes=start.tunes, state=state, started=started, clock=clock)
     _log.info(
@@ -126,7 +131,7 @@ def prepare(
         workers,
     )
     trained_on = fingerprints(data.train)
-    return Prepared(run, process, task, data, loader, networks, precision == "bfloat16", pace, trained_on)
+    return Prepared(run, process, task, data, loader, networks, precision == "bfloat16", pace, trained_on, teacher)
 
 
 def _networks(
@@ -153,6 +158,16 @@ def _networks(
     if device == "cpu":
         use_fast_depthwise(networks)
     return networks.to(device, memory_format=torch.channels_last)
+
+
+def _teacher(run: RunConfig, data: RunData, networks: nn.ModuleDict) -> Teacher | None:
+    if run.train.teacher is None:
+        return None
+    network = networks["network"]
+    assert isinstance(network, Network)
+    teacher = Teacher(run.train.teacher, data.names, network)
+    _log.info("teacher: %s", run.train.teacher)
+    return teacher.to(next(network.parameters()).device)
 
 
 def _settle_threads(run: RunConfig, process: Process, device: str) -> RunConfig:

@@ -38,6 +38,9 @@ class Data(Config):
     train: Source
     val: Source | None = Field(default=None, description="null: a part of train is set aside")
     val_fraction: float = Field(default=0.15, gt=0, lt=1, description="that part, when val is null")
+    unlabelled: Path | None = Field(
+        default=None, description="folder of further pictures, about which train.teacher alone says what they show"
+    )
     classes: tuple[str, ...] | None = Field(
         default=None, description="null: those of the data; else the same, in this order"
     )
@@ -118,6 +121,10 @@ class Train(Config):
         description="to start from: file, run folder, published name, or imagenet; auto, of presets: published ones "
         "of this network or its backbone, where they can be had; null: from scratch",
     )
+    teacher: Path | None = Field(
+        default=None,
+        description="a trained detector that is learnt from beside the boxes: file, run folder or published name",
+    )
     loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = Field(
         default=("tensorboard",), description="who gets the metrics beside metrics.jsonl: tensorboard, mlflow, wandb"
     )
@@ -187,6 +194,8 @@ class RunConfig(Config):
             raise ValueError(f"criterion.name is {self.criterion.name}, but the model is {self.model.name}")
         if isinstance(self.model, ClassifierConfig) and self.augment.mosaic:
             raise ValueError("augment.mosaic joins pictures of several classes, which has no meaning for a classifier")
+        if self.data.unlabelled is not None and self.train.teacher is None:
+            raise ValueError("data.unlabelled needs a train.teacher that says what these pictures show")
         return self
 
     def absolute(self) -> "RunConfig":
@@ -198,10 +207,16 @@ class RunConfig(Config):
             images = None if value.images is None else value.images.absolute()
             return value.model_copy(update={"annotations": value.annotations.absolute(), "images": images})
 
-        data = self.data.model_copy(update={"train": source(self.data.train), "val": source(self.data.val)})
+        unlabelled = None if self.data.unlabelled is None else self.data.unlabelled.absolute()
+        data = self.data.model_copy(
+            update={"train": source(self.data.train), "val": source(self.data.val), "unlabelled": unlabelled}
+        )
         weights = self.train.weights
         # What auto stands for is looked up by the command line, which may use the network.
-        train = self.train.model_copy(update={"weights": weights.absolute() if isinstance(weights, Path) else None})
+        teacher = None if self.train.teacher is None else self.train.teacher.absolute()
+        train = self.train.model_copy(
+            update={"weights": weights.absolute() if isinstance(weights, Path) else None, "teacher": teacher}
+        )
         return self.model_copy(update={"output": self.output.absolute(), "data": data, "train": train})
 
 

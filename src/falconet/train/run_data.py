@@ -2,16 +2,19 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from falconet.core.errors import ConfigError, DataError
+from falconet.core.images import image_size, is_picture
 from falconet.core.types import Record
 from falconet.data.dataset import DataSet, Problem
 from falconet.data.folders import open_image_folder
 from falconet.data.formats import open_dataset
+from falconet.data.listing import walk
 from falconet.data.records import drop_invalid
 from falconet.train.run_config import Data, Source
 
@@ -85,6 +88,9 @@ def load_data(data: Data, *, image_level_labels: bool = False) -> RunData:
         raise DataError(why)
     empty = sum(1 for record in train_records if not len(record.boxes))
     without = "" if image_level_labels else f" ({empty} without boxes)"
+    if data.unlabelled is not None:
+        known = {record.path.absolute() for record in (*train_records, *val_records)}
+        train_records = (*train_records, *_unlabelled(data.unlabelled, known, notes))
     both = {record.path for record in train_records} & {record.path for record in val_records}
     if both:
         notes.append(
@@ -136,6 +142,29 @@ def _open(source: Source, purpose: str, notes: list[str], *, image_level_labels:
     if problems:
         notes.append(_left_out(problems, purpose, counted_by_check=not image_level_labels))
     return dataset
+
+
+def _unlabelled(folder: Path, known: Set[Path], notes: list[str]) -> list[Record]:
+    """The pictures below a folder that are not `known`: each one area about which no annotation says anything."""
+    files = [path for path in walk(folder) if is_picture(path)]
+    if not files:
+        raise DataError(f"{folder}: holds no pictures; expected those of data.unlabelled")
+    records = []
+    for path in (path for path in files if path.absolute() not in known):
+        try:
+            height, width = image_size(path)
+        except DataError as error:
+            notes.append(f"data.unlabelled: left out: {error}")
+            continue
+        everything = np.array([[0, 0, width, height]], np.float32)
+        crowd = np.ones(1, np.bool_)
+        records.append(Record(str(path), path, width, height, everything, np.zeros(1, np.int64), crowd))
+    already = sum(path.absolute() in known for path in files)
+    notes.append(
+        f"unlabelled: {len(records)} pictures of {folder}, of which train.teacher says what they show"
+        + (f"; {already} others are part of the training or validation data already" if already else "")
+    )
+    return records
 
 
 def _left_out(problems: Sequence[Problem], purpose: str, *, counted_by_check: bool) -> str:
