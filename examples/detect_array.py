@@ -9,6 +9,8 @@ import cv2
 
 import falconet
 
+if len(sys.argv) != 3:
+    sys.exit(__doc__)
 model, picture = sys.argv[1:]
 predictor = falconet.load(model)
 

@@ -10,6 +10,8 @@ import falconet
 from falconet.runtime.pipeline import predict_frames
 from falconet.runtime.stream import Broken, find_sources
 
+if len(sys.argv) != 3:
+    sys.exit(__doc__)
 model, folder = sys.argv[1:]
 predictor = falconet.load(model)
 

@@ -14,6 +14,8 @@ from falconet.core.draw import draw_boxes
 from falconet.runtime.pipeline import predict_frames
 from falconet.runtime.stream import Broken, find_sources
 
+if len(sys.argv) != 4:
+    sys.exit(__doc__)
 model, video, drawn = sys.argv[1:]
 predictor = falconet.load(model)
 

@@ -161,7 +161,7 @@ def test_a_video_is_classified_frame_by_frame(trained: Path, tmp_path: Path):
     clip = write_video(tmp_path / "clip.mp4", frames=4)
     out = tmp_path / "out"
     result = run("predict", clip, "--model", trained / "exported/colours.onnx", "--out", out, "--batch", 3)
-    assert "clip.mp4: 4 frames, " in result.stdout
+    assert "clip.mp4: 4 frames at 10 per second, " in result.stdout
     rows = list(csv.DictReader((out / "classes.csv").read_text().splitlines()))
     assert [row["frame"] for row in rows if row["rank"] == "1"] == ["0", "1", "2", "3"]
     assert (out / "annotated/clip.mp4").stat().st_size > 0

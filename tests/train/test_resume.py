@@ -139,7 +139,7 @@ def test_a_finished_run_has_nothing_left_to_do(undisturbed: Path, caplog: pytest
     before = (undisturbed / "last.safetensors").stat().st_mtime_ns
     with caplog.at_level("INFO"):
         resume(undisturbed)
-    assert "this run is finished; nothing is left to do" in caplog.text
+    assert "this run is finished. To train longer, start a new run from its weights: falconet train " in caplog.text
     assert (undisturbed / "last.safetensors").stat().st_mtime_ns == before
 
 

@@ -112,6 +112,13 @@ def weights_to_start_from(weights: str | Path, model: "ModelConfig") -> Path:
     from falconet.zoo.published import fetch
     from falconet.zoo.published.table import is_published
 
+    if str(weights).lower() == "coco" and not Path(weights).exists():
+        usual = usual_weights(model)
+        if usual is None or not usual.endswith("-coco"):
+            raise ConfigError(
+                "train.weights=coco: no COCO weights are published for this network; see 'falconet models'"
+            )
+        weights = usual
     if pretrained.is_pretrained(Path(weights)) or pretrained.is_foreign(Path(weights)):
         return pretrained.weights_for(model, Path(weights))
     if is_published(weights):  # also the backbone of a detector alone

@@ -4,67 +4,134 @@ import gc
 import io
 import logging
 import sys
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Annotated, NamedTuple
 
+import click
 import typer
 
+from falconet import __version__
 from falconet.cli import startup
 from falconet.core.errors import FalconetError
 from falconet.core.terminal import SafeStream
 from falconet.core.terminate import Terminated, raise_on_sigterm
 
+
+class Command(NamedTuple):
+    """A command, which is imported when it is called."""
+
+    module: str
+    function: str
+    summary: str
+    """a sentence that fits the list of commands"""
+    examples: tuple[str, ...] = ()
+
+
+COMMANDS: Mapping[str, Command] = {
+    "data": Command("data", "app", "Check, draw, convert and crop data sets."),
+    "train": Command(
+        "train",
+        "train",
+        "Train a detector or a classifier on your own pictures.",
+        (
+            "falconet train nanodet-plus-m-320 data=photos train.minutes=20",
+            "falconet train nanodet-plus-m-320 data.train=train.json data.train.images=pictures data.val=val.json",
+            "falconet train --resume runs/nanodet-plus-m-320",
+            "falconet config nanodet-plus-m-320 --out run.yaml; falconet train run.yaml train.epochs=50",
+        ),
+    ),
+    "eval": Command(
+        "evaluate",
+        "evaluate",
+        "Measure how good a model is, and write a report.",
+        (
+            "falconet eval runs/nanodet-plus-m-320",
+            "falconet eval exported/mine.onnx --data photos --split test",
+            "falconet eval nanodet-plus-m-416-coco --data instances.json --images pictures --protocol coco",
+        ),
+    ),
+    "export": Command(
+        "export",
+        "export",
+        "Write the file that devices run, compared with torch.",
+        (
+            "falconet export runs/nanodet-plus-m-320 --out exported",
+            "falconet export nanodet-plus-m-416-coco --out exported --images pictures",
+        ),
+    ),
+    "predict": Command(
+        "predict",
+        "predict",
+        "Say what is in pictures, videos and camera streams.",
+        (
+            "falconet predict street.jpg --out found",
+            "falconet predict photos clip.mp4 --model exported/mine.onnx --out found --save images,json",
+            "falconet predict 0 --model exported/mine.onnx --score 0.4",
+        ),
+    ),
+    "models": Command("models", "models", "List networks: input, cost, accuracy, published weights."),
+    "config": Command(
+        "train",
+        "config",
+        "Print a complete run file, with a comment for each value.",
+        ("falconet config nanodet-plus-m-320 --out run.yaml", "falconet config --schema > run.schema.json"),
+    ),
+    "profile": Command("profile", "profile", "Count a network's layers and measure its milliseconds."),
+    "import": Command("rescue", "import_weights", "Turn weights of other programs into ours, with proof."),
+    "import-config": Command("rescue", "import_config", "Turn a YAML of NanoDet or PP-YOLOE into a run file."),
+}
+"""In the order of use."""
+
+
+class _InOrder(typer.core.TyperGroup):
+    """Groups and commands in the order of `COMMANDS`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names."""
+        known = super().list_commands(ctx)
+        return [name for name in COMMANDS if name in known]
+
+
 app = typer.Typer(
     name="falconet",
     help="Lightweight real-time object detectors: train, evaluate, export, detect - on ordinary CPUs.",
+    epilog="A first detector from your own pictures and boxes: falconet train nanodet-plus-m-320 data=photos "
+    "train.minutes=20. Each command has examples: falconet train --help.",
+    cls=_InOrder,
     no_args_is_help=True,
     rich_markup_mode=None,  # would take [default: ...] for markup
     pretty_exceptions_enable=False,
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"falconet {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _before(context: typer.Context) -> None:
+def _before(
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     if context.invoked_subcommand != "predict":  # which has more to import, see there
         startup.finish()
 
 
 def _register(called: str | None = None) -> None:
     """Add the commands to the application; of a known name only that one, the others cost time to import."""
-    names = ("data", "train", "models", "config", "eval", "export", "predict", "profile", "import", "import-config")
-    wanted = (called,) if called in names else names
-    if "data" in wanted:
-        from falconet.cli import data
-
-        app.add_typer(data.app, name="data", help="Check, draw, convert data sets; write a small drawn one.")
-    if not {"train", "config"}.isdisjoint(wanted):
-        from falconet.cli import train
-
-        app.command("train")(train.train)
-        app.command("config")(train.config)
-    if "models" in wanted:
-        from falconet.cli import models
-
-        app.command("models")(models.models)
-    if "eval" in wanted:
-        from falconet.cli import evaluate
-
-        app.command("eval")(evaluate.evaluate)
-    if "export" in wanted:
-        from falconet.cli import export
-
-        app.command("export")(export.export)
-    if "predict" in wanted:
-        from falconet.cli import predict
-
-        app.command("predict")(predict.predict)
-    if "profile" in wanted:
-        from falconet.cli import profile
-
-        app.command("profile")(profile.profile)
-    if not {"import", "import-config"}.isdisjoint(wanted):
-        from falconet.cli import rescue
-
-        app.command("import")(rescue.import_weights)
-        app.command("import-config")(rescue.import_config)
+    for name in (called,) if called in COMMANDS else COMMANDS:
+        command = COMMANDS[name]
+        what = getattr(import_module(f"falconet.cli.{command.module}"), command.function)
+        if isinstance(what, typer.Typer):
+            app.add_typer(what, name=name, help=command.summary)
+        else:
+            lines = "".join(f"\n  {example}" for example in command.examples)
+            app.command(name, short_help=command.summary, epilog=f"\b\nExamples:{lines}" if lines else None)(what)
 
 
 def main() -> None:

@@ -85,6 +85,7 @@ def predict(
     """
     from falconet.runtime.stream import find_sources
 
+    _refuse_models(sources)
     found = find_sources(sources, recursive=recursive, tell=lambda line: print(line, file=sys.stderr, flush=True))
     given = {"score": score, "iou": iou, "max_detections": max_detections, "classes": classes, "top": top}
     predictor = _predictor(_open(model, engine=engine, threads=threads, quiet=quiet), given)
@@ -103,6 +104,20 @@ def predict(
         report.print(f"nothing was saved; {predictor.task.hint}")
     if stopped or report.broken:
         raise typer.Exit(stopped or 2)
+
+
+def _refuse_models(sources: list[str]) -> None:
+    """Say that a source is a model."""
+    from falconet.core.run_files import RUN_FILE
+
+    for source in sources:
+        path = Path(source)
+        if path.suffix in (".onnx", ".safetensors") or (path / RUN_FILE).is_file():
+            others = " ".join(other for other in sources if other != source) or "PICTURE"
+            raise ConfigError(
+                f"{source}: is a model, not a picture; expected it behind --model: falconet predict {others} "
+                f"--model {source}"
+            )
 
 
 def _open(model: str | None, *, engine: str, threads: int | None, quiet: bool) -> "Engine":

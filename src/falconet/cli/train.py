@@ -40,11 +40,37 @@ def train(
     ] = None,
     recipe: RecipeOption = "default",
 ) -> None:
-    """Train a detector or a classifier: falconet train run.yaml train.epochs=50."""
+    """Train a detector or a classifier.
+
+    The first word is a preset ('falconet models' lists them) or a run file; changes follow as KEY=VALUE. Those
+    that matter most ('falconet config PRESET' prints all, each with a comment):
+
+    \b
+    data=photos                pictures and boxes; parts called train and val are found
+    data.val=val.json          validate on these (else on 15 % that are set aside)
+    train.minutes=20           end after this time; or train.epochs=100
+    output=runs/mine           folder of the run
+    train.weights=auto         what to start from: published weights, a run, none
+    train.batch_size=16        pictures per step
+    train.learning_rate=auto   peak; auto depends on the start
+    train.freeze=auto          none, or backbone: it keeps the weights it starts from
+    train.teacher=runs/large   learn from a larger detector, too
+    model.input.height=416     size of the input, with model.input.width=416
+    augment.strength=1         how strongly pictures are varied, 0 to 2
+    augment.flip_vertical=0.5  for pictures that have no up, as from a microscope
+    seed=0                     same seed, same weights
+    """
+    if run is not None and "=" in run and not Path(run).exists():
+        run, overrides = _run_first([run, *(overrides or [])])
     if resume is not None and recipe != "default":
         raise ConfigError("--resume goes on with the run as it was; it cannot be combined with --recipe")
-    if resume is not None and run is not None:
-        raise ConfigError(f"--resume goes on with the run as it was; it cannot be combined with '{run}'")
+    if resume is not None and (run is not None or overrides):
+        named = run or " ".join(overrides or [])
+        raise ConfigError(
+            f"--resume goes on with the run as it was; it cannot be combined with '{named}'. To train longer or "
+            f"otherwise, start a new run from its weights: falconet train {resume}/run.yaml train.weights={resume} "
+            "output=NEW"
+        )
     if resume is None and run is None:
         raise ConfigError("expected a run file, a preset name ('falconet models' lists them) or --resume FOLDER")
     _require_training()
@@ -155,6 +181,12 @@ class TrainBar:
         for handler, stream in self._moved:
             handler.setStream(stream)
         self._progress, self._moved = None, []
+
+
+def _run_first(words: list[str]) -> tuple[str | None, list[str]]:
+    """The run file or preset among the words, which may stand behind its changes, and these."""
+    named = [word for word in words if "=" not in word]
+    return (named[0] if named else None), [word for word in words if word not in named[:1]]
 
 
 def _left(progress: "Progress") -> str:

@@ -223,6 +223,17 @@ def _check_signature(
     )
 
 
+FOREIGN = {
+    **dict.fromkeys((".pt", ".pth", ".ckpt", ".tar"), "torch"),
+    **dict.fromkeys((".pdparams", ".pdmodel"), "Paddle"),
+    **dict.fromkeys((".weights", ".cfg"), "darknet"),
+    **dict.fromkeys((".param", ".bin"), "ncnn"),
+    ".tflite": "TensorFlow Lite",
+    ".engine": "TensorRT",
+}
+"""Programs that write files of these endings."""
+
+
 def check_file(path: Path, threads: int | None) -> int:
     """The number of threads to run an exported file with; None takes `default_threads()`.
 
@@ -239,6 +250,11 @@ def check_file(path: Path, threads: int | None) -> int:
         )
     if not path.is_file():
         raise ModelError(f"{path}: no such file; expected a model written by 'falconet export --to onnx'")
+    if (program := FOREIGN.get(path.suffix.lower())) is not None:
+        raise ModelError(
+            f"{path}: is a file of {program}, not an exported model; 'falconet import' brings over those of NanoDet, "
+            "PP-YOLOE and YOLOv3, anything else has to be exported where it was trained"
+        )
     return threads or default_threads()
 
 

@@ -14,7 +14,7 @@ TRAIN = ("train", "training")
 VAL = ("val", "valid", "validation")
 
 
-def find_data(path: str | Path, *, image_level_labels: bool = False) -> dict[str, Any]:
+def find_data(path: str | Path, *, image_level_labels: bool = False, has_val: bool = False) -> dict[str, Any]:
     """The `data` of a run, as plain values, from a data set's file or folder alone.
 
     Its split called train trains, and val (valid, validation) validates. Without a val a part of train is set aside;
@@ -23,6 +23,7 @@ def find_data(path: str | Path, *, image_level_labels: bool = False) -> dict[str
     Args:
         path: whatever `open_dataset` reads, or of a classifier a folder.
         image_level_labels: the data are a classifier's folders of pictures.
+        has_val: the user says elsewhere what validates.
 
     Raises:
         ConfigError: nothing is there, or it has splits of which none is called train.
@@ -40,7 +41,7 @@ def find_data(path: str | Path, *, image_level_labels: bool = False) -> dict[str
             f"data.train={path} data.train.split={names[0]}"
         )
     others = [name for name in names if name not in (train, val)]
-    if val is None and others:
+    if val is None and others and not has_val:
         _log.info(
             "%s: no split called val, so a part of %s is set aside for validation; to validate on %s instead: %s",
             path,

@@ -95,7 +95,13 @@ def _run(
         raise ConfigError(f"train.batch_size={run.train.batch_size} cannot be shared by {process.count} processes")
     state = folder.read_state()
     if state is not None and state["stopped"]:
-        _log.info("%s: this run is finished; nothing is left to do", folder.path)
+        _log.info(
+            "%s: this run is finished. To train longer, start a new run from its weights: falconet train %s "
+            "train.weights=%s output=NEW",
+            folder.path,
+            folder.run_file,
+            folder.path,
+        )
         return
     with (
         _threads_restored(),

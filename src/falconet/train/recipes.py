@@ -122,7 +122,8 @@ def read_run(source: str | Path, overrides: Sequence[str] = (), recipe: Recipe =
         sources = sources[1:]
     if isinstance(tree.get("data"), str):
         whole = tree["data"]
-        tree["data"] = find_data(whole, image_level_labels=classifies)
+        has_val = any(override.startswith("data.val") for override in sources)
+        tree["data"] = find_data(whole, image_level_labels=classifies, has_val=has_val)
         if any(override.startswith("data.val.") for override in sources):
             tree["data"].setdefault("val", {"annotations": whole})
     tree = apply_overrides(tree, [_expand(tree, override) for override in sources])

@@ -136,6 +136,11 @@ class Train(Config):
             raise ValueError("expected 'auto', 0 or more")
         return value
 
+    @field_validator("accelerator", mode="before")
+    @classmethod
+    def _gpu_is_cuda(cls, value: Any) -> Any:
+        return "cuda" if value == "gpu" else value
+
     @field_validator("weights", mode="before")
     @classmethod
     def _none_in_words(cls, value: Any) -> Any:

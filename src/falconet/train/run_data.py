@@ -80,6 +80,12 @@ def load_data(data: Data, *, image_level_labels: bool = False) -> RunData:
             f"  data:     {', '.join(train.names)}\n"
             "expected the same names, in the order that the model shall have; correct data.classes, or set it to null"
         )
+    if image_level_labels and len(train.names) == 1:
+        raise DataError(
+            f"{train.source}: holds a single class, {train.names[0]}, and whatever answers that is always right; "
+            "expected two folders at least: put pictures that show something else into a folder of their own, "
+            "such as 'other'"
+        )
     counts = Counter(int(label) for record in train_records for label in record.labels[~record.crowd])
     if not counts:
         why = "\n".join(

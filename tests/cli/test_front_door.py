@@ -1,0 +1,148 @@
+"""What somebody meets who types commands for the first time: help, the version, arguments in a wrong place."""
+
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from falconet import __version__
+from falconet.api.find import weights_to_start_from
+from falconet.cli import COMMANDS, _register, app
+from falconet.core.errors import ConfigError, DataError, ModelError
+from falconet.models import PRESETS
+from falconet.train import read_run
+from falconet.train.run_data import load_data
+from tests.train.tiny import draw, options
+from tests.train.tiny_classifier import draw_colours
+
+_register()
+
+
+def run(*words: str) -> str:
+    done = CliRunner().invoke(app, list(words), catch_exceptions=False, env={"COLUMNS": "100", "TERMINAL_WIDTH": "100"})
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def fail(kind: type[Exception], *words: str) -> str:
+    result = CliRunner().invoke(app, list(words))
+    assert isinstance(result.exception, kind), result.output
+    return str(result.exception)
+
+
+def test_the_version() -> None:
+    assert run("--version") == f"falconet {__version__}\n"
+
+
+def test_commands_stand_in_the_order_of_use_with_whole_sentences() -> None:
+    text = run("--help")
+    shown = re.findall(r"^  ([a-z-]+) {2,}(.*)$", text.partition("Commands:")[2], re.M)
+    assert [name for name, _ in shown] == list(COMMANDS)
+    assert all(sentence.endswith(".") and "..." not in sentence for _, sentence in shown)
+
+
+@pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if command.examples])
+def test_examples_are_of_options_that_exist(name: str) -> None:
+    text = run(name, "--help")
+    for example in COMMANDS[name].examples:
+        assert example in text
+    for option in re.findall(r" (--[a-z-]+)", " ".join(COMMANDS[name].examples)):
+        assert option in text or option in run("config", "--help"), option
+
+
+def test_the_keys_that_matter_exist(tmp_path: Path) -> None:
+    text = run("train", "--help")
+    keys = re.findall(r"^  ([a-z_.]+)=(\S+) {2,}", text, re.M)
+    assert len(keys) >= 12
+    data = draw(tmp_path, train=2, val=1)
+    known = [f"{key}={value}" for key, value in keys if key not in ("data", "data.val", "output")]
+    read_run("nanodet-plus-m-320", [f"data={data}", *known])
+
+
+def test_every_command_is_there() -> None:
+    for command in COMMANDS.values():
+        what = getattr(import_module(f"falconet.cli.{command.module}"), command.function)
+        assert callable(what) or isinstance(what, typer.Typer)
+
+
+def test_a_preset_behind_its_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    preset, *changes = options(draw(tmp_path / "drawn"), tmp_path / "run", "train.epochs=1")
+    assert run("train", *changes, preset).endswith(f"{tmp_path / 'run'}\n")
+    assert "expected a run file, a preset name" in fail(ConfigError, "train", "train.epochs=1")
+
+
+def test_training_longer(tmp_path: Path) -> None:
+    told = fail(ConfigError, "train", "--resume", str(tmp_path), "train.epochs=200")
+    assert "cannot be combined with 'train.epochs=200'. To train longer or otherwise, start a new run" in told
+    assert f"falconet train {tmp_path}/run.yaml train.weights={tmp_path} output=NEW" in told
+
+
+def test_models_among_the_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine").mkdir()
+    Path("mine/run.yaml").touch()
+    for model in ("mine", "best.onnx", "best.safetensors"):
+        told = fail(ConfigError, "predict", model, "a.jpg")
+        assert told.endswith(f"expected it behind --model: falconet predict a.jpg --model {model}")
+
+
+@pytest.mark.parametrize(("name", "program"), [("m.pth", "torch"), ("m.PT", "torch"), ("m.weights", "darknet")])
+def test_a_file_of_another_program_is_called_that(tmp_path: Path, name: str, program: str) -> None:
+    (tmp_path / name).write_bytes(b"anything")
+    (tmp_path / "a.png").write_bytes(b"")
+    told = fail(ModelError, "predict", str(tmp_path / "a.png"), "--model", str(tmp_path / name))
+    assert f"is a file of {program}, not an exported model; 'falconet import' brings over" in told
+
+
+def test_coco_stands_for_the_weights_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def fetch(name: str, **_: object) -> Path:
+        asked.append(name)
+        return Path("there")
+
+    monkeypatch.setattr("falconet.zoo.published.fetch.fetch_weights", fetch)
+    for word in ("coco", "COCO"):
+        assert weights_to_start_from(word, PRESETS["nanodet-plus-m-320"]) == Path("there")
+    assert asked == ["nanodet-plus-m-416-coco"] * 2
+    with pytest.raises(ConfigError, match="no COCO weights are published for this network"):
+        weights_to_start_from("coco", PRESETS["yolov3-mobilenet-v2"])
+
+
+def test_gpu_means_cuda() -> None:
+    assert read_run("nanodet-plus-demo", ["data.train=a", "train.accelerator=gpu"]).train.accelerator == "cuda"
+
+
+def test_a_single_class_is_no_question(tmp_path: Path) -> None:
+    draw_colours(tmp_path / "all", count=2)
+    for name in ("red", "green"):
+        for path in (tmp_path / "all" / name).iterdir():
+            path.unlink()
+        (tmp_path / "all" / name).rmdir()
+    run_config = read_run("mobilenet-v2-0.5", [f"data={tmp_path}/all"])
+    with pytest.raises(DataError, match="holds a single class, blue, and whatever answers that is always right"):
+        load_data(run_config.data, image_level_labels=True)
+
+
+def test_models_are_listed_by_their_work_and_one_is_recommended() -> None:
+    text = run("models")
+    assert "Start with nanodet-plus-m-320" in text
+    for task in ("detect", "classify"):
+        work = [float(macs) for macs in re.findall(rf" {task} .* ([0-9.]+) G", text)]
+        assert len(work) > 10
+        assert work == sorted(work)
+
+
+@pytest.mark.parametrize("name", ["detect_array", "detect_folder", "detect_video"])
+def test_examples_say_how_to_call_them(name: str) -> None:
+    path = Path(__file__).resolve().parents[2] / "examples" / f"{name}.py"
+    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"python {name}.py model.onnx" in done.stderr
+    assert "Traceback" not in done.stderr
