@@ -17,7 +17,7 @@ def scene() -> tuple[object, ...]:
     """Random predictions and truths of one image."""
     import torch
 
-    from falconet.train.batch import Targets
+    from falconet.training.batch import Targets
 
     torch.manual_seed(0)
     torch.set_num_threads(1)
@@ -32,7 +32,7 @@ def scene() -> tuple[object, ...]:
 
 def falconet(logits, boxes, points, targets):  # type: ignore[no-untyped-def]
     """Ours."""
-    from falconet.train.assign.dynamic_soft import dynamic_soft_assign
+    from falconet.training.assign.dynamic_soft import dynamic_soft_assign
 
     dynamic_soft_assign(logits, boxes, points, targets)
 
@@ -42,7 +42,7 @@ def by_class(logits, boxes, points, targets):  # type: ignore[no-untyped-def]  #
     import torch
     import torch.nn.functional as F
 
-    from falconet.train.losses import iou
+    from falconet.training.losses import iou
 
     overlaps = iou(boxes[0][:, None], targets.boxes[0][None])
     soft = F.one_hot(targets.labels[0], CLASSES).float()[None] * overlaps[..., None]

@@ -115,7 +115,7 @@ def exported_rows(names: list[str], *, rounds: int, threads: int) -> list[dict[s
     import numpy as np
     import torch
 
-    from falconet.export.onnx import export_onnx
+    from falconet.exporting.onnx import export_onnx
     from falconet.models import CLASSIFIERS
     from falconet.models.weights import ModelCard, save_weights
     from falconet.runtime.onnx_engine import OnnxEngine

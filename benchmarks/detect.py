@@ -23,7 +23,7 @@ from falconet.runtime.predictor import Predictor
 
 def exported(folder: Path) -> Path:
     """An untrained NanoDet-Plus-m of 80 classes as ONNX."""
-    from falconet.export.onnx import export_onnx
+    from falconet.exporting.onnx import export_onnx
 
     return export_onnx(untrained("nanodet-plus-m-320", folder), folder / "model.onnx")
 

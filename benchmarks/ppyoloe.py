@@ -20,18 +20,18 @@ from detect import drawn, rows
 from ppyoloe_plain import plain_terms
 from torch import nn
 
-from falconet.export.onnx import OPSET, describe, export_onnx, trace
-from falconet.export.rewrite import rewrite
-from falconet.export.torch_engine import manifest_of, points_to_decode
+from falconet.exporting.onnx import OPSET, describe, export_onnx, trace
+from falconet.exporting.rewrite import rewrite
+from falconet.exporting.torch_engine import manifest_of, points_to_decode
 from falconet.models import PRESETS, build
 from falconet.models.deployable import Deployable, Normalize
 from falconet.models.weights import load_weights
 from falconet.runtime.onnx_engine import open_session
-from falconet.train.batch import Batch, Targets
-from falconet.train.criteria import build_criterion
-from falconet.train.criteria.ppyoloe import PPYOLOECriterionConfig, match_by_alignment, match_by_geometry
-from falconet.train.optim import WeightAverage, build_optimizer
-from falconet.train.progress import Progress
+from falconet.training.batch import Batch, Targets
+from falconet.training.criteria import build_criterion
+from falconet.training.criteria.ppyoloe import PPYOLOECriterionConfig, match_by_alignment, match_by_geometry
+from falconet.training.optim import WeightAverage, build_optimizer
+from falconet.training.progress import Progress
 
 PRESET, CLASSES = "ppyoloe-s", 80
 FUSED = ("ppyoloe-s", "ppyoloe-plus-s")

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from falconet.models.distances import boxes_at, expected_distances
 from falconet.models.types import HeadOutputs
-from falconet.train.batch import Targets
-from falconet.train.losses import generalized_iou_loss, iou
+from falconet.training.batch import Targets
+from falconet.training.losses import generalized_iou_loss, iou
 
 CANDIDATES, NEAREST, ANCHOR_SCALE = 13, 9, 5
 REG_MAX = 16

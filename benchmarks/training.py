@@ -24,13 +24,13 @@ from falconet.data.drawn import write_drawn_dataset
 from falconet.data.formats import open_dataset
 from falconet.models import PRESETS, build
 from falconet.models.deployable import Normalize
-from falconet.train.batch import Batch
-from falconet.train.criteria import build_criterion
-from falconet.train.criteria.nanodet_plus import NanoDetPlusCriterionConfig
-from falconet.train.depthwise import use_fast_depthwise
-from falconet.train.loader import Loader, make_dataset
-from falconet.train.optim import WeightAverage, build_optimizer
-from falconet.train.progress import Progress
+from falconet.training.batch import Batch
+from falconet.training.criteria import build_criterion
+from falconet.training.criteria.nanodet_plus import NanoDetPlusCriterionConfig
+from falconet.training.depthwise import use_fast_depthwise
+from falconet.training.loader import Loader, make_dataset
+from falconet.training.optim import WeightAverage, build_optimizer
+from falconet.training.progress import Progress
 
 PRESET, CLASSES, BATCH = "nanodet-plus-m-320", 80, 16
 EPOCHS = 100

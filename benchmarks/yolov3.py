@@ -13,17 +13,17 @@ import torch
 from common import in_turns, milliseconds, untrained, write
 from detect import drawn, rows
 
-from falconet.export.onnx import OPSET, describe, export_onnx, trace
-from falconet.export.torch_engine import manifest_of, points_to_decode
+from falconet.exporting.onnx import OPSET, describe, export_onnx, trace
+from falconet.exporting.torch_engine import manifest_of, points_to_decode
 from falconet.models import PRESETS, build
 from falconet.models.deployable import Deployable, fold_input
 from falconet.models.detector import Detector
 from falconet.models.reparam import fuse
 from falconet.models.weights import load_weights
 from falconet.runtime.onnx_engine import open_session
-from falconet.train.assign.anchor_iou import AnchorGrid, every_good_anchor
-from falconet.train.batch import Targets
-from falconet.train.criteria.yolov3 import LEAST_SHAPE_IOU, modern_terms
+from falconet.training.assign.anchor_iou import AnchorGrid, every_good_anchor
+from falconet.training.batch import Targets
+from falconet.training.criteria.yolov3 import LEAST_SHAPE_IOU, modern_terms
 
 CLASSES = 80
 BATCH, BOXES = 16, 100

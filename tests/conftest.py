@@ -20,7 +20,7 @@ if find_spec("jaxtyping") and find_spec("beartype"):  # the base install, which 
 
     assert tests.typecheck.checked  # the hook looks it up by name
     install_import_hook(
-        ["falconet.models", "falconet.train.losses", "falconet.train.assign", "falconet.train.criteria"],
+        ["falconet.models", "falconet.training.losses", "falconet.training.assign", "falconet.training.criteria"],
         "tests.typecheck.checked",
     )
 

@@ -9,9 +9,9 @@ from falconet.api.find import find_model
 from falconet.api.ground_truth import GroundTruth, open_ground_truth, open_images
 from falconet.core.errors import ConfigError, DataError
 from falconet.models.weights import load_weights, save_weights
-from falconet.train import fit
-from falconet.train.run_folder import RunFolder
-from tests.train.tiny import draw, tiny_run
+from falconet.training import fit
+from falconet.training.run_folder import RunFolder
+from tests.training.tiny import draw, tiny_run
 
 
 def test_a_folder_of_images_says_what_it_leaves_out(tmp_path: Path) -> None:

@@ -14,13 +14,13 @@ from falconet.cli import _register, app
 from falconet.core.errors import ConfigError, DataError
 from falconet.core.images import read_image
 from falconet.core.types import Classification
-from falconet.export.torch_engine import TorchEngine
+from falconet.exporting.torch_engine import TorchEngine
 from falconet.runtime.onnx_engine import OnnxEngine
 from falconet.runtime.predictor import Predictor
-from falconet.train import fit
+from falconet.training import fit
 from tests.runtime import tiny_model
 from tests.runtime.test_stream import write_video
-from tests.train.tiny_classifier import draw_colours, tiny_classifier
+from tests.training.tiny_classifier import draw_colours, tiny_classifier
 
 _register()
 

@@ -146,7 +146,7 @@ def test_files_of_out(folder):
 
 
 def test_report_shows_the_receipt_beside_the_model(folder, caplog):
-    from falconet.export.receipt import Finding, Receipt, Side, write_receipt
+    from falconet.exporting.receipt import Finding, Receipt, Side, write_receipt
 
     one = {"version": "1", "metrics": {"AP": 0.5}, "milliseconds": 1.5, "threads": 1}
     receipt = Receipt(
@@ -217,7 +217,7 @@ def test_a_missing_extra_is_named(monkeypatch):
 def test_weights_and_run_folder(folder):
     """A run folder brings its own data; weights with --data give the same figures as the folder's best weights."""
     from falconet.core.config import write_yaml
-    from tests.export.models import write_weights
+    from tests.exporting.models import write_weights
 
     run_folder = folder / "run"
     run_folder.mkdir()

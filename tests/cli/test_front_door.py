@@ -15,10 +15,10 @@ from falconet.api.find import weights_to_start_from
 from falconet.cli import COMMANDS, _register, app
 from falconet.core.errors import ConfigError, DataError, ModelError
 from falconet.models import PRESETS
-from falconet.train import read_run
-from falconet.train.run_data import load_data
-from tests.train.tiny import draw, options
-from tests.train.tiny_classifier import draw_colours
+from falconet.training import read_run
+from falconet.training.run_data import load_data
+from tests.training.tiny import draw, options
+from tests.training.tiny_classifier import draw_colours
 
 _register()
 

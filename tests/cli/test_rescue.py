@@ -16,8 +16,8 @@ from falconet.core.config import read_yaml, validate, write_yaml
 from falconet.core.errors import ConfigError, DataError, FalconetError, ModelError
 from falconet.models.norms import unmeasured
 from falconet.models.weights import load_weights
-from falconet.train.run_config import RunConfig
-from falconet.train.run_data import load_data
+from falconet.training.run_config import RunConfig
+from falconet.training.run_data import load_data
 from falconet.zoo.yolov3 import from_darknet as darknet_to_detector
 from tests.zoo import darknet_reference, files
 from tests.zoo.ncnn_writer import nanodet_pair

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from falconet.api import find, require
 from falconet.cli import train as commands
 from falconet.core.errors import ConfigError
-from falconet.train.progress import Progress
-from tests.train.tiny import draw, options
+from falconet.training.progress import Progress
+from tests.training.tiny import draw, options
 
 app = typer.Typer()
 app.command("train")(commands.train)

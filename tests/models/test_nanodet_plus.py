@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from falconet.core.manifest import Preprocess
-from falconet.export.onnx import export_onnx
-from falconet.export.torch_engine import ALL_POINTS, TorchEngine
+from falconet.exporting.onnx import export_onnx
+from falconet.exporting.torch_engine import ALL_POINTS, TorchEngine
 from falconet.models import build
 from falconet.models.backbones import ShuffleNetV2Config
 from falconet.models.nanodet_plus import GhostPANConfig, NanoDetPlusConfig, NanoDetPlusHeadConfig
@@ -17,9 +17,9 @@ from falconet.models.reparam import fuse
 from falconet.models.simple_head import SimpleHeadConfig
 from falconet.models.weights import ModelCard, load_weights, save_weights, transfer
 from falconet.runtime.onnx_engine import OnnxEngine
-from falconet.train.batch import pad_targets
+from falconet.training.batch import pad_targets
 from falconet.zoo.nanodet.keys import convert
-from tests.train.criterion import at, make_criterion
+from tests.training.criterion import at, make_criterion
 
 OPTIONS = {
     "plain neck": ({"depthwise": False}, {}, {}),

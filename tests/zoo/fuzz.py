@@ -24,8 +24,8 @@ from falconet.core.images import decode_image
 from falconet.core.manifest import Manifest, Preprocess, read_manifest
 from falconet.models import CLASSIFIERS
 from falconet.models.weights import ModelCard, load_weights, save_weights
-from falconet.train import RunConfig
-from falconet.train.recipes import preset_text
+from falconet.training import RunConfig
+from falconet.training.recipes import preset_text
 from falconet.zoo.formats.darknet_files import parse_cfg
 from falconet.zoo.formats.darknet_files import parse_weights as parse_darknet
 from falconet.zoo.formats.ncnn_files import parse_graph, parse_weights

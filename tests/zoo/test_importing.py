@@ -13,8 +13,8 @@ from torch import nn
 from falconet.api.load import load
 from falconet.core.errors import ModelError
 from falconet.core.manifest import EVALUATION, Preprocess
-from falconet.export.onnx import export_onnx, quiet_exporter
-from falconet.export.torch_engine import TorchEngine
+from falconet.exporting.onnx import export_onnx, quiet_exporter
+from falconet.exporting.torch_engine import TorchEngine
 from falconet.models import PRESETS, build
 from falconet.models.deployable import Normalize
 from falconet.models.nanodet import NanoDetConfig
@@ -31,7 +31,7 @@ from falconet.zoo.importing import import_files
 from falconet.zoo.nanodet.ncnn_to_onnx import convert
 from falconet.zoo.parity import standard_images
 from tests.golden.case import Case
-from tests.train.criterion import make_criterion
+from tests.training.criterion import make_criterion
 from tests.zoo import files
 from tests.zoo.average_precision import average_precision
 from tests.zoo.ncnn_writer import nanodet_pair

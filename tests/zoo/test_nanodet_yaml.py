@@ -8,7 +8,7 @@ import pytest
 from falconet.core.config import validate
 from falconet.core.errors import ConfigError
 from falconet.models import PRESETS
-from falconet.train.run_config import RunConfig
+from falconet.training.run_config import RunConfig
 from falconet.zoo.class_lists import COCO_NAMES
 from falconet.zoo.nanodet.from_yaml import translate
 

@@ -23,7 +23,7 @@ from falconet.zoo.importing import import_files
 from falconet.zoo.ppyoloe.keys import CONSTANT, convert
 from tests.golden import fill
 from tests.golden.case import Case
-from tests.train.criterion import make_criterion
+from tests.training.criterion import make_criterion
 
 CLASSES = ["apple", "banana", "cherry"]
 TINY = PPYOLOEConfig(

@@ -8,7 +8,7 @@ from falconet.core.config import read_yaml, validate
 from falconet.core.errors import ConfigError
 from falconet.core.manifest import Selection
 from falconet.models import PRESETS
-from falconet.train.run_config import RunConfig
+from falconet.training.run_config import RunConfig
 from falconet.zoo.ppyoloe.from_yaml import is_paddle, read_chain, translate
 
 DATA = """\

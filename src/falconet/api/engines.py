@@ -12,7 +12,7 @@ from falconet.runtime.engines import Engine, EngineRow, choose_engine
 def _open_torch(path: Path, threads: int | None, size: tuple[int, int] | None = None) -> Engine:
     import torch
 
-    from falconet.export.torch_engine import TorchEngine
+    from falconet.exporting.torch_engine import TorchEngine
 
     if threads is not None:
         torch.set_num_threads(threads)

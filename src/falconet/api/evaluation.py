@@ -21,7 +21,7 @@ from falconet.eval.classification import ClassificationResults, match_all
 from falconet.eval.detection import DetectionResults
 from falconet.eval.latency import Latency, machine, measure_stages
 from falconet.eval.report import Report, read_history, write_report
-from falconet.export.receipt import read_receipt, receipt_paths
+from falconet.exporting.receipt import read_receipt, receipt_paths
 from falconet.runtime.engines import Engine
 from falconet.runtime.predictor import Predictor
 from falconet.runtime.tasks import TASKS

@@ -16,7 +16,7 @@ from falconet.core.run_files import find_weights
 from falconet.core.types import Record
 
 if TYPE_CHECKING:
-    from falconet.train.run_config import Data
+    from falconet.training.run_config import Data
 
 _log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def open_ground_truth(
         )
         raise ConfigError(f"{model.path}: belongs to no training run, so there is no default data; add {what}")
     require(["torch"], extra="train", purpose="reading a training run")
-    from falconet.train.run_data import load_data
+    from falconet.training.run_data import load_data
 
     source, settings = _data_of(model, weights)
     loaded = load_data(settings, image_level_labels=classifies)
@@ -110,8 +110,8 @@ def _data_of(model: FoundModel, weights: Path | None) -> tuple[Path, "Data"]:
     """
     from falconet.core.config import validate
     from falconet.models.weights import read_card
-    from falconet.train.run_config import Data
-    from falconet.train.run_folder import RunFolder
+    from falconet.training.run_config import Data
+    from falconet.training.run_folder import RunFolder
 
     said = {} if weights is None else read_card(weights).data
     written = None if model.run is None else RunFolder(model.run).read_run().data

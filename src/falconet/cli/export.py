@@ -13,7 +13,7 @@ from falconet.core.errors import DataError, ModelError
 
 if TYPE_CHECKING:
     from falconet.api.find import FoundModel
-    from falconet.export.receipt import Receipt
+    from falconet.exporting.receipt import Receipt
 
 IMAGES = 200
 """Images of the data that the file and torch are compared on, unless told otherwise."""
@@ -65,8 +65,8 @@ def export(
 
     require(["torch", "onnx", "onnxscript", "hotcoco"], extra="train", purpose="export")
     from falconet.api.find import find_model
-    from falconet.export.onnx import export_onnx
-    from falconet.export.receipt import write_receipt
+    from falconet.exporting.onnx import export_onnx
+    from falconet.exporting.receipt import write_receipt
     from falconet.runtime.engines import choose_engine
 
     found = find_model(weights, weights=True)
@@ -108,8 +108,8 @@ def _comparison(
     """(exported file, engine) -> receipt, on the images that were asked for."""
     from falconet.api.evaluation import EVALUATIONS
     from falconet.api.ground_truth import open_ground_truth, open_images
-    from falconet.export.torch_engine import manifest_of
-    from falconet.export.verify import verify
+    from falconet.exporting.torch_engine import manifest_of
+    from falconet.exporting.verify import verify
     from falconet.models.weights import read_card
 
     manifest = manifest_of(read_card(found.path))

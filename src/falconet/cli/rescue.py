@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from falconet.models import ModelConfig
-    from falconet.train.run_config import Data
+    from falconet.training.run_config import Data
     from falconet.zoo.formats.foreign_yaml import Translation
     from falconet.zoo.imported import Imported
 
@@ -95,7 +95,7 @@ def import_config(
 ) -> None:
     """Translate a YAML of NanoDet or PP-YOLOE into a run file, and list key by key what has no counterpart."""
     require(["torch"], extra="train", purpose="checking a run file")
-    from falconet.train.run_config import RunConfig
+    from falconet.training.run_config import RunConfig
 
     if out is not None and out.exists():
         raise ConfigError(f"{out}: exists already; choose another name with --out, or remove it")
@@ -158,7 +158,7 @@ def _missing(data: "Data") -> list[str]:
 
 def _refusals(data: "Data") -> list[str]:
     """What a training would say of data that are there. COCO's files are not read: they are large, and fit."""
-    from falconet.train.run_data import load_data
+    from falconet.training.run_data import load_data
 
     if _missing(data) or data.train.annotations.suffix == ".json":
         return []

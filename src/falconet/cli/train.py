@@ -15,8 +15,8 @@ from falconet.core.files import replace_file
 from falconet.core.terminal import beneath
 
 if TYPE_CHECKING:
-    from falconet.train.progress import Progress
-    from falconet.train.run_config import RunConfig
+    from falconet.training.progress import Progress
+    from falconet.training.run_config import RunConfig
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def train(
     if resume is None and run is None:
         raise ConfigError("expected a run file, a preset name ('falconet models' lists them) or --resume FOLDER")
     _require_training()
-    from falconet import train as training
+    from falconet import training
 
     callback = TrainBar()
     if resume is not None:
@@ -103,7 +103,7 @@ def config(
     if schema == (preset is not None):
         raise ConfigError("expected either a preset ('falconet models' lists them) or --schema")
     _require_training()
-    from falconet.train.recipes import preset_text, schema_text
+    from falconet.training.recipes import preset_text, schema_text
 
     text = schema_text() if preset is None else preset_text(preset, recipe)
     if out is None:
@@ -166,7 +166,7 @@ class TrainBar:
 
     def epoch(self, metrics: dict[str, Any], progress: "Progress") -> None:
         """Show the AP of the last validation."""
-        from falconet.train.tasks import SHOWN_METRICS
+        from falconet.training.tasks import SHOWN_METRICS
 
         shown = [f"  {name} {percent(metrics[name])}" for name in SHOWN_METRICS if name in metrics]
         self._reached = "".join(shown) or self._reached

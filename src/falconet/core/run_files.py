@@ -1,4 +1,4 @@
-"""Names of files in a training run's folder, for whoever is handed one; `falconet.train.run_folder` writes them."""
+"""Names of files in a training run's folder, for whoever is handed one; `falconet.training.run_folder` writes them."""
 
 from pathlib import Path
 

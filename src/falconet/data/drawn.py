@@ -48,7 +48,7 @@ def write_drawn_dataset(
 ) -> None:
     """Write `train` and `val` pictures of `size` (height, width) as COCO JSON to `folder`.
 
-    The files are `train.json`, `val.json`, and the pictures `train/000000.jpg`, ..., `val/000000.jpg`, ... The
+    The files are `train.json`, `val.json`, and the pictures `training/000000.jpg`, ..., `val/000000.jpg`, ... The
     annotation files are written last.
 
     Raises:

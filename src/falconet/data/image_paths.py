@@ -30,7 +30,7 @@ def locate(source: Path, names: Sequence[str], images: Path | None = None, *, re
     Args:
         names: with `/` between folders.
         images: folder of the pictures. None looks for the first of them beside `source`: in a folder of its name
-            without "instances_" (`train.json`, `train/`), in `images/` and in its own folder; then one folder up.
+            without "instances_" (`train.json`, `training/`), in `images/` and in its own folder; then one folder up.
         rest_only: it is in the format's nature that only the rest of a name is found here: no problem.
 
     Raises:

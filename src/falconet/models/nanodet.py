@@ -6,7 +6,7 @@ depthwise-separable convolutions, shared by classes and boxes. Boxes are distrib
 distances per side, in strides ("Generalized Focal Loss", arXiv:2006.04388, section 3.2), measured from the
 centre of a cell: at (index + 0.5) * stride.
 
-What trains it (ATSS, focal losses) is in `falconet.train.criteria.nanodet`.
+What trains it (ATSS, focal losses) is in `falconet.training.criteria.nanodet`.
 
 Where we differ from the source:
 * Sides that are not multiples of 32 work: levels are resized to each other's size instead of by 2 and 1/2.

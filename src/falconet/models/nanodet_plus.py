@@ -5,7 +5,7 @@ then a head of depthwise-separable convolutions, shared by classes and boxes but
 distributions over `reg_max` + 1 distances per side, in strides ("Generalized Focal Loss", arXiv:2006.04388,
 section 3.2), measured from the top left corner of a cell: at index * stride, without a half-cell offset.
 
-What trains it (assign-guidance branch, assigner, losses) is in `falconet.train.criteria.nanodet_plus`.
+What trains it (assign-guidance branch, assigner, losses) is in `falconet.training.criteria.nanodet_plus`.
 
 Where we differ from the source:
 * Sides that are not multiples of 32 work: upsampling goes to the size of the finer level instead of doubling.

@@ -11,7 +11,7 @@ PP-YOLOE+ is the same network with a learnt factor in the backbone's RepVGG conv
 that are only divided by 255. Its size t has as many channels on every level (`neck.growth`), and RepVGG convolutions
 behind the gates or, with ReLU, none (`head.branch`).
 
-What trains it (ATSS, then task-aligned assignment; varifocal loss) is in `falconet.train.criteria.ppyoloe`.
+What trains it (ATSS, then task-aligned assignment; varifocal loss) is in `falconet.training.criteria.ppyoloe`.
 
 Where we differ from the source:
 * Levels run from the finest to the coarsest, everywhere.

@@ -7,7 +7,7 @@ backbone's features there. Each cell predicts one box for each of its level's an
 the cell, the logarithms of width and height over those of the anchor, whether there is an object at all, and classes
 that do not exclude one another. A box scores objectness times class.
 
-What trains it is in `falconet.train.criteria.yolov3`.
+What trains it is in `falconet.training.criteria.yolov3`.
 
 Variants: spatial pyramid pooling in the coarsest level (yolov3-spp); two levels of few convolutions on a small
 backbone (yolov3-tiny); depthwise-separable 3x3 convolutions in neck and head (lite, as SSDLite in MobileNetV2,

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from falconet.core.files import replace_file
 from falconet.eval.latency import Latency
-from falconet.export.onnx import OPSET, clean, to_onnx, trace
-from falconet.export.rewrite import rewrite
-from falconet.export.torch_engine import deployable, manifest_of, points_to_decode
+from falconet.exporting.onnx import OPSET, clean, to_onnx, trace
+from falconet.exporting.rewrite import rewrite
+from falconet.exporting.torch_engine import deployable, manifest_of, points_to_decode
 from falconet.models import Network
 from falconet.models.reparam import fuse
 from falconet.models.weights import ModelCard

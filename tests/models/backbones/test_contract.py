@@ -7,18 +7,18 @@ from torch import nn
 
 from falconet.core.errors import ConfigError
 from falconet.core.manifest import Preprocess
-from falconet.export.compare import raw_differences
-from falconet.export.onnx import export_onnx
-from falconet.export.torch_engine import ALL_POINTS, TorchEngine
+from falconet.exporting.compare import raw_differences
+from falconet.exporting.onnx import export_onnx
+from falconet.exporting.torch_engine import ALL_POINTS, TorchEngine
 from falconet.models.backbones import BACKBONES
 from falconet.models.deployable import Deployable, Normalize
 from falconet.models.nanodet_plus import GhostPANConfig, NanoDetPlusConfig, NanoDetPlusHeadConfig
 from falconet.models.reparam import fuse
 from falconet.models.weights import ModelCard, save_weights
 from falconet.runtime.onnx_engine import OnnxEngine
-from falconet.train import read_run
-from falconet.train.batch import Targets
-from tests.train.criterion import at, make_criterion
+from falconet.training import read_run
+from falconet.training.batch import Targets
+from tests.training.criterion import at, make_criterion
 
 SMALL = {"shufflenet-v2": {"width": 0.5}} | {
     name: {"width": 0.25}

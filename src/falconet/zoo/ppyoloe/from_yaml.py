@@ -27,7 +27,7 @@ PUBLISHED_BATCHES = 8
 """GPUs of the published trainings, which YAML files do not mention."""
 
 PRESET_BATCH = 64
-"""Of our rate for this model, see `falconet.train.recipes`."""
+"""Of our rate for this model, see `falconet.training.recipes`."""
 
 TRANSFORMS = ("sample_transforms", "batch_transforms")
 

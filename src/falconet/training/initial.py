@@ -1,0 +1,198 @@
+"""The weights that a run starts from."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from falconet.core.manifest import Preprocess
+from falconet.core.run_files import find_weights
+from falconet.core.suggest import listed
+from falconet.models import Classifier, ClassifierConfig, Detector, ModelConfig, Network, build
+from falconet.models.class_rows import same_classes, take_class_rows
+from falconet.models.deployable import Normalize
+from falconet.models.norms import measure_norms, unmeasured
+from falconet.models.pretrained import other_options, take_backbone
+from falconet.models.weights import ModelCard, load_extra, load_weights, transfer
+from falconet.training.criteria import CRITERIA, build_criterion
+from falconet.training.loader import Loader
+from falconet.training.run_config import RunConfig, Train
+
+_log = logging.getLogger(__name__)
+
+SHOWN = 20
+"""Names in a message before it says "and so many more"."""
+
+BACKBONE_SHARE = 0.1
+"""Of the learning rate, for a backbone that is trained beside parts that are not."""
+
+FROZEN_SHARE, KNOWN_SHARE = 0.7, 0.5
+"""A backbone keeps its weights in the first share of a run, whose steps then take less time, where the weights know
+the other share of the classes by name: what shows these objects it has learnt before."""
+
+MEASURED = 256
+"""Images that batch norms of imported weights are measured on."""
+
+
+class StartingPoint:
+    """Trained weights that a run starts from, read once.
+
+    Args:
+        model: what is trained.
+        weights: a weights file or a run's folder; None for a start from scratch.
+
+    Attributes:
+        path: the weights file; None for a start from scratch.
+        tunes: whether the whole network starts from trained weights.
+        trains_backbone: whether its backbone alone does.
+        classes: that the weights know; none for a start from scratch.
+    """
+
+    def __init__(self, model: ModelConfig, weights: Path | None) -> None:
+        self.path: Path | None = None if weights is None else find_weights(weights)
+        self._trained: tuple[Network, ModelCard] | None = None if self.path is None else load_weights(self.path)
+        card = None if self._trained is None else self._trained[1]
+        same_task = card is not None and isinstance(card.model, ClassifierConfig) == isinstance(model, ClassifierConfig)
+        self.tunes = same_task and card is not None and card.trained == "all"
+        self.trains_backbone = card is not None and not self.tunes
+        self.classes = () if card is None else card.classes
+
+    def settle(self, run: RunConfig, names: tuple[str, ...]) -> RunConfig:
+        """`run` with a value for each setting that was left to what the weights are.
+
+        Args:
+            run: as it was asked for.
+            names: of the data's classes.
+        """
+        train = self._settle(run.train, run.model, names)
+        criterion, branch = run.criterion, CRITERIA[run.model.name].unguided
+        if self.tunes and self.path is not None and branch and not load_extra(self.path):
+            settled = {
+                key: value for key, (open_value, value) in branch.items() if getattr(criterion, key) == open_value
+            }
+            if criterion is not None and settled:
+                _log.info("auxiliary branch: left out, since these weights have none and an untrained one misleads")
+                criterion = criterion.model_copy(update=settled)
+        return run.model_copy(update={"train": train, "criterion": criterion})
+
+    def _settle(self, train: Train, model: ModelConfig, names: tuple[str, ...]) -> Train:
+        folds = self.tunes and CRITERIA[model.name].folds
+        if train.backbone_rate == "auto":
+            share = BACKBONE_SHARE if self.trains_backbone and not isinstance(model, ClassifierConfig) else 1.0
+            train = train.model_copy(update={"backbone_rate": share})
+        if train.norms == "auto":
+            train = train.model_copy(update={"norms": "folded" if folds else "batch"})
+        share = train.freeze_share
+        if train.freeze == "auto":
+            known = sum(place is not None for place in same_classes(names, self.classes))
+            first = folds and train.norms == "folded" and known >= KNOWN_SHARE * len(names)
+            train = train.model_copy(update={"freeze": "backbone" if first else "none"})
+            share = FROZEN_SHARE if first and share == "auto" else share
+        return train.model_copy(update={"freeze_share": 1.0 if share == "auto" else share})
+
+    def give(self, run: RunConfig, names: tuple[str, ...], network: Network) -> str:
+        """Give a fresh network these weights, and say which these are.
+
+        Where the weights know other classes than `names`, class outputs are taken over by name. Those of new classes
+        start from the mean of all trained ones in a detector, which then finds objects, if not yet which; in a
+        classifier they start anew. All else is taken over.
+
+        Raises:
+            ModelError: weights of another architecture.
+        """
+        if self._trained is None:
+            return "weights: from scratch"
+        source, card = self._trained
+        if isinstance(source, Classifier) and isinstance(network, Detector):
+            options, inputs = (run.model.backbone, card.model.backbone), (run.model.input, card.model.input)
+            notes = take_backbone(network, source, options=options, inputs=inputs, origin=str(self.path))
+            return "\n".join([f"weights: {self.path} ({card.source or 'a classifier'})", *notes])
+        fresh = {name: network.state_dict()[name].clone() for name in network.class_outputs()}
+        report = f"weights: {self.path}: {transfer(network, source.state_dict())}"
+        if isinstance(network, Classifier):
+            report = "\n".join([report, *other_options(run.model.backbone, card.model.backbone)])
+        places = same_classes(names, card.classes)
+        if places == list(range(len(card.classes))):
+            return report
+        with torch.no_grad():
+            for name, rows in network.class_outputs().items():
+                target, trained = network.state_dict()[name], source.state_dict().get(name)
+                target[rows] = fresh[name][rows]
+                if trained is not None and trained.shape[1:] == target.shape[1:]:
+                    mean = isinstance(network, Detector)
+                    take_class_rows(target, trained, rows, places=places, count=len(card.classes), mean=mean)
+        start = "from the mean of all" if isinstance(network, Detector) else "anew"
+        return "\n".join([report, *_class_report(names, card.classes, places, start)])
+
+
+def _class_report(names: Sequence[str], known: Sequence[str], places: Sequence[int | None], start: str) -> list[str]:
+    """Which class outputs were taken over, and which are new."""
+    taken = [
+        name if known[place] == name else f"{name} (there {known[place]})"
+        for name, place in zip(names, places, strict=True)
+        if place is not None
+    ]
+    anew = [name for name, place in zip(names, places, strict=True) if place is None]
+    lines = [f"class outputs taken over by name: {listed(taken, SHOWN)}"] if taken else []
+    if anew:
+        lines.append(
+            f"class outputs that start {start}: {listed(anew, SHOWN)} (the weights know {listed(known, SHOWN)})"
+        )
+    return lines
+
+
+def build_networks(
+    run: RunConfig, names: tuple[str, ...], start: StartingPoint, loader: Loader, *, speak: bool
+) -> nn.ModuleDict:
+    """ "network" and "criterion" with the weights a run starts from, on the CPU; the same each time.
+
+    Args:
+        names: class names.
+        start: trained weights, if any.
+        loader: of the run; batch norms that were folded away are measured on its first images.
+        speak: log what was taken over.
+    """
+    torch.manual_seed(run.seed)
+    network = build(run.model, len(names))
+    said = start.give(run, names, network)
+    if speak:
+        _log.info("%s", said)
+    criterion = build_criterion(run.criterion, run.model, network, num_classes=len(names))
+    if speak and criterion.extra_repr():
+        _log.info("criterion: %s", criterion.extra_repr())
+    if start.path is not None:
+        _take_auxiliary(start, names, criterion, speak=speak)
+        if run.train.norms == "batch":
+            _measure_norms(network, run.model.input, loader, speak=speak)
+    return nn.ModuleDict({"network": network, "criterion": criterion}).train()
+
+
+def _take_auxiliary(start: StartingPoint, names: tuple[str, ...], criterion: nn.Module, *, speak: bool) -> None:
+    """Give the criterion's own weights what is there of them; class outputs by the names of the classes."""
+    assert start.path is not None
+    extra, own = load_extra(start.path), criterion.state_dict()
+    known = start.classes
+    places = same_classes(names, known)
+    fitting = {name: value for name, value in extra.items() if name in own and value.shape == own[name].shape}
+    if places != list(range(len(known))):
+        for name in (name for name in own if ".class_output." in name and name in extra):
+            fitting[name] = own[name].clone()
+            if extra[name].shape[1:] == own[name].shape[1:]:
+                take_class_rows(
+                    fitting[name], extra[name], slice(0, len(names)), places=places, count=len(known), mean=True
+                )
+    criterion.load_state_dict(fitting, strict=False)
+    if speak and any(name in own for name in extra):
+        _log.info("auxiliary branch: %d of %d tensors from there", len(fitting), len(own))
+
+
+def _measure_norms(network: Network, preprocess: Preprocess, loader: Loader, *, speak: bool) -> None:
+    if not unmeasured(network):
+        return
+    normalize = Normalize(preprocess)
+    batches = (normalize(batch.pixels) for batch in loader.first(max(1, MEASURED // loader.batch_size)))
+    count = measure_norms(network, batches)
+    if speak:
+        _log.info("batch norms were folded away in these weights; measured anew on %d training images", count)

@@ -1,0 +1,200 @@
+"""The data of a run: which pictures train, which validate, what is left out."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from falconet.core.errors import ConfigError, DataError
+from falconet.core.images import image_size, is_picture
+from falconet.core.types import Record
+from falconet.data.dataset import DataSet, Problem
+from falconet.data.folders import open_image_folder
+from falconet.data.formats import open_dataset
+from falconet.data.listing import walk
+from falconet.data.records import drop_invalid
+from falconet.training.run_config import Data, Source
+
+_log = logging.getLogger(__name__)
+
+SHOWN = 10
+"""Problems that are told one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunData:
+    """Class names and records of a run.
+
+    Attributes:
+        names: class names, from the training data.
+        train, val: records; labels of both index `names`.
+        notes: what is worth telling before training starts.
+    """
+
+    names: tuple[str, ...]
+    train: tuple[Record, ...]
+    val: tuple[Record, ...]
+    notes: tuple[str, ...]
+
+
+def load_data(data: Data, *, image_level_labels: bool = False) -> RunData:
+    """Open and check the data of a run.
+
+    Args:
+        image_level_labels: the data are image folders, see `falconet.data.folders`.
+
+    Raises:
+        DataError: nothing usable, no box to learn from, or a validation class that training does not know.
+        ConfigError: the run file names other classes than the data.
+    """
+    notes: list[str] = []
+    train = _open(data.train, "training", notes, image_level_labels=image_level_labels)
+    train.refuse_same_names()
+    if data.val is None:
+        train_records, val_records = train_val_split(train.records, fraction=data.val_fraction)
+        if not val_records:
+            raise DataError(
+                f"{train.source}: a single picture cannot be split into training and validation; "
+                "give data.val, or more pictures"
+            )
+        notes.append(
+            f"validation: no data.val given; {len(val_records)} of {len(train)} pictures are set aside for it, the "
+            "same in every run of these data"
+        )
+    else:
+        val = _open(data.val, "validation", notes, image_level_labels=image_level_labels)
+        train_records, val_records = train.records, _relabelled(val, train)
+    if data.classes is not None and sorted(data.classes) == sorted(train.names):
+        ordered = replace(train, names=data.classes)
+        train_records, val_records = (
+            _relabelled(replace(train, records=records), ordered) for records in (train_records, val_records)
+        )
+        train = ordered
+    elif data.classes is not None:
+        raise ConfigError(
+            f"data.classes differs from the classes of {train.source}\n"
+            f"  run file: {', '.join(data.classes)}\n"
+            f"  data:     {', '.join(train.names)}\n"
+            "expected the same names, in the order that the model shall have; correct data.classes, or set it to null"
+        )
+    if image_level_labels and len(train.names) == 1:
+        raise DataError(
+            f"{train.source}: holds a single class, {train.names[0]}, and whatever answers that is always right; "
+            "expected two folders at least: put pictures that show something else into a folder of their own, "
+            "such as 'other'"
+        )
+    counts = Counter(int(label) for record in train_records for label in record.labels[~record.crowd])
+    if not counts:
+        why = "\n".join(
+            [f"{train.source}: no training picture has a box that counts, so there is nothing to learn", *notes]
+        )
+        raise DataError(why)
+    empty = sum(1 for record in train_records if not len(record.boxes))
+    without = "" if image_level_labels else f" ({empty} without boxes)"
+    if data.unlabelled is not None:
+        known = {record.path.absolute() for record in (*train_records, *val_records)}
+        train_records = (*train_records, *_unlabelled(data.unlabelled, known, notes))
+    both = {record.path for record in train_records} & {record.path for record in val_records}
+    if both:
+        notes.append(
+            f"validation: {len(both)} of its {len(val_records)} pictures are also trained on, so its figures will be "
+            f"better than on new pictures ({min(both).name}{' and others' if len(both) > 1 else ''})"
+        )
+    notes.append(f"data: {len(train_records)} training pictures{without}, {len(val_records)} for validation")
+    if not any((~record.crowd).any() for record in val_records):
+        notes.append("validation: none of its pictures has a box that counts, so AP will be -1, for nothing to measure")
+    notes.append(
+        f"classes ({'pictures' if image_level_labels else 'boxes'}): "
+        + ", ".join(f"{name} ({counts[c]})" for c, name in enumerate(train.names))
+    )
+    return RunData(train.names, train_records, val_records, tuple(notes))
+
+
+def train_val_split(records: Sequence[Record], *, fraction: float) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
+    """(train, validation): a share of the pictures drawn without regard to the run's seed, both in their order.
+
+    Each class gives its share, the rarest first, so that none of two pictures or more is missing on either side while
+    the share has room for it; pictures without boxes count as a class.
+    """
+    count = min(len(records) - 1, max(1, round(fraction * len(records))))
+    drawn = np.random.default_rng(0).permutation(len(records)).tolist()
+    pictures: dict[int, list[int]] = {}
+    for index in drawn:
+        for label in set(records[index].labels[~records[index].crowd].tolist()) or {-1}:
+            pictures.setdefault(label, []).append(index)
+    chosen: set[int] = set()
+    for _, own in sorted(pictures.items(), key=lambda item: (len(item[1]), item[0])):
+        wanted = min(len(own) - 1, max(1, round(fraction * len(own)))) - sum(index in chosen for index in own)
+        free = [index for index in own if index not in chosen]
+        chosen.update(free[: max(0, min(wanted, count - len(chosen)))])
+    chosen.update([index for index in drawn if index not in chosen][: count - len(chosen)])
+    train = tuple(record for index, record in enumerate(records) if index not in chosen)
+    return train, tuple(record for index, record in enumerate(records) if index in chosen)
+
+
+def _open(source: Source, purpose: str, notes: list[str], *, image_level_labels: bool) -> DataSet:
+    if image_level_labels:
+        if source.images is not None or source.split is not None:
+            raise ConfigError(
+                f"{source.annotations}: a classifier learns from a folder of one folder of pictures per class; "
+                "expected neither data.*.images nor data.*.split beside it: give the split's own folder"
+            )
+        dataset, problems = open_image_folder(source.annotations)
+    else:
+        dataset, problems = drop_invalid(open_dataset(source.annotations, source.images, split=source.split))
+    if problems:
+        notes.append(_left_out(problems, purpose, counted_by_check=not image_level_labels))
+    return dataset
+
+
+def _unlabelled(folder: Path, known: Set[Path], notes: list[str]) -> list[Record]:
+    """The pictures below a folder that are not `known`: each one area about which no annotation says anything."""
+    files = [path for path in walk(folder) if is_picture(path)]
+    if not files:
+        raise DataError(f"{folder}: holds no pictures; expected those of data.unlabelled")
+    records = []
+    for path in (path for path in files if path.absolute() not in known):
+        try:
+            height, width = image_size(path)
+        except DataError as error:
+            notes.append(f"data.unlabelled: left out: {error}")
+            continue
+        everything = np.array([[0, 0, width, height]], np.float32)
+        crowd = np.ones(1, np.bool_)
+        records.append(Record(str(path), path, width, height, everything, np.zeros(1, np.int64), crowd))
+    already = sum(path.absolute() in known for path in files)
+    notes.append(
+        f"unlabelled: {len(records)} pictures of {folder}, of which train.teacher says what they show"
+        + (f"; {already} others are part of the training or validation data already" if already else "")
+    )
+    return records
+
+
+def _left_out(problems: Sequence[Problem], purpose: str, *, counted_by_check: bool) -> str:
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    lines = [f"{purpose} data: {count}; what is concerned is left out or cut:"]
+    lines += [f"  {problem}" for problem in problems[:SHOWN]]
+    if len(problems) > SHOWN:
+        where = "; 'falconet data check' lists all" if counted_by_check else ""
+        lines.append(f"  and {len(problems) - SHOWN} more{where}")
+    return "\n".join(lines)
+
+
+def _relabelled(val: DataSet, train: DataSet) -> tuple[Record, ...]:
+    """Validation records with the labels of the training data; classes are matched by name."""
+    if val.names == train.names:
+        return val.records
+    position = {name: index for index, name in enumerate(train.names)}
+    unknown = [name for name in val.names if name not in position]
+    if unknown:
+        raise DataError(
+            f"{val.source}: its classes do not fit those of the training data: {', '.join(unknown)} not in it\n"
+            f"  training:   {', '.join(train.names)}\n"
+            f"  validation: {', '.join(val.names)}\n"
+            "expected the same names, spelled the same; correct the annotations of one of them"
+        )
+    table = np.array([position[name] for name in val.names], np.int64)
+    return tuple(replace(record, labels=table[record.labels]) for record in val.records)
