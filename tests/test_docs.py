@@ -105,6 +105,26 @@ def test_readme(folder):
 
 
 @pytest.mark.slow
+def test_python(folder):
+    """The blocks one after the other, with a smaller training."""
+    text = (DOCS / "python.md").read_text(encoding="utf-8")
+    first, second = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    small = json.dumps({key: json.loads(value) for key, _, value in (option.partition("=") for option in SMALL)})
+    asked = 'minutes=20, output="runs/mine")'
+    assert asked in first
+    program = first.replace(asked, f'output="runs/mine", changes={small})') + second
+    (folder / "program.py").write_text(program, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "program.py"], cwd=folder, capture_output=True, text=True, check=False, timeout=300,
+        env=os.environ | {"FALCONET_WEIGHTS": str(GRAPH.parent)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (folder / "found.jpg").is_file()
+    assert (folder / "report" / "report.html").is_file()
+    assert done.stdout.startswith(f"{folder / 'runs' / 'mine'}: AP ")
+
+
+@pytest.mark.slow
 def test_data(folder):
     for command in commands(DOCS / "data.md"):
         small = command.replace("drawn", "drawn --train 2 --val 1") if "demo" in command else command

@@ -17,6 +17,10 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "load": "falconet.api.load",
+    "train": "falconet.api.train",
+    "evaluate": "falconet.api.measure",
+    "export": "falconet.api.export",
+    "Run": "falconet.api.train",
     "Predictor": "falconet.runtime.predictor",
     "Classification": "falconet.core.types",
     "Detections": "falconet.core.types",
@@ -35,3 +39,7 @@ def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'falconet' has no attribute '{name}'")
     return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

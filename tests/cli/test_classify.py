@@ -164,7 +164,7 @@ def test_a_video_is_classified_frame_by_frame(trained: Path, tmp_path: Path):
     assert "clip.mp4: 4 frames at 10 per second, " in result.stdout
     rows = list(csv.DictReader((out / "classes.csv").read_text().splitlines()))
     assert [row["frame"] for row in rows if row["rank"] == "1"] == ["0", "1", "2", "3"]
-    assert (out / "annotated/clip.mp4").stat().st_size > 0
+    assert (out / "annotated/clip.webm").stat().st_size > 0
 
 
 def test_task_is_accepted_for_a_while(trained: Path):

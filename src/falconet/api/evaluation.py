@@ -105,6 +105,24 @@ class Evaluation:
     left_out: int
     notes: tuple[str, ...]
 
+    def __getitem__(self, key: str) -> Any:
+        """One of the figures: `result["AP50"]`, a fraction."""
+        return self.as_dict()[key]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    def lines(self) -> list[str]:
+        """The figures for people, in percent, and how they came about."""
+        lines = list(self.results.lines())
+        if self.predictor.manifest.task == "detect":
+            lines += ["", f"detections: {describe_selection(self.selection)}"]
+        if (network := self.latency.get("network")) is not None:
+            truth = self.ground_truth
+            count = len(truth.records) - self.left_out
+            lines.append(f"{count} images of {truth.source}, {network.p50:.2f} ms in the network")
+        return lines
+
     def as_dict(self) -> dict[str, Any]:
         """The figures for programs, and where from."""
         takes_score = "score" in EVALUATIONS[self.predictor.manifest.task].options
@@ -187,7 +205,7 @@ def evaluate(
         raise ConfigError(f"--{foreign[0]}: {model.path} is a {TASKS[task].noun}, for which it means nothing")
     selection = _selection(engine.manifest.selection, given)
     matched = row.match(ground_truth.names, engine.manifest.classes, data=ground_truth.source, model=str(model.path))
-    _tell([*filter(None, (matched.note,)), *ground_truth.notes])
+    tell([*filter(None, (matched.note,)), *ground_truth.notes])
     wide = replace(selection, max_detections=selection.max_candidates) if given.get("voc") else selection
     predictor = row.predictor(engine, wide)
     if task == "detect":
@@ -228,7 +246,8 @@ def describe_selection(selection: Selection) -> str:
     )
 
 
-def _tell(notes: Sequence[str]) -> None:
+def tell(notes: Sequence[str]) -> None:
+    """Log what is worth telling, the first lines of it."""
     for note in notes[:SHOWN_NOTES]:
         _log.warning("%s", note)
     if len(notes) > SHOWN_NOTES:

@@ -1,7 +1,8 @@
 """`falconet.load`: a model by file or name, ready to predict."""
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from falconet.api.engines import open_engine
@@ -11,10 +12,11 @@ from falconet.runtime.predictor import Predictor
 
 
 def load(
-    model: str | Path,
+    model: "str | os.PathLike[str]",
     *,
     engine: str = "auto",
     threads: int | None = None,
+    score: float | None = None,
     selection: Selection | None = None,
     classes: Sequence[str] | None = None,
     top: int | None = None,
@@ -27,7 +29,8 @@ def load(
         engine: what runs it: onnxruntime or openvino for exported files, torch for weights; `auto` takes onnxruntime
             and torch.
         threads: for the network; None takes the CPUs this process may use, at most four.
-        selection: of a detector, thresholds and limits; None takes those the model was exported with.
+        score: of a detector, report what scores above this; None takes the model's own threshold.
+        selection: of a detector, all thresholds and limits; None takes those the model was exported with.
         classes: of a detector, names of the only classes to report.
         top: of a classifier, the most probable classes that are printed and saved; None takes five.
 
@@ -35,6 +38,9 @@ def load(
         ModelError: a missing, broken or foreign file, or an engine that does not run it.
         ConfigError: an unknown engine or class, or an option that means nothing for the model's task.
     """
-    found = find_model(model, weights=engine == "torch")
+    found = find_model(os.fspath(model), weights=engine == "torch")
     opened = open_engine(found.path, engine=engine, threads=threads)
+    if score is not None:
+        own = opened.manifest.selection if selection is None else selection
+        selection = replace(own, score_threshold=score)
     return Predictor(opened, selection=selection, classes=classes, top=top)

@@ -63,17 +63,23 @@ def evaluate(
     if no_report and out is not None:
         raise ConfigError("--no-report writes no files; it cannot be combined with --out")
     require(["hotcoco"], extra="eval", purpose="eval")
-    from falconet.api.engines import open_engine
-    from falconet.api.evaluation import describe_selection
-    from falconet.api.evaluation import evaluate as measure
-    from falconet.api.find import find_model
-    from falconet.api.ground_truth import open_ground_truth
+    from falconet.api.measure import evaluate as measure
 
-    found = find_model(model, weights=engine == "torch" or size is not None)
-    runner = open_engine(found.path, engine=engine, threads=threads, size=size and parse_size(size))
-    truth = open_ground_truth(found, data, images, split, task=runner.manifest.task)
     with progress("evaluating") as bar:
-        done = measure(found, runner, truth, progress=bar, score=score, protocol=protocol, voc=voc)
+        done = measure(
+            model,
+            data,
+            images=images,
+            split=split,
+            engine=engine,
+            threads=threads,
+            size=size and parse_size(size),
+            progress=bar,
+            score=score,
+            protocol=protocol,
+            voc=voc,
+        )
+    found = done.model
     if out is None and not (as_json or no_report):
         out = Path("runs/eval") / found.name if found.run is None else found.run / "report"
     if as_json:
@@ -81,10 +87,6 @@ def evaluate(
             done.save(out)
         print(json.dumps(done.as_dict(), indent=2, allow_nan=False))
         return
-    print("\n".join(done.results.lines()))
-    if runner.manifest.task == "detect":
-        print(f"\ndetections: {describe_selection(done.selection)}")
-    if (network := done.latency.get("network")) is not None:
-        print(f"{len(truth.records) - done.left_out} images of {truth.source}, {network.p50:.2f} ms in the network")
+    print(done)
     if out is not None:
         print(f"report: {done.save(out)}")

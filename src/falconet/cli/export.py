@@ -1,7 +1,6 @@
 """`falconet export`: weights to a file that devices run, compared with torch before it is handed over."""
 
-import tempfile
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,10 +8,8 @@ import typer
 
 from falconet.cli.options import parse_size, words
 from falconet.cli.progress import progress
-from falconet.core.errors import DataError, ModelError
 
 if TYPE_CHECKING:
-    from falconet.api.find import FoundModel
     from falconet.exporting.receipt import Receipt
 
 IMAGES = 200
@@ -61,84 +58,33 @@ def export(
     Writes NAME.onnx and NAME.receipt.json / .txt, of other engines than ONNX Runtime NAME.ENGINE.receipt.*.
     A file that differs from torch is not kept, and the exit code is 2.
     """
-    from falconet.api.require import require
+    from falconet.api.export import export as write
 
-    require(["torch", "onnx", "onnxscript", "hotcoco"], extra="train", purpose="export")
-    from falconet.api.find import find_model
-    from falconet.exporting.onnx import export_onnx
-    from falconet.exporting.receipt import write_receipt
-    from falconet.runtime.engines import choose_engine
-
-    found = find_model(weights, weights=True)
-    target = out / f"{name or found.name}.{to}"
-    engines = [choose_engine(target, one) for one in words(engine)]
-    compare = _comparison(found, data, images, split, pictures)
-    _make(out)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=out) as beside:
-        draft = export_onnx(
-            found.path,
-            Path(beside) / target.name,
-            opset=opset,
-            batch=static_batch,
-            size=size and parse_size(size),
-            score=score,
-        )
-        receipts = [compare(draft, one) for one in engines]
-        for receipt in receipts:
-            if receipt.problems:
-                raise ModelError(
-                    f"{target}: not written, the exported file in {receipt.exported.name} differs from torch: "
-                    f"{'; '.join(receipt.problems)}\n{receipt.text().rstrip()}"
-                )
-        draft.replace(target)
-    written = [write_receipt(receipt, target) for receipt in receipts]
+    done = write(
+        weights,
+        out,
+        to=to,
+        name=name,
+        data=data,
+        images=images,
+        split=split,
+        pictures=pictures,
+        engines=words(engine),
+        size=size and parse_size(size),
+        score=score,
+        opset=opset,
+        batch=static_batch,
+        progress=progress,
+    )
     if as_json:
-        print(receipts[0].model_dump_json(indent=2) if len(receipts) == 1 else _json_list(receipts))
+        print(done.receipts[0].model_dump_json(indent=2) if len(done.receipts) == 1 else _json_list(done.receipts))
         return
-    for receipt in receipts:
-        print(receipt.text().rstrip())
-    print(f"{'model':<20} {target}")
-    for as_json_path, as_text in written:
+    print(done)
+    for as_json_path, as_text in done.written:
         print(f"{'receipt':<20} {as_json_path}, {as_text.name}")
 
 
-def _comparison(
-    found: "FoundModel", data: Path | None, images: Path | None, split: str | None, count: int
-) -> "Callable[[Path, str], Receipt]":
-    """(exported file, engine) -> receipt, on the images that were asked for."""
-    from falconet.api.evaluation import EVALUATIONS
-    from falconet.api.ground_truth import open_ground_truth, open_images
-    from falconet.exporting.torch_engine import manifest_of
-    from falconet.exporting.verify import verify
-    from falconet.models.weights import read_card
-
-    manifest = manifest_of(read_card(found.path))
-    if data is None and images is not None and split is None:
-        truth = open_images(images)
-        for note in truth.notes:
-            typer.echo(note, err=True)
-    else:
-        truth = open_ground_truth(found, data, images, split, task=manifest.task)
-    match = None
-    if truth.names:
-        translate = EVALUATIONS[manifest.task].match
-        match = translate(truth.names, manifest.classes, data=truth.source, model=str(found.path))
-
-    def compare(file: Path, engine: str) -> "Receipt":
-        with progress(f"comparing {engine} with torch") as bar:
-            return verify(found.path, file, truth.spread(count), match=match, engine=engine, progress=bar)
-
-    return compare
-
-
-def _json_list(receipts: "list[Receipt]") -> str:
+def _json_list(receipts: "Sequence[Receipt]") -> str:
     import json
 
     return json.dumps([receipt.model_dump() for receipt in receipts], indent=2)
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be made: {error.strerror or error}") from error

@@ -3,20 +3,18 @@
 import logging
 import os
 import sys
-from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from falconet.core.errors import ConfigError, FalconetError
+from falconet.core.errors import ConfigError
 from falconet.core.figures import clock, percent
 from falconet.core.files import replace_file
 from falconet.core.terminal import beneath
 
 if TYPE_CHECKING:
     from falconet.training.progress import Progress
-    from falconet.training.run_config import RunConfig
 
 _log = logging.getLogger(__name__)
 
@@ -75,16 +73,14 @@ def train(
         raise ConfigError("expected a run file, a preset name ('falconet models' lists them) or --resume FOLDER")
     _require_training()
     from falconet import training
+    from falconet.api.train import train_with
 
     callback = TrainBar()
     if resume is not None:
         folder = training.resume(resume, callback=callback)
     else:
         assert run is not None
-        asked = _with_weights(training.read_run(run, overrides or [], recipe))
-        if not Path(run).is_file() and not any(override.startswith("output=") for override in overrides or []):
-            asked = _in_a_folder_of_its_own(asked)
-        folder = training.fit(asked, callback=callback)
+        folder = train_with(run, overrides or [], recipe=recipe, callback=callback).path
     if os.environ.get("RANK", "0") == "0":  # once, when torchrun started several of us
         shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
         _log.info("next: falconet eval %s; falconet export %s --to onnx --out exported", shown, shown)
@@ -191,32 +187,6 @@ def _run_first(words: list[str]) -> tuple[str | None, list[str]]:
 
 def _left(progress: "Progress") -> str:
     return "" if progress.seconds_left is None else f"{clock(progress.seconds_left)} left"
-
-
-def _with_weights(run: "RunConfig") -> "RunConfig":
-    """`run`, with a file of ours in place of a published name, a run folder or a foreign file."""
-    from falconet.api.find import find_model, usual_weights, weights_to_start_from
-
-    path, wanted = None, run.train.weights
-    if wanted == "auto" and (usual := usual_weights(run.model)) is not None:
-        try:
-            path = weights_to_start_from(usual, run.model)
-            _log.info("train.weights=auto: %s", usual)
-        except FalconetError as error:
-            _log.warning("from scratch, since the published weights cannot be had: %s", error)
-    elif wanted is not None and wanted != "auto":
-        path = weights_to_start_from(wanted, run.model)
-    teacher = None if run.train.teacher is None else find_model(run.train.teacher, weights=True).path
-    return run.model_copy(update={"train": run.train.model_copy(update={"weights": path, "teacher": teacher})})
-
-
-def _in_a_folder_of_its_own(run: "RunConfig") -> "RunConfig":
-    """`run` with the first of runs/PRESET, runs/PRESET-2, ... that is not there yet: nobody named a folder."""
-    taken = (run.output.with_name(f"{run.output.name}-{number}") for number in count(2))
-    output = next(path for path in chain([run.output], taken) if not path.exists())
-    if output != run.output:
-        _log.info("%s is there already; this run goes into %s", run.output, output)
-    return run.model_copy(update={"output": output})
 
 
 def _require_training() -> None:

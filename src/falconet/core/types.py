@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from falconet.core.errors import DataError
+
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Pixels = NDArray[np.uint8]
@@ -148,12 +150,14 @@ class Detections:
         scores: [N] 0..1.
         labels: [N] index into `names`.
         names: class names of the model.
+        source: the picture, where it is known: a path, or pixels as they were given.
     """
 
     boxes: Floats
     scores: Floats
     labels: Ints
     names: tuple[str, ...] = field(default=())
+    source: Any = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         boxes = _boxes(self.boxes, "Detections")
@@ -174,6 +178,35 @@ class Detections:
         for box, score, label in zip(self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True):
             yield self.name(label), score, (box[0], box[1], box[2], box[3])
 
+    def __str__(self) -> str:
+        """ "2 person 0.91 to 0.45, car 0.64": scores of the best and the last of each class, frequent ones first."""
+        scores: dict[str, list[float]] = {}
+        for name, score, _ in self:
+            scores.setdefault(name, []).append(score)
+        parts = []
+        for name, own in sorted(scores.items(), key=lambda item: -len(item[1])):
+            best, last = f"{max(own):.2f}", f"{min(own):.2f}"
+            number = f"{len(own)} " if len(own) > 1 else ""
+            parts.append(f"{number}{name} {best}" + (f" to {last}" if last != best else ""))
+        return ", ".join(parts) or "nothing"
+
+    def __repr__(self) -> str:
+        return f"<Detections: {self}>"
+
+    def plot(self) -> Pixels:
+        """The picture with boxes, names and scores drawn in: uint8 [H, W, 3], blue, green, red.
+
+        Raises:
+            DataError: it is not known which picture this is, or it cannot be read any more.
+        """
+        from falconet.core.draw import draw_boxes
+
+        return draw_boxes(_picture(self.source), self.boxes, self.labels, self.names, self.scores)
+
+    def save(self, path: str | Path) -> Path:
+        """Write what `plot` draws to a file; the ending decides the format. Returns its path. Raises as `plot` does."""
+        return _save(self.plot(), path)
+
     def name(self, label: int) -> str:
         """The name of a class index; "class N" where the model carries no names."""
         return self.names[label] if self.names else f"class {label}"
@@ -181,13 +214,13 @@ class Detections:
     def above(self, score: float) -> "Detections":
         """Those with a score greater than `score`."""
         keep = self.scores > score
-        return Detections(self.boxes[keep], self.scores[keep], self.labels[keep], self.names)
+        return Detections(self.boxes[keep], self.scores[keep], self.labels[keep], self.names, self.source)
 
     def first(self, count: int) -> "Detections":
         """The best `count` of them."""
         if len(self) <= count:
             return self
-        return Detections(self.boxes[:count], self.scores[:count], self.labels[:count], self.names)
+        return Detections(self.boxes[:count], self.scores[:count], self.labels[:count], self.names, self.source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,10 +230,12 @@ class Classification:
     Attributes:
         probabilities: [C] 0..1, sum 1.
         names: class names of the model.
+        source: the picture, where it is known: a path, or pixels as they were given.
     """
 
     probabilities: Floats
     names: tuple[str, ...] = field(default=())
+    source: Any = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         values = np.asarray(self.probabilities, np.float32)
@@ -216,6 +251,27 @@ class Classification:
     def __iter__(self) -> Iterator[tuple[str, float]]:
         """(class name, probability), the most probable first."""
         return iter(self.top(len(self)))
+
+    def __str__(self) -> str:
+        """ "cat 0.912, dog 0.041", of the five most probable classes."""
+        return ", ".join(f"{name} {score:.3f}" for name, score in self.top())
+
+    def __repr__(self) -> str:
+        return f"<Classification: {self}>"
+
+    def plot(self) -> Pixels:
+        """The picture with its most probable classes, three at most: uint8 [H, W, 3], blue, green, red.
+
+        Raises:
+            DataError: it is not known which picture this is, or it cannot be read any more.
+        """
+        from falconet.core.draw import draw_lines
+
+        return draw_lines(_picture(self.source), [f"{name} {score:.2f}" for name, score in self.top(3)])
+
+    def save(self, path: str | Path) -> Path:
+        """Write what `plot` draws to a file; the ending decides the format. Returns its path. Raises as `plot` does."""
+        return _save(self.plot(), path)
 
     @property
     def label(self) -> int:
@@ -243,3 +299,24 @@ class Classification:
     def top(self, count: int = 5) -> list[tuple[str, float]]:
         """(class name, probability) of the `count` most probable classes, best first."""
         return [(self.name_of(int(label)), float(self.probabilities[label])) for label in self.ranked(count)]
+
+
+def _picture(source: Any) -> Pixels:
+    """The pixels of an answer's picture."""
+    from falconet.core.images import read_image
+
+    if source is None:
+        raise DataError(
+            "this answer does not know its picture; take one of Predictor.predict, or draw with "
+            "falconet.core.draw.draw_boxes"
+        )
+    if isinstance(source, str | Path):
+        return read_image(source)[0]
+    return np.asarray(source, np.uint8)
+
+
+def _save(image: Pixels, path: str | Path) -> Path:
+    from falconet.core.images import write_image
+
+    write_image(Path(path), image)
+    return Path(path)

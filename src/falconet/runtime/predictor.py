@@ -1,8 +1,9 @@
 """From images to answers: read, resize, run, post-process. The Python face of the device side."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Generic, NamedTuple, overload
+from typing import Any, Generic, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +67,7 @@ class Predictor(Generic[Answer]):
     @overload
     def predict(self, source: Sequence[Source], *, batch: int = ...) -> list[Answer]: ...
     def predict(self, source: Source | Sequence[Source], *, batch: int = 8) -> Answer | list[Answer]:
-        """The answer for one image, or for each image of a list.
+        """The answer for one image, or for each image of a list: `print` shows it, `save` and `plot` draw it.
 
         A path is decoded no larger than the network needs (a large JPEG at a reduced scale), so that its boxes
         may differ a little from those of the same image given as an array; both are in pixels of the full
@@ -82,12 +83,14 @@ class Predictor(Generic[Answer]):
                 the conversion that helps.
         """
         if isinstance(source, str | Path) or not isinstance(source, Sequence):
-            return self.answer([self.prepare(source)])[0]
+            return _of(self.answer([self.prepare(source)])[0], source)
         if batch < 1:
             raise ConfigError(f"batch must be 1 or more, but got {batch}")
         found: list[Answer] = []
         for start in range(0, len(source), batch):
-            found += self.answer([self.prepare(one) for one in source[start : start + batch]])
+            part = source[start : start + batch]
+            answers = self.answer([self.prepare(one) for one in part])
+            found += [_of(answer, one) for answer, one in zip(answers, part, strict=True)]
         return found
 
     @property
@@ -184,3 +187,10 @@ def check_pixels(image: object) -> Pixels:
     elif image.ndim == 3 and image.shape[0] == 3:
         remedy = ": move the channels to the end with image.transpose(1, 2, 0)"
     raise DataError(f"a picture must be {_EXPECTED}, but got {_describe(image)}{remedy}")
+
+
+def _of(answer: Answer, source: Source) -> Answer:
+    """The answer, which knows its picture now."""
+    known: Any = answer
+    found: Answer = replace(known, source=source)
+    return found

@@ -104,16 +104,8 @@ class Detect:
         return Counter(name for name, _, _ in answer)
 
     def line(self, answer: Detections) -> str:
-        """ "2 person 0.91 to 0.45, car 0.64": the scores of the best and of the last of each class."""
-        scores: dict[str, list[float]] = {}
-        for name, score, _ in answer:
-            scores.setdefault(name, []).append(score)
-        parts = []
-        for name, count in self.names(answer).most_common():
-            best, last = f"{max(scores[name]):.2f}", f"{min(scores[name]):.2f}"
-            number = f"{count} " if count > 1 else ""
-            parts.append(f"{number}{name} {best}" + (f" to {last}" if last != best else ""))
-        return ", ".join(parts) or "nothing"
+        """ "2 person 0.91 to 0.45, car 0.64"."""
+        return str(answer)
 
     def draw(self, image: Pixels, answer: Detections) -> Pixels:
         """Boxes, names and scores."""

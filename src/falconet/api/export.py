@@ -1,0 +1,144 @@
+"""`falconet.export`: weights to a file that devices run, which is compared with torch before it is handed over."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from falconet.api.find import FoundModel, find_model
+from falconet.core.errors import DataError, ModelError
+
+if TYPE_CHECKING:
+    from falconet.exporting.receipt import Receipt
+
+Progress = Callable[[str], AbstractContextManager[Callable[[Sequence[Any]], Iterable[Any]]]]
+"""A title -> what wraps the images, to show how far a comparison is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """An exported file that does what torch does.
+
+    Attributes:
+        path: the file.
+        receipts: what was compared, one per engine; their files lie beside `path`.
+        written: (JSON, text) of each receipt.
+    """
+
+    path: Path
+    receipts: "tuple[Receipt, ...]"
+    written: tuple[tuple[Path, Path], ...]
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __str__(self) -> str:
+        return "\n".join([*(receipt.text().rstrip() for receipt in self.receipts), f"{'model':<20} {self.path}"])
+
+
+def export(
+    model: "str | os.PathLike[str]",
+    out: str | Path = "export",
+    *,
+    to: Literal["onnx"] = "onnx",
+    name: str | None = None,
+    data: str | Path | None = None,
+    images: str | Path | None = None,
+    split: str | None = None,
+    pictures: int = 200,
+    engines: Sequence[str] = ("onnxruntime",),
+    size: tuple[int, int] | None = None,
+    score: float | None = None,
+    opset: int = 18,
+    batch: int | None = None,
+    progress: Progress = lambda _: nullcontext(iter),
+) -> Exported:
+    """Export a model to ONNX and prove that the file does what torch does, as `falconet export` does.
+
+    Args:
+        model: run folder, weights file or published name.
+        out: folder for NAME.onnx and NAME.receipt.json / .txt.
+        to: the format.
+        name: of the file, without ending; None takes that of the run or the weights file.
+        data: pictures with truth for the comparison; None takes what the model was validated on.
+        images: folder of the pictures; without `data`, any pictures, compared without truth.
+        split: part of the data.
+        pictures: compare on at most so many.
+        engines: that the file is compared in.
+        size: (height, width) of the input; None: that of the training.
+        score: threshold that the file of a detector carries; None: that of the weights.
+        opset: version of ONNX's operators.
+        batch: pictures per run, fixed in the file; None: any number.
+        progress: shows how far a comparison is.
+
+    Raises:
+        ModelError: a file that differs from torch is not kept; weights that are none, or an opset that is not known.
+        ConfigError, DataError: nothing to compare on, or a folder that cannot be written.
+    """
+    from falconet.api.require import require
+
+    require(["torch", "onnx", "onnxscript", "hotcoco"], extra="train", purpose="export")
+    from falconet.exporting.onnx import export_onnx
+    from falconet.exporting.receipt import write_receipt
+    from falconet.runtime.engines import choose_engine
+
+    found, folder = find_model(os.fspath(model), weights=True), Path(out)
+    target = folder / f"{name or found.name}.{to}"
+    chosen = [choose_engine(target, one) for one in engines]
+    compare = _comparison(found, data, images, split, pictures, progress)
+    _make(folder)
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as beside:
+        draft = export_onnx(found.path, Path(beside) / target.name, opset=opset, batch=batch, size=size, score=score)
+        receipts = tuple(compare(draft, one) for one in chosen)
+        for receipt in receipts:
+            if receipt.problems:
+                raise ModelError(
+                    f"{target}: not written, the exported file in {receipt.exported.name} differs from torch: "
+                    f"{'; '.join(receipt.problems)}\n{receipt.text().rstrip()}"
+                )
+        draft.replace(target)
+    return Exported(target, receipts, tuple(write_receipt(receipt, target) for receipt in receipts))
+
+
+def _comparison(
+    found: FoundModel,
+    data: str | Path | None,
+    images: str | Path | None,
+    split: str | None,
+    count: int,
+    progress: Progress,
+) -> "Callable[[Path, str], Receipt]":
+    """(exported file, engine) -> receipt, on the images that were asked for."""
+    from falconet.api.evaluation import EVALUATIONS, tell
+    from falconet.api.ground_truth import open_ground_truth, open_images
+    from falconet.exporting.torch_engine import manifest_of
+    from falconet.exporting.verify import verify
+    from falconet.models.weights import read_card
+
+    manifest = manifest_of(read_card(found.path))
+    if data is None and images is not None and split is None:
+        truth = open_images(Path(images))
+        tell(truth.notes)
+    else:
+        paths = [None if path is None else Path(path) for path in (data, images)]
+        truth = open_ground_truth(found, paths[0], paths[1], split, task=manifest.task)
+    match = None
+    if truth.names:
+        translate = EVALUATIONS[manifest.task].match
+        match = translate(truth.names, manifest.classes, data=truth.source, model=str(found.path))
+
+    def compare(file: Path, engine: str) -> "Receipt":
+        with progress(f"comparing {engine} with torch") as bar:
+            return verify(found.path, file, truth.spread(count), match=match, engine=engine, progress=bar)
+
+    return compare
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be made: {error.strerror or error}") from error

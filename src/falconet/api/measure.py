@@ -1,0 +1,51 @@
+"""`falconet.evaluate`: how good a run, a weights file or an exported model is."""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from falconet.api import evaluation
+from falconet.api.engines import open_engine
+from falconet.api.evaluation import Evaluation
+from falconet.api.find import find_model
+from falconet.api.ground_truth import open_ground_truth
+from falconet.core.types import Record
+
+
+def evaluate(
+    model: "str | os.PathLike[str]",
+    data: str | Path | None = None,
+    *,
+    images: str | Path | None = None,
+    split: str | None = None,
+    engine: str = "auto",
+    threads: int | None = None,
+    size: tuple[int, int] | None = None,
+    progress: Callable[[Sequence[Record]], Iterable[Record]] = iter,
+    **options: Any,
+) -> Evaluation:
+    """Measure a model on pictures with truth, as `falconet eval` does.
+
+    Args:
+        model: run folder, weights file, exported .onnx file or published name.
+        data: annotations in any format, of a classifier a folder of folders; None takes what the model was validated
+            on.
+        images: folder of the pictures, where it cannot be told.
+        split: part of the data.
+        engine, threads: see `falconet.load`.
+        size: (height, width) of the input of weights; None: that of the training.
+        progress: wraps the records, to show how far it is.
+        options: `score`, `protocol`, `voc` of a detector; see `falconet.api.evaluation.evaluate`.
+
+    Returns:
+        The evaluation: `result["AP50"]`, `result.as_dict()`, `result.save(folder)` for the report; `print` shows it.
+
+    Raises:
+        ConfigError, DataError, ModelError: nothing to measure on, nothing to measure, or options that do not fit.
+    """
+    found = find_model(os.fspath(model), weights=engine == "torch" or size is not None)
+    opened = open_engine(found.path, engine=engine, threads=threads, size=size)
+    paths = [None if path is None else Path(path) for path in (data, images)]
+    truth = open_ground_truth(found, paths[0], paths[1], split, task=opened.manifest.task)
+    return evaluation.evaluate(found, opened, truth, progress=progress, **options)
