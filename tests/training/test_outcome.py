@@ -37,7 +37,7 @@ def test_what_still_rises_wants_more_time() -> None:
 def test_a_run_that_finds_nothing_says_why_and_what_to_do() -> None:
     few = said([0.0, 0.001], Train(epochs=2), steps=5, point=False)
     assert few[-1] == (
-        "it finds nothing yet: 10 steps are too few; from nothing, 1,000 are the least. Next: a new run with "
+        "it finds nothing yet: 10 steps in all; from nothing, 1,000 are the least. Next: a new run with "
         "train.epochs=200, or with weights to start from (train.weights)"
     )
     many = said([0.0, 0.0], Train(epochs=2), steps=5000, point=False)

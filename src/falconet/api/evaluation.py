@@ -140,8 +140,9 @@ class Evaluation:
             "notes": list(self.notes),
         }
 
-    def save(self, out: Path) -> Path:
+    def save(self, out: str | Path) -> Path:
         """Write metrics.json, the answers and report.html into the folder `out`; returns the report's path."""
+        out = Path(out)
         replace_file(out / "metrics.json", json.dumps(self.as_dict(), indent=2, allow_nan=False) + "\n")
         for name, document in self.results.documents().items():
             replace_file(out / name, json.dumps(document, allow_nan=False) + "\n")

@@ -45,7 +45,7 @@ def _advice(history: Sequence[Mapping[str, Any]], best: float, train: Train, *, 
     """Whether to train longer; empty where that would hardly help."""
     steps = history[-1]["step"]
     if best < 0.005:
-        few = steps < FEW_STEPS and f"{steps:,} steps are too few; from nothing, {FEW_STEPS:,} are the least"
+        few = steps < FEW_STEPS and f"{_count(steps, 'step')} in all; from nothing, {FEW_STEPS:,} are the least"
         why = few or "look at the boxes with 'falconet data show', or lower train.learning_rate"
         return f"it finds nothing yet: {why}. Next: a new run with {_longer(train, steps, least=FEW_STEPS)}" + (
             "" if train.weights is not None else ", or with weights to start from (train.weights)"
@@ -68,4 +68,4 @@ def _longer(train: Train, steps: int, *, least: int = 0) -> str:
 
 
 def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+    return f"{number} {what}" if number == 1 else f"{number:,} {what}s"
