@@ -1,6 +1,7 @@
 """`falconet eval`: the same figures for exported files and weights, the files it writes, its errors."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -279,3 +280,11 @@ def test_what_is_found_above_which_score_is_said():
     figures = json.loads(run("--json")[0])
     assert figures["at_own_score"] == {"score": 0.25, "found": 3, "missed": 0, "false": 0, "F1": 1}
     assert figures["at_best_score"]["F1"] == 1
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_report_begins_in_plain_language():
+    run("--out", "made")
+    page = Path("made/report.html").read_text()
+    assert "In 3 pictures the model finds 3 of 3 objects (100%); 0 of the 3 boxes that it draws are wrong." in page
+    assert re.search(r"Measured on [0-9]{1,2} [A-Z][a-z]+ [0-9]{4} on truth.json, on .+ cores?\)", page)

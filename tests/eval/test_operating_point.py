@@ -82,3 +82,12 @@ def test_it_is_the_best_of_all_thresholds() -> None:
         best = all_points.best()
         greatest = max(all_points.at(score).f1 for score in np.arange(0.01, 1, 0.01))
         assert greatest == 0 if best is None else best.f1 >= greatest - 0.005
+
+
+def test_each_class_by_itself() -> None:
+    records = [record([0, 0, 1])]
+    detections = [found((0, 0.9, 0), (1, 0.7, 1), (2, 0.6, 1))]
+    evaluator = coco_ap.run(("a", "b"), records, detections)
+    ants, bees = OperatingPoints.by_class(evaluator, records, detections, count=2)
+    assert ants.at(0.5) == OperatingPoint(0.5, found=1, missed=1, false=0)
+    assert bees.at(0.5) == OperatingPoint(0.5, found=1, missed=0, false=1)

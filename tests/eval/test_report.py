@@ -15,6 +15,7 @@ from falconet.core.types import Detections, Record
 from falconet.eval import charts, curves
 from falconet.eval.coco_ap import run, summarize
 from falconet.eval.latency import Latency
+from falconet.eval.operating_point import OperatingPoint
 from falconet.eval.picture import ImageView
 from falconet.eval.report import Report, percent, read_history, render, write_report
 
@@ -98,6 +99,8 @@ def report(tmp_path):
     return Report(
         title="run <script>alert(1)</script>",
         facts=[("data", "a & b.json")],
+        lead=["It finds <3> of 4 objects."],
+        points={NAMES[0]: OperatingPoint(0.25, 31, 7, 59)},
         metrics=summarize(evaluator, NAMES, records),
         curves=curves.precision_recall(evaluator, NAMES),
         confusion=curves.confusion(evaluator, NAMES, score=0.25),
@@ -122,6 +125,13 @@ def test_page_nests_and_needs_nothing_from_outside(report):
     assert not re.search(r"https?://|url\(|@import|//[a-z]", re.sub(r"base64,[^\"]*", "", page))
 
 
+def test_it_begins_with_what_it_comes_to(report):
+    text = " ".join(parse(render(report)).text)
+    assert text.index("It finds <3> of 4 objects.") < text.index("AP50")
+    assert "Average precision (AP), in percent" in text
+    assert "Found, missed and false: with scores above 0.25." in text
+
+
 def test_everything_from_users_is_escaped(report):
     page = render(report)
     assert "<script>" not in page
@@ -136,7 +146,18 @@ def test_everything_from_users_is_escaped(report):
 
 def test_numbers_are_in_the_page(report):
     text = " ".join(parse(render(report)).text)
-    for shown in (percent(report.metrics["AP"]), "1.23", "Some CPU", "0.012 px", "77", "abc123", "50.1", "3.25"):
+    for shown in (
+        percent(report.metrics["AP"]),
+        "1.23",
+        "Some CPU",
+        "0.012 px",
+        "77",
+        "abc123",
+        "50.1",
+        "3.25",
+        "31",
+        "59",
+    ):
         assert shown in text
     for title in ("Training", "Confusion", "Worst pictures", "Best pictures", "Export receipt", "Time per picture"):
         assert title in text

@@ -2,14 +2,17 @@
 
 import json
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Any, Protocol
 
 from falconet.api.find import FoundModel
 from falconet.api.ground_truth import GroundTruth
 from falconet.core.errors import ConfigError, ModelError
+from falconet.core.figures import duration
 from falconet.core.files import replace_file
 from falconet.core.images import read_image
 from falconet.core.manifest import EVALUATION, Selection
@@ -49,6 +52,7 @@ class Results(Protocol):
     def lines(self) -> list[str]: ...
     def documents(self) -> dict[str, Any]: ...
     def facts(self) -> list[tuple[str, str]]: ...
+    def sentences(self) -> list[str]: ...
     def report_parts(self, score: float) -> Mapping[str, Any]: ...
 
 
@@ -151,15 +155,28 @@ class Evaluation:
 
     def _report(self) -> Report:
         manifest, log = self.predictor.manifest, None if self.model.run is None else self.model.run / METRICS
+        history = read_history(log) if log is not None and log.is_file() else []
         return Report(
             title=f"{manifest.model}: {self.model.path}",
             facts=self._facts(),
-            history=read_history(log) if log is not None and log.is_file() else [],
+            lead=[*self.results.sentences(), self._circumstances(history)],
+            history=history,
             latency=self.latency,
             machine=machine(),
             receipt=_receipt(self.model),
             notes=self.notes,
             **self.results.report_parts(manifest.selection.score_threshold),
+        )
+
+    def _circumstances(self, history: Sequence[Mapping[str, Any]]) -> str:
+        """When, where and after which training this was measured."""
+        facts = machine()
+        day = f"{date.today():%-d %B %Y}" if os.name != "nt" else f"{date.today():%d %B %Y}"
+        seconds = sum(entry["seconds"] for entry in history if isinstance(entry.get("seconds"), int | float))
+        trained = f", after {_count(len(history), 'epoch')} in {duration(seconds)} of training" if history else ""
+        return (
+            f"Measured on {day} on {self.ground_truth.source}{trained}, on {facts['processor']} "
+            f"({_count(int(facts['cores']), 'core')})."
         )
 
     def _facts(self) -> list[tuple[str, str]]:
@@ -237,6 +254,10 @@ def _selection(own: Selection, given: dict[str, Any]) -> Selection:
         raise ConfigError(f"--protocol {protocol}: is not known; expected one of {', '.join(PROTOCOLS)}")
     selection = PROTOCOLS[protocol](own)
     return replace(selection, score_threshold=given.pop("score")) if "score" in given else selection
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def describe_selection(selection: Selection) -> str:

@@ -129,6 +129,12 @@ class ClassificationResults:
         """What the data hold."""
         return [("images", f"{self.metrics.images} in {len(self.metrics.counts)} classes")]
 
+    def sentences(self) -> list[str]:
+        """What it comes to, for somebody who knows nothing of it."""
+        images = self.metrics.images
+        right = round(self.metrics.top1 * images)
+        return [f"Of {images:,} pictures the model names {right:,} rightly ({self.metrics.top1:.0%})."]
+
     def report_parts(self, score: float) -> Mapping[str, Any]:  # noqa: ARG002
         """The parts of a report that only classifiers have: figures, and the images that are wrong most surely."""
         wrong = [

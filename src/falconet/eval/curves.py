@@ -22,16 +22,12 @@ class Curve:
         recall: [101] 0, 0.01, ... 1.
         precision: [101] the best precision at that recall or a greater one; 0 where it is not reached.
         ap50: mean of `precision`, as COCO defines it.
-        best_f1: greatest harmonic mean of precision and recall on the curve.
-        best_score: the score threshold that reaches it; 0 without a true detection.
     """
 
     name: str
     recall: NDArray[np.float64]
     precision: NDArray[np.float64]
     ap50: float
-    best_f1: float
-    best_score: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +95,14 @@ _KINDS = {
 def precision_recall(evaluator: COCOeval, names: Sequence[str]) -> list[Curve]:
     """The curve of each class that has truth; `evaluator` comes from `coco_ap.run`."""
     assert evaluator.eval is not None
-    precisions, thresholds = evaluator.eval["precision"], evaluator.eval["scores"]
+    precisions = evaluator.eval["precision"]
     recall = np.linspace(0, 1, precisions.shape[1])
     curves = []
     for index, name in enumerate(names):
         precision = precisions[0, :, index, 0, 2]
         if precision[0] == UNDEFINED:
             continue
-        f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-        best = int(f1.argmax())
-        score = float(thresholds[0, best, index, 0, 2]) if f1[best] > 0 else 0.0
-        curves.append(Curve(name, recall, precision, float(precision.mean()), float(f1[best]), score))
+        curves.append(Curve(name, recall, precision, float(precision.mean())))
     return curves
 
 

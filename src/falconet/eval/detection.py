@@ -133,12 +133,26 @@ class DetectionResults:
         worst, best = curves.worst_and_best(results, count=SHOWN)
         return {
             "metrics": self.metrics,
+            "points": {name: one.at(score) for name, one in zip(self.names, self._by_class(), strict=True)},
             "curves": curves.precision_recall(self.evaluator, self.names),
             "confusion": curves.confusion(self.evaluator, self.names, score=score),
             "kinds": curves.error_kinds(self.evaluator),
             "worst": self._views(worst, score),
             "best": self._views(best, score),
         }
+
+    def sentences(self) -> list[str]:
+        """What it comes to, for somebody who knows nothing of it."""
+        own = self.points.at(self.own_score)
+        objects, said = own.found + own.missed, own.found + own.false
+        if not objects:
+            return [f"The {len(self.records)} pictures hold nothing to find, so this says little."]
+        where = f"In {len(self.records)} pictures the model finds {own.found:,} of {objects:,} objects"
+        wrong = f"{own.false:,} of the {said:,} boxes that it draws are wrong" if said else "it draws no boxes"
+        return [f"{where} ({own.found / objects:.0%}); {wrong}. This counts boxes with scores above {own.score:.2f}."]
+
+    def _by_class(self) -> list[OperatingPoints]:
+        return OperatingPoints.by_class(self.evaluator, self.records, self.answers, count=len(self.names))
 
     def _views(self, results: Sequence[curves.ImageResult], score: float) -> list[ImageView]:
         return [ImageView(self.records[r.index], self.answers[r.index].above(score), r) for r in results]

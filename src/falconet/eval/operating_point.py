@@ -63,11 +63,37 @@ class OperatingPoints:
         A detection is matched after those with higher scores, so that whether it is right does not depend on the
         threshold below it.
         """
+        (whole,) = cls._of(evaluator, records, detections, [None])
+        return whole
+
+    @classmethod
+    def by_class(
+        cls, evaluator: COCOeval, records: Sequence[Record], detections: Sequence[Detections], *, count: int
+    ) -> "list[OperatingPoints]":
+        """Likewise of each of `count` classes."""
+        return cls._of(evaluator, records, detections, list(range(count)))
+
+    @classmethod
+    def _of(
+        cls,
+        evaluator: COCOeval,
+        records: Sequence[Record],
+        detections: Sequence[Detections],
+        classes: Sequence[int | None],
+    ) -> "list[OperatingPoints]":
+        """Those of classes; None stands for all of them together."""
         status = evaluator.image_diagnostics(iou_thr=0.5)["dt_status"]
         scores = np.concatenate([np.zeros(0, np.float32), *(found.scores for found in detections)])
+        labels = np.concatenate([np.zeros(0, np.int64), *(found.labels for found in detections)])
         kinds = np.array([status.get(index, "") for index in range(1, len(scores) + 1)], str)
-        objects = sum(int((~record.crowd).sum()) for record in records)
-        return cls(np.sort(scores[kinds == "tp"]), np.sort(scores[kinds == "fp"]), objects)
+        truths = np.concatenate([np.zeros(0, np.int64), *(record.labels[~record.crowd] for record in records)])
+
+        def of(label: int | None) -> OperatingPoints:
+            own = np.ones(len(labels), np.bool_) if label is None else labels == label
+            right, wrong = (np.sort(scores[own & (kinds == kind)]) for kind in ("tp", "fp"))
+            return cls(right, wrong, len(truths) if label is None else int((truths == label).sum()))
+
+        return [of(label) for label in classes]
 
     def at(self, score: float) -> OperatingPoint:
         """What happens above `score`."""

@@ -18,6 +18,7 @@ from falconet.eval.charts import COLOURS, Series, bar, line_chart
 from falconet.eval.coco_ap import Metrics
 from falconet.eval.curves import Confusion, Curve, ErrorKind
 from falconet.eval.latency import Latency
+from falconet.eval.operating_point import OperatingPoint
 from falconet.eval.picture import ImageView, render_image
 
 MOST_CLASSES = 20
@@ -30,9 +31,11 @@ class Report:
 
     Attributes:
         title: above everything.
+        lead: what it comes to, in sentences.
         facts: (what, value) about model and data.
         metrics: of a detector.
         accuracy: of a classifier.
+        points: what happens to each class above the model's own score threshold.
         curves, confusion, kinds: see `falconet.eval.curves`.
         worst, best: pictures to show.
         history: one dictionary per epoch, as in a run's metrics.jsonl.
@@ -43,6 +46,8 @@ class Report:
 
     title: str
     facts: Sequence[tuple[str, str]]
+    lead: Sequence[str] = ()
+    points: Mapping[str, OperatingPoint] = field(default_factory=dict)
     metrics: Metrics | None = None
     accuracy: Accuracy | None = None
     curves: Sequence[Curve] = ()
@@ -69,7 +74,7 @@ def render(report: Report) -> str:
         _summary(report.metrics) if report.metrics is not None else "",
         _accuracy(report.accuracy) if report.accuracy is not None else "",
         _section("Model and data", _pairs(report.facts) + _notes(report.notes)),
-        _section("Classes", _classes(report.metrics, report.curves) if report.metrics is not None else ""),
+        _section("Classes", _classes(report.metrics, report.points) if report.metrics is not None else ""),
         _section("Training", _training(report.history)),
         _section("Precision over recall (IoU 0.5)", _precision_recall(report.curves)),
         _section("What goes wrong", _kinds(report.kinds)),
@@ -79,11 +84,12 @@ def render(report: Report) -> str:
         _section("Time per picture", _latency(report.latency, report.machine)),
         _section("Export receipt", _receipt(report.receipt)),
     ]
+    lead = "".join(f'<p class="lead">{escape(sentence)}</p>' for sentence in report.lead)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(report.title)}</title><style>{style}</style></head>"
-        f"<body><main><h1>{escape(report.title)}</h1>{''.join(sections)}</main></body></html>\n"
+        f"<body><main><h1>{escape(report.title)}</h1>{lead}{''.join(sections)}</main></body></html>\n"
     )
 
 
@@ -119,6 +125,12 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, kind: str = ""
     return f'<div class="wide"><table class="{kind}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
+AP_IN_WORDS = (
+    "Average precision (AP), in percent: 100 finds every object, exactly, and nothing else. It averages over all score "
+    "thresholds and over how exactly a box has to fit; AP50 is content with boxes that cover the object by half (IoU)."
+)
+
+
 def _summary(metrics: Metrics) -> str:
     cards = [("AP", "IoU 0.50–0.95"), ("AP50", "IoU 0.50"), ("AP75", "IoU 0.75"), ("APs", "small, below 32²")]
     cards += [("APm", "medium, 32²–96²"), ("APl", "large, above 96²"), ("AR100", "recall, 100 per picture")]
@@ -126,7 +138,7 @@ def _summary(metrics: Metrics) -> str:
         f"<div><b>{percent(metrics[key])}</b><span>{key}</span><small>{escape(meaning)}</small></div>"
         for key, meaning in cards
     ]
-    return f'<div class="cards">{"".join(tiles)}</div><p class="hint">COCO figures in percent.</p>'
+    return f'<div class="cards">{"".join(tiles)}</div><p class="hint">{AP_IN_WORDS}</p>'
 
 
 def _accuracy(accuracy: Accuracy) -> str:
@@ -159,23 +171,17 @@ def _notes(notes: Sequence[str]) -> str:
     return f"<details{opened}><summary>{title}</summary><ul>{entries}</ul></details>"
 
 
-def _classes(metrics: Metrics, curves: Sequence[Curve]) -> str:
-    points = {curve.name: curve for curve in curves}
+def _classes(metrics: Metrics, points: Mapping[str, OperatingPoint]) -> str:
     rows = []
     for name, value in metrics.per_class.items():
-        curve = points.get(name)
-        rows.append(
-            (
-                escape(name),
-                str(metrics.truths[name]),
-                bar(value, percent(value)),
-                percent(metrics.per_class_ap50[name]),
-                "–" if curve is None else percent(curve.best_f1),
-                "–" if curve is None else f"{curve.best_score:.2f}",
-            )
-        )
-    head = ("class", "boxes", "AP", "AP50", "best F1", "at score above")
-    return _table(head, rows)
+        point = points.get(name)
+        counts = ("–", "–", "–") if point is None else (str(point.found), str(point.missed), str(point.false))
+        ap50 = percent(metrics.per_class_ap50[name])
+        rows.append((escape(name), str(metrics.truths[name]), bar(value, percent(value)), ap50, *counts))
+    table = _table(("class", "objects", "AP", "AP50", "found", "missed", "false"), rows)
+    score = next((point.score for point in points.values()), None)
+    hint = "" if score is None else f'<p class="hint">Found, missed and false: with scores above {score:.2f}.</p>'
+    return table + hint
 
 
 def _training(history: Sequence[Mapping[str, Any]]) -> str:
