@@ -125,7 +125,7 @@ def test_the_models_own_selection_and_the_protocol_of_others():
 
 def test_files_of_out(folder):
     out, _ = run("--out", "deep/result")
-    assert out.splitlines()[-1] == f"report: {Path('deep/result/report.html')}"
+    assert out.splitlines()[-2] == f"report: {Path('deep/result/report.html')}"
     made = folder / "deep" / "result"
     assert sorted(path.name for path in made.iterdir()) == ["detections.json", "metrics.json", "report.html"]
     assert json.loads((made / "metrics.json").read_text(encoding="utf-8"))["AP50"] == pytest.approx(1)
@@ -257,7 +257,10 @@ def test_figures_of_voc_on_demand(folder: Path) -> None:
 @pytest.mark.usefixtures("folder")
 def test_the_report_is_written_where_nobody_says_where():
     out, _ = run()
-    assert out.splitlines()[-1] == f"report: {Path('runs/eval/m/report.html')}"
+    assert out.splitlines()[-2:] == [
+        f"report: {Path('runs/eval/m/report.html')}",
+        "next: falconet predict PICTURES --model m.onnx --out found",
+    ]
     page = Path("runs/eval/m/report.html").read_text()
     assert "AP50" in page
     shutil.rmtree("runs")

@@ -90,3 +90,7 @@ def evaluate(
     print(done)
     if out is not None:
         print(f"report: {done.save(out)}")
+    if found.path.suffix == ".safetensors":
+        print(f"next: falconet export {model} --out exported")
+    elif found.run is None:
+        print(f"next: falconet predict PICTURES --model {model} --out found")

@@ -82,6 +82,7 @@ def export(
     print(done)
     for as_json_path, as_text in done.written:
         print(f"{'receipt':<20} {as_json_path}, {as_text.name}")
+    print(f"next: falconet predict PICTURES --model {done.path} --out found")
 
 
 def _json_list(receipts: "Sequence[Receipt]") -> str:

@@ -83,7 +83,7 @@ def train(
         folder = train_with(run, overrides or [], recipe=recipe, callback=callback).path
     if os.environ.get("RANK", "0") == "0":  # once, when torchrun started several of us
         shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-        _log.info("next: falconet eval %s; falconet export %s --to onnx --out exported", shown, shown)
+        _log.info("next: falconet eval %s", shown)
         print(folder)
 
 

@@ -185,16 +185,16 @@ def _classes(metrics: Metrics, points: Mapping[str, OperatingPoint]) -> str:
 
 
 def _training(history: Sequence[Mapping[str, Any]]) -> str:
-    def series(key: str, name: str) -> Series:
+    def series(key: str, name: str, unit: float = 1.0) -> Series:
         points = [(e["epoch"], e[key]) for e in history if isinstance(e.get(key), int | float)]
-        return Series(name, [(float(x), float(y)) for x, y in points])
+        return Series(name, [(float(x), unit * float(y)) for x, y in points])
 
     keys = dict.fromkeys(key for entry in history for key in entry)
     losses = [series(key, key.removeprefix("loss_")) for key in keys if key == "loss" or key.startswith("loss_")]
-    figures = [series(key, key) for key in ("AP", "AP50", "AP75", "top1", "top5") if key in keys]
+    figures = [series(key, key, 100) for key in ("AP", "AP50", "AP75", "top1", "top5") if key in keys]
     charts = [
         line_chart(losses[:COLOURS], x_label="epoch", y_label="loss"),
-        line_chart(figures, x_label="epoch", y_label="on the validation data", y_range=(0, 1)),
+        line_chart(figures, x_label="epoch", y_label="percent, on the validation data", y_range=(0, 100)),
     ]
     return f'<div class="charts">{"".join(f"<div>{chart}</div>" for chart in charts if chart)}</div>' if history else ""
 
