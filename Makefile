@@ -6,12 +6,14 @@ BIN    := $(VENV)/bin
 # Tests start one process per core; torch must not start threads of its own on top of them.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help install demo test slow lint bench clean
+.PHONY: help install demo test slow lint docs wheel bench clean
 
 help:
 	@echo "make demo   install, train on a drawn data set, evaluate, export, detect; results in runs/demo"
 	@echo "make test   install, static checks and all quick tests"
 	@echo "make slow   the tests that take longer"
+	@echo "make docs   the site, with its links checked; runs/site/index.html"
+	@echo "make wheel  the package as one file for any machine; dist"
 	@echo "make bench  all benchmarks; renews benchmarks/results"
 	@echo "make clean  remove the virtual environment and caches"
 
@@ -40,6 +42,17 @@ test: lint
 
 slow: install
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+
+# After the installation nothing is fetched.
+docs: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python -m tests.commands_page
+	$(BIN)/zensical build --config-file mkdocs.yml --clean --strict
+	@echo "the site: runs/site/index.html"
+
+wheel: install
+	$(BIN)/python -m build --wheel --outdir dist
+	@echo "next: pip install dist/$$(ls -t dist | head -1)"
 
 bench: install
 	$(BIN)/python benchmarks/run.py

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from falconet.zoo.class_lists import COCO_NAMES
+from tests import commands_page
 from tests.golden.case import Case
 from tests.runtime import tiny_model
 from tests.runtime.test_stream import write_video
@@ -102,6 +103,36 @@ def trained(folder: Path, output: str, *overrides: str) -> None:
 def test_readme(folder):
     need(GRAPH)  # 'predict' without a model
     run_page("README.md", folder)
+
+
+def test_the_page_of_commands_is_what_help_prints():
+    assert commands_page.PAGE.read_text(encoding="utf-8") == commands_page.text(), "python -m tests.commands_page"
+
+
+def test_links_lead_somewhere():
+    """Files and headings; `make docs` builds the site, which finds the same."""
+    for page in (ROOT / "README.md", *DOCS.rglob("*.md")):
+        text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            if "://" in target:
+                continue
+            path, _, heading = target.partition("#")
+            file = (page.parent / path) if path else page
+            assert file.exists(), f"{page}: {target}"
+            if heading:
+                there = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+                assert heading in {slug(title) for title in there}, f"{page}: {target}"
+
+
+def slug(title: str) -> str:
+    """A heading's name in an address, as GitHub and the site make it."""
+    return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+
+
+def test_every_page_is_in_the_site():
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    for page in DOCS.rglob("*.md"):
+        assert page.relative_to(DOCS).as_posix() in text, page
 
 
 @pytest.mark.slow

@@ -33,7 +33,8 @@ def evaluate(
             on.
         images: folder of the pictures, where it cannot be told.
         split: part of the data.
-        engine, threads: see `falconet.load`.
+        engine: see `falconet.load`.
+        threads: see `falconet.load`.
         size: (height, width) of the input of weights; None: that of the training.
         progress: wraps the records, to show how far it is.
         options: `score`, `protocol`, `voc` of a detector; see `falconet.api.evaluation.evaluate`.

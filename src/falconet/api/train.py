@@ -75,7 +75,8 @@ def train(
     Args:
         run: preset or run file (.yaml).
         data: a data set's file or folder, whose parts called train and val are found; None where the run file says it.
-        minutes, epochs: how long.
+        minutes: end after this time.
+        epochs: or after so many passes over the pictures.
         weights: what to start from; None leaves it to the preset or the run file, "none" is from scratch.
         output: folder of the run; None takes that of the run file, of a preset the first of runs/PRESET,
             runs/PRESET-2, ... that is free.
