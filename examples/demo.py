@@ -57,7 +57,7 @@ def main() -> None:
     receipt = json.loads((out / "demo.receipt.json").read_text(encoding="utf-8"))
     print("\nmeasured on the exported file, pictures the training never saw:")
     for key in ("AP", "AP50", "AP75"):
-        print(f"  {key:<9} {metrics[key]:.3f}")
+        print(f"  {key:<9} {100 * metrics[key]:.1f}")
     found = {finding["key"]: finding["value"] for finding in receipt["findings"]}
     boxes, scores = found["box difference"], found["score difference"]
     print(f"  drift     {boxes:.2g} pixels, {scores:.2g} score (between file and torch)")

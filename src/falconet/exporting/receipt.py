@@ -57,7 +57,7 @@ class Receipt(Config):
             *(f"{one.key:<20} {one.text}" for one in self.findings if one.text),
         ]
         for name in self.torch.metrics:
-            lines.append(f"{name:<20} " + ", ".join(f"{side.metrics[name]:.4f} {side.name}" for side in sides))
+            lines.append(f"{name:<20} " + ", ".join(f"{100 * side.metrics[name]:.2f} {side.name}" for side in sides))
         times = [f"{s.milliseconds:.2f} {s.name} ({s.threads} thread{'s' * (s.threads > 1)})" for s in sides]
         lines.append(f"{'ms per image':<20} {', '.join(times)}")
         lines.append(f"{'verdict':<20} {'; '.join(self.problems) or 'the same within tolerance'}")
