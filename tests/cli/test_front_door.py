@@ -1,5 +1,6 @@
 """What somebody meets who types commands for the first time: help, the version, arguments in a wrong place."""
 
+import json
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from falconet.core.errors import ConfigError, DataError, ModelError
 from falconet.models import PRESETS
 from falconet.training import read_run
 from falconet.training.run_data import load_data
+from tests.runtime import tiny_model
 from tests.training.tiny import draw, options
 from tests.training.tiny_classifier import draw_colours
 
@@ -146,3 +148,22 @@ def test_examples_say_how_to_call_them(name: str) -> None:
     assert done.returncode == 1
     assert f"python {name}.py model.onnx" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_exported_file_is_measured_without_torch(tmp_path: Path) -> None:
+    tiny_model.write(tmp_path / "m.onnx")
+    code = "import sys; sys.modules['torch'] = None; from falconet.cli import main; main()"
+    words = ["profile", str(tmp_path / "m.onnx"), "--threads", "1,2", "--calls", "3"]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"onnxruntime +1 +[0-9.]+ +[0-9.]+ +[0-9.]+\nonnxruntime +2 ", done.stdout)
+    document = json.loads(run(*words, "--json", "--out", str(tmp_path / "out")))
+    assert [one["threads"] for one in document["models"][0]["measured"]] == [1, 2]
+    assert json.loads((tmp_path / "out" / "profile.json").read_text()) == document
+    assert "is measured by itself" in fail(ConfigError, "profile", str(tmp_path / "m.onnx"), "--compare", "a,b")
+
+
+def test_what_is_exported_already(tmp_path: Path) -> None:
+    tiny_model.write(tmp_path / "m.onnx")
+    told = fail(ModelError, "export", str(tmp_path / "m.onnx"), "--out", str(tmp_path))
+    assert "m.onnx: is exported already; expected the weights" in told

@@ -206,5 +206,5 @@ def test_weights_that_are_not_finite_are_refused(path, detector, value):
 
 def test_an_exported_file_is_no_weights_file(tmp_path):
     (tmp_path / "m.onnx").write_bytes(b"\x08\x0a")
-    with pytest.raises(ModelError, match=r"m\.onnx: is an exported file, which neither trains nor exports again"):
+    with pytest.raises(ModelError, match=r"m\.onnx: is exported already; expected the weights"):
         load_weights(tmp_path / "m.onnx")

@@ -1,5 +1,6 @@
 """`falconet.export`: weights to a file that devices run, which is compared with torch before it is handed over."""
 
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +14,8 @@ from falconet.core.errors import DataError, ModelError
 
 if TYPE_CHECKING:
     from falconet.exporting.receipt import Receipt
+
+_log = logging.getLogger(__name__)
 
 Progress = Callable[[str], AbstractContextManager[Callable[[Sequence[Any]], Iterable[Any]]]]
 """A title -> what wraps the images, to show how far a comparison is."""
@@ -90,6 +93,7 @@ def export(
     chosen = [choose_engine(target, one) for one in engines]
     compare = _comparison(found, data, images, split, pictures, progress)
     _make(folder)
+    _log.info("exporting %s", found.path)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as beside:
         draft = export_onnx(found.path, Path(beside) / target.name, opset=opset, batch=batch, size=size, score=score)
         receipts = tuple(compare(draft, one) for one in chosen)

@@ -1,7 +1,7 @@
 """`falconet profile`: what a network costs, counted and measured on this machine."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +26,9 @@ DETECTOR_CLASSES, IMAGENET_CLASSES = 80, 1000
 def profile(
     model: Annotated[
         str | None,
-        typer.Argument(help="Name ('falconet models' lists them), run folder or weights file.", show_default=False),
+        typer.Argument(
+            help="Name ('falconet models' lists them), run folder, weights file or exported file.", show_default=False
+        ),
     ] = None,
     compare: Annotated[
         str | None, typer.Option(help="Names or files, as in a,b,c: one table and a picture.", show_default=False)
@@ -66,6 +68,9 @@ def profile(
     blocks = block or []
     names = _names(model, compare, blocks)
     engines, counts = _engines(engine), _threads(threads)
+    if names and Path(names[0]).suffix == ".onnx":
+        _profile_file(names, engines, counts, calls, as_json=as_json, out=out)
+        return
     from falconet.api.require import require
 
     require(["torch", "onnx", "onnxscript"], extra="train", purpose="profile")
@@ -109,6 +114,41 @@ def _names(model: str | None, compare: str | None, blocks: list[str]) -> list[st
     if not names and not blocks:
         raise ConfigError("expected a model, as in 'falconet profile efficientnet-lite0', --compare a,b,c or --block")
     return names
+
+
+def _profile_file(
+    names: list[str], engines: list[str], counts: list[int], calls: int, *, as_json: bool, out: Path | None
+) -> None:
+    """The milliseconds of an exported file, which needs no torch; its layers are counted in the weights."""
+    import numpy as np
+
+    from falconet.api.engines import open_engine
+    from falconet.eval.latency import machine, measure
+
+    if len(names) > 1:
+        raise ConfigError(f"{names[0]}: an exported file is measured by itself; compare the weights it was made of")
+    rows = []
+    for engine in engines:
+        for count in counts:
+            opened = open_engine(Path(names[0]), engine=engine, threads=count)
+            rule = opened.manifest.preprocess
+            pixels = np.random.default_rng(0).integers(0, 256, (1, rule.height, rule.width, 3), np.uint8)
+            timing = measure(lambda run=opened, entry=pixels: run(entry), warm_up=max(2, calls // 5), calls=calls)  # type: ignore[misc]
+            rows.append({"engine": engine, "threads": count, "milliseconds": asdict(timing)})
+    size = {"height": rule.height, "width": rule.width}
+    document = {"machine": machine(), "models": [{"model": names[0], **size, "measured": rows}]}
+    text = json.dumps(document, indent=2) + "\n"
+    if out is not None:
+        replace_file(out / "profile.json", text)
+    if as_json:
+        print(text, end="")
+        return
+    print(f"{names[0]}, input {rule.width} x {rule.height}, milliseconds of one picture in the network")
+    print(f"{'engine':<12}  threads  {'median':>8}  {'90 %':>8}  {'99 %':>8}")
+    for row in rows:
+        times = [f"{row['milliseconds'][key]:8.2f}" for key in ("p50", "p90", "p99")]
+        print(f"{row['engine']:<12}  {row['threads']:>7}  {'  '.join(times)}")
+    print(f"machine: {document['machine']['processor']}, {document['machine']['cores']} cores")
 
 
 def _engines(text: str) -> list[str]:

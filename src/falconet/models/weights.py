@@ -225,8 +225,7 @@ def _opened(path: Path) -> Iterator[Any]:
         raise ModelError(f"{path}: does not exist; expected a weights file (.safetensors)")
     if path.suffix == ".onnx":
         raise ModelError(
-            f"{path}: is an exported file, which neither trains nor exports again; expected the weights "
-            "(.safetensors) or the run's folder that it was made of"
+            f"{path}: is exported already; expected the weights (.safetensors) or the run's folder that it was made of"
         )
     try:
         with safetensors.safe_open(path, framework="pt", device="cpu") as file:

@@ -99,6 +99,7 @@ def prepare(
     task = task_of(run.model)
     device = _device(run, process)
     run = _settle_threads(run, process, device)
+    _log.info("reading %s", run.data.train.annotations)
     data = load_data(run.data, image_level_labels=task.image_level_labels)
     for note in data.notes:
         _log.info("%s", note)
