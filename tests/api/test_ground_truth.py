@@ -1,16 +1,18 @@
 """Which images a model is measured on: a folder of them, or what it was validated on; what is said of the rest."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
-from falconet.api.find import find_model
+from falconet.api.find import find_model, tell_unfinished
 from falconet.api.ground_truth import GroundTruth, open_ground_truth, open_images
 from falconet.core.errors import ConfigError, DataError
 from falconet.models.weights import load_weights, save_weights
-from falconet.training import fit
+from falconet.training import fit, resume
 from falconet.training.run_folder import RunFolder
+from falconet.training.state import TrainState
 from tests.training.tiny import draw, tiny_run
 
 
@@ -77,3 +79,49 @@ def test_weights_that_say_nothing_of_their_data(trained: Path, tmp_path: Path) -
         opened(tmp_path / "silent.safetensors")
     shutil.copy(trained / "run.yaml", tmp_path / "run.yaml")  # as version 0.1 left it
     assert len(opened(tmp_path / "silent.safetensors").records) == 5
+
+
+def test_an_exported_file_leads_to_the_weights_that_its_receipt_names(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"")
+    (tmp_path / "m.receipt.json").write_text(receipt(str(trained / "best.safetensors")))
+    assert [record.path.parent.name for record in opened(tmp_path / "m.onnx").records] == ["val"] * 5
+    truth = opened(tmp_path / "m.onnx", data=trained.parent / "train.json", images=trained.parent / "train")
+    assert truth.notes[0].startswith("12 of 12 pictures were trained on")
+    (tmp_path / "m.receipt.json").write_text(receipt("gone.safetensors"))
+    with pytest.raises(ConfigError, match="there is no default data; add --data"):
+        opened(tmp_path / "m.onnx")
+
+
+def receipt(weights: str) -> str:
+    side = {"name": "torch", "version": "2", "milliseconds": 1.0, "threads": 1}
+    tree = {"task": "detect", "model": "m.onnx", "weights": weights, "sha256": "", "size": 1, "images": 1}
+    return json.dumps(tree | {"findings": [], "torch": side, "exported": side})
+
+
+def test_data_that_have_moved_are_said_to_be_those_of_the_run(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained.parent, tmp_path / "moved")
+    run = fit(tiny_run(tmp_path / "moved", tmp_path / "run", "train.epochs=1"))
+    shutil.rmtree(tmp_path / "moved")
+    with pytest.raises(DataError, match="was trained and measured on these data; where they lie elsewhere"):
+        opened(run)
+
+
+def test_a_run_that_has_not_come_to_its_end_is_said_to_be_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    data, save = draw(tmp_path / "drawn"), TrainState.save
+
+    def stop(self: TrainState, *args: object) -> None:
+        save(self, *args)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrainState, "save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_run(data, tmp_path / "run", "train.epochs=3"))
+    tell_unfinished(find_model(tmp_path / "run"))
+    assert "this run has not come to its end; these weights are the best of its first 1 epochs" in caplog.text
+    monkeypatch.setattr(TrainState, "save", save)
+    resume(tmp_path / "run")
+    caplog.clear()
+    tell_unfinished(find_model(tmp_path / "run"))
+    assert caplog.text == ""

@@ -258,10 +258,10 @@ def test_figures_of_voc_on_demand(folder: Path) -> None:
 def test_the_report_is_written_where_nobody_says_where():
     out, _ = run()
     assert out.splitlines()[-2:] == [
-        f"report: {Path('runs/eval/m/report.html')}",
+        f"report: {Path('runs/eval/m-truth/report.html')}",
         "next: falconet predict PICTURES --model m.onnx --out found",
     ]
-    page = Path("runs/eval/m/report.html").read_text()
+    page = Path("runs/eval/m-truth/report.html").read_text()
     assert "AP50" in page
     shutil.rmtree("runs")
     run("--json")
@@ -273,7 +273,7 @@ def test_the_report_is_written_where_nobody_says_where():
     shutil.copy("m.onnx", "mine/m.onnx")
     Path("mine/run.yaml").write_text("")
     out, _ = run(model="mine/m.onnx")
-    assert out.splitlines()[-1] == f"report: {Path('mine/report/report.html')}"
+    assert out.splitlines()[-1] == f"report: {Path('mine/report-truth/report.html')}"
 
 
 @pytest.mark.usefixtures("folder")

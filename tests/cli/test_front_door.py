@@ -1,7 +1,9 @@
 """What somebody meets who types commands for the first time: help, the version, arguments in a wrong place."""
 
 import json
+import os
 import re
+import socket
 import subprocess
 import sys
 from importlib import import_module
@@ -11,15 +13,16 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+import falconet
 from falconet import __version__
 from falconet.api.find import weights_to_start_from
 from falconet.cli import COMMANDS, _register, app
 from falconet.core.errors import ConfigError, DataError, ModelError
 from falconet.models import PRESETS
-from falconet.training import read_run
+from falconet.training import fit, read_run, resume
 from falconet.training.run_data import load_data
 from tests.runtime import tiny_model
-from tests.training.tiny import draw, options
+from tests.training.tiny import draw, options, tiny_run
 from tests.training.tiny_classifier import draw_colours
 
 _register()
@@ -167,3 +170,56 @@ def test_what_is_exported_already(tmp_path: Path) -> None:
     tiny_model.write(tmp_path / "m.onnx")
     told = fail(ModelError, "export", str(tmp_path / "m.onnx"), "--out", str(tmp_path))
     assert "m.onnx: is exported already; expected the weights" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["train", "p", "--data", "photos"], "--data: training takes KEY=VALUE, as in data=photos"),
+        (["train", "p", "--images=there"], "--images=there: training takes KEY=VALUE, as in data.train.images=there"),
+        (["eval", "m.onnx", "data=photos"], "data=photos: 'eval' takes options, as in --data photos"),
+        (["export", "run", "split=val"], "split=val: 'export' takes options, as in --split val"),
+    ],
+)
+def test_data_in_the_form_of_another_command(words: list[str], meant: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "falconet", *words], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, f"falconet: {meant}\n")
+
+
+@pytest.mark.parametrize(("word", "begins"), [("help", "Usage: "), ("version", f"falconet {__version__}")])
+def test_words_for_options(word: str, begins: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "falconet", word], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stdout.startswith(begins)
+
+
+def test_an_empty_value_is_no_value() -> None:
+    with pytest.raises(ConfigError, match=r"override 'train\.minutes=': says nothing; expected a value, or train.min"):
+        read_run("nanodet-plus-demo", ["data.train=a", "train.minutes="])
+
+
+def test_blanks_around_class_names_are_told(tmp_path: Path) -> None:
+    data = draw(tmp_path, train=3, val=1)
+    tree = json.loads((data / "train.json").read_text())
+    tree["categories"][0]["name"] += " "
+    (data / "train.json").write_text(json.dumps(tree))
+    assert "begins or ends with a blank; other files will spell it in another way" in run("data", "check", str(data))
+
+
+def test_near_words_for_weights() -> None:
+    with pytest.raises(ModelError, match="did you mean 'coco'"):
+        weights_to_start_from("coc", PRESETS["nanodet-plus-m-320"])
+
+
+def test_a_score_is_a_share(tmp_path: Path) -> None:
+    tiny_model.write(tmp_path / "m.onnx")
+    with pytest.raises(ConfigError, match="score: expected a number from 0 to 1, but got 7"):
+        falconet.load(tmp_path / "m.onnx", score=7)
+
+
+def test_a_run_in_progress_is_told_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".falconet.lock").write_text(f"{os.getppid()} {socket.gethostname()}")
+    for start in (lambda: fit(tiny_run(tmp_path / "nowhere", tmp_path / "run")), lambda: resume(tmp_path / "run")):
+        with pytest.raises(DataError, match="writes there just now"):
+            start()

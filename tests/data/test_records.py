@@ -87,7 +87,7 @@ def test_messages_for_what_is_no_data_set(tmp_path: Path) -> None:
         (
             "nowhere",
             None,
-            r"nowhere: no such file or folder; expected one of: Pascal VOC \(\.xml files in 'Annotations'",
+            r"nowhere: no such file or folder; expected a data set$",
         ),
         (
             "x.csv",
@@ -95,8 +95,8 @@ def test_messages_for_what_is_no_data_set(tmp_path: Path) -> None:
             r"x\.csv: not a data set; expected one of: .*, COCO \(\.json\), .*, labelImg \(classes\.txt\)$",
         ),
         ("empty", None, r"empty: no data set found; expected one of: .*, labelImg \(classes\.txt\)$"),
-        ("coco", None, r"coco: holds one of several data sets; choose a split: train, val"),
-        ("coco", "test", r"coco: holds no split 'test'; choose a split: train, val"),
+        ("coco", None, r"coco: holds several data sets; choose one \(--split, .*\): train, val"),
+        ("coco", "test", r"coco: holds no split 'test'; choose one \(--split, .*\): train, val"),
         ("coco/train.json", "val", r"train\.json: is one split already; give its folder to choose the split 'val'"),
         ("yolo", None, r"yolo: holds several data set descriptions \(one\.yaml, two\.yaml\); give one of them"),
     ):

@@ -100,8 +100,7 @@ def test_errors_are_for_people():
     )
     message = fail(ModelError, "none.safetensors", "--images", "in")
     assert message == (
-        "none.safetensors: no such file; expected a run folder, a weights file, an exported .onnx file or the name of "
-        "published weights"
+        "none.safetensors: no such file; expected a run folder, a weights file or the name of published weights"
     )
     Path("empty").mkdir()
     message = fail(DataError, "small.safetensors", "--out", "made", "--images", "empty")

@@ -1,5 +1,6 @@
 """What is said at the end of a run."""
 
+from pathlib import Path
 from typing import Any
 
 from falconet.training.outcome import outcome
@@ -48,3 +49,17 @@ def test_nothing_to_measure() -> None:
     lines = said([-1.0], Train(epochs=1), point=False)
     assert lines[0] == "done: 1 epoch in 3.3 minutes, best AP – (AP50 90.0) in epoch 1"
     assert lines[-1].startswith("the validation pictures hold nothing that counts")
+
+
+def test_a_validation_of_a_part_is_no_result() -> None:
+    history = [{"epoch": 1, "step": 90, "AP": 0.7, "val_images": 16}]
+    best = {"AP": 0.7, "AP50": 0.9, "epoch": 1, **POINT, "val_images": 16}
+    lines = outcome(history, best, Train(minutes=1), took="1 minute", key="AP")
+    assert lines[1] == "there was time to validate on 16 pictures alone, which says little: 'falconet eval' takes all"
+
+
+def test_few_steps_do_not_tell_how_long_more_of_them_take() -> None:
+    assert "a new run with train.minutes=20" in said([0.0], Train(minutes=0.2), steps=1, point=False)[-1]
+    assert "a new run with train.minutes=3.4" in said([0.0], Train(minutes=0.2), steps=60, point=False)[-1]
+    known = Train(minutes=2, weights=Path("a.safetensors"))
+    assert "from nothing" not in said([0.0], known, steps=1, point=False)[-1]

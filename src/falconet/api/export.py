@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from falconet.api.find import FoundModel, find_model
+from falconet.api.find import FoundModel, find_model, tell_unfinished
 from falconet.core.errors import DataError, ModelError
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def export(
     from falconet.runtime.engines import choose_engine
 
     found, folder = find_model(os.fspath(model), weights=True), Path(out)
+    tell_unfinished(found)
     target = folder / f"{name or found.name}.{to}"
     chosen = [choose_engine(target, one) for one in engines]
     compare = _comparison(found, data, images, split, pictures, progress)
@@ -104,6 +105,10 @@ def export(
                     f"{'; '.join(receipt.problems)}\n{receipt.text().rstrip()}"
                 )
         draft.replace(target)
+    if any(one.key == "matched detections" and one.text.startswith("0 of 0 ") for one in receipts[0].findings):
+        _log.warning(
+            "%s: neither torch nor the file finds anything in these pictures; was it trained long enough?", target
+        )
     return Exported(target, receipts, tuple(write_receipt(receipt, target) for receipt in receipts))
 
 

@@ -1,5 +1,6 @@
 """Which model is meant: an exported file, a run folder, a weights file or the name of published weights."""
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -12,6 +13,8 @@ from falconet.core.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from falconet.models import ModelConfig
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +58,22 @@ def find_model(model: str | Path, *, weights: bool = False, others: Iterable[str
 
     name = str(model)
     if name not in PUBLISHED:
+        exported = "" if weights else ", an exported .onnx file"
         raise ModelError(
-            f"{name}: no such file; expected a run folder, a weights file, an exported .onnx file or the name of "
-            f"published weights; {did_you_mean(name, (*PUBLISHED, *others))}".removesuffix("; ")
+            f"{name}: no such file; expected a run folder, a weights file{exported} or the name of published "
+            f"weights; {did_you_mean(name, (*PUBLISHED, *others))}".removesuffix("; ")
         )
     return FoundModel(_fetch(name, weights=weights), name)
+
+
+def tell_unfinished(model: FoundModel) -> None:
+    """Say where a run has not come to its end: its weights are those of its best epoch so far."""
+    from falconet.core.run_files import unfinished
+
+    if model.run is not None and (epochs := unfinished(model.run)) is not None:
+        _log.warning(
+            "%s: this run has not come to its end; these weights are the best of its first %d epochs", model.run, epochs
+        )
 
 
 def _fetch(name: str, *, weights: bool) -> Path:
@@ -99,6 +113,10 @@ def usual_weights(model: "ModelConfig") -> str | None:
     return IMAGENET if task == "detect" and has_imagenet(model) else None
 
 
+WORDS = ("auto", "coco", "imagenet", "none")
+"""What `train.weights` may say instead of a file or a name."""
+
+
 def weights_to_start_from(weights: str | Path, model: "ModelConfig") -> Path:
     """The weights file that training of `model` starts from.
 
@@ -123,4 +141,4 @@ def weights_to_start_from(weights: str | Path, model: "ModelConfig") -> Path:
         return pretrained.weights_for(model, Path(weights))
     if is_published(weights):  # also the backbone of a detector alone
         return fetch.fetch_weights(str(weights), whole=False)
-    return find_model(weights, weights=True).path
+    return find_model(weights, weights=True, others=WORDS).path

@@ -14,6 +14,7 @@ from falconet.api.require import require
 from falconet.core.errors import ConfigError, DataError, ModelError
 from falconet.core.run_files import find_weights
 from falconet.core.types import Record
+from falconet.exporting.receipt import exported_from
 
 if TYPE_CHECKING:
     from falconet.training.run_config import Data
@@ -87,16 +88,23 @@ def open_ground_truth(
     from falconet.training.run_data import load_data
 
     source, settings = _data_of(model, weights)
-    loaded = load_data(settings, image_level_labels=classifies)
+    try:
+        loaded = load_data(settings, image_level_labels=classifies)
+    except DataError as error:
+        raise DataError(
+            f"{error}\n{source} was trained and measured on these data; where they lie elsewhere now, add --data "
+            "ANNOTATIONS"
+        ) from error
     return GroundTruth(loaded.names, loaded.val, f"validation data of {source}", _trained_on(model, loaded.val))
 
 
 def _weights_of(model: FoundModel) -> Path | None:
-    """The weights file that the model is, or that lies in its run's folder; None where there is none, or no run."""
+    """The weights file that the model is, that it was exported from, or that lies in its run's folder; None where there
+    is none."""
     if model.path.suffix == ".safetensors":
         return model.path
     if model.run is None:
-        return None
+        return exported_from(model.path)
     try:
         return find_weights(model.run)
     except ModelError:

@@ -7,6 +7,7 @@ from typing import Any
 
 from falconet.api.engines import open_engine
 from falconet.api.find import find_model
+from falconet.core.errors import ConfigError
 from falconet.core.manifest import Selection
 from falconet.runtime.predictor import Predictor
 
@@ -41,6 +42,8 @@ def load(
     found = find_model(os.fspath(model), weights=engine == "torch")
     opened = open_engine(found.path, engine=engine, threads=threads)
     if score is not None:
+        if not 0 <= score <= 1:
+            raise ConfigError(f"score: expected a number from 0 to 1, but got {score!r}")
         own = opened.manifest.selection if selection is None else selection
         selection = replace(own, score_threshold=score)
     return Predictor(opened, selection=selection, classes=classes, top=top)

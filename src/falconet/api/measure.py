@@ -8,7 +8,7 @@ from typing import Any
 from falconet.api import evaluation
 from falconet.api.engines import open_engine
 from falconet.api.evaluation import Evaluation
-from falconet.api.find import find_model
+from falconet.api.find import find_model, tell_unfinished
 from falconet.api.ground_truth import open_ground_truth
 from falconet.core.types import Record
 
@@ -46,6 +46,7 @@ def evaluate(
         ConfigError, DataError, ModelError: nothing to measure on, nothing to measure, or options that do not fit.
     """
     found = find_model(os.fspath(model), weights=engine == "torch" or size is not None)
+    tell_unfinished(found)
     opened = open_engine(found.path, engine=engine, threads=threads, size=size)
     paths = [None if path is None else Path(path) for path in (data, images)]
     truth = open_ground_truth(found, paths[0], paths[1], split, task=opened.manifest.task)

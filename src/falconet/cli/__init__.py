@@ -13,9 +13,12 @@ import typer
 
 from falconet import __version__
 from falconet.cli import startup
-from falconet.core.errors import FalconetError
+from falconet.core.errors import ConfigError, FalconetError
 from falconet.core.terminal import SafeStream
 from falconet.core.terminate import Terminated, raise_on_sigterm
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
 
 
 class Command(NamedTuple):
@@ -134,9 +137,31 @@ def _register(called: str | None = None) -> None:
             app.command(name, short_help=command.summary, epilog=f"\b\nExamples:{lines}" if lines else None)(what)
 
 
+def _other_form(words: list[str]) -> str:
+    """The command as it is meant, where data are named in another command's form; empty where they are not."""
+    command, rest = (words[0], words[1:]) if words else ("", [])
+    for place, word in enumerate(rest):
+        key, equals, value = word.removeprefix("--").partition("=")
+        if command == "train" and word.startswith("--") and key in ("data", "images", "split", "output", "out"):
+            name = {"images": "data.train.images", "split": "data.train.split", "out": "output"}.get(key, key)
+            value = value if equals else next(iter(rest[place + 1 :]), "PATH")
+            return f"{word}: training takes KEY=VALUE, as in {name}={value}"
+        if (
+            command in ("eval", "export")
+            and equals
+            and not word.startswith("--")
+            and key in ("data", "images", "split")
+        ):
+            return f"{word}: '{command}' takes options, as in --{key} {value}"
+    return ""
+
+
 def main() -> None:
     """Entry point: user errors print as one message and exit with 2, Ctrl-C exits with 130, SIGTERM with 143."""
     words = sys.argv[1:]
+    if words in (["help"], ["version"]):
+        words = [f"--{words[0]}"]
+        sys.argv[1:] = words
     raise_on_sigterm()
     for stream in (sys.stdout, sys.stderr):  # code pages lack most characters: shown as \u4e2d
         if isinstance(stream, io.TextIOWrapper):
@@ -144,8 +169,11 @@ def main() -> None:
     sys.stdout, sys.stderr = SafeStream(sys.stdout, "standard output"), SafeStream(sys.stderr, "standard error")  # type: ignore[assignment]
     startup.begin()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("torch").setLevel(logging.WARNING)  # it tells statistics when it ends
     _register(words[0] if words else None)
     try:
+        if meant := _other_form(words):
+            raise ConfigError(meant)
         try:
             app()
         finally:
@@ -155,9 +183,13 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         print("falconet: interrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except Terminated:
         print("falconet: terminated", file=sys.stderr)
+        raise
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED and words[:1] != ["predict"]:  # which finishes what it is at, and says so
+            print("falconet: interrupted", file=sys.stderr)
         raise
     finally:
         # The interpreter collects garbage once more when it ends; all memory is about to go anyway.

@@ -62,7 +62,7 @@ def check(
 def show(
     path: Source,
     *,
-    out: Annotated[Path, typer.Option(help="Folder for the pictures.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("runs/look"),
     images: Images = None,
     split: Split = None,
     count: Annotated[int, typer.Option(min=1, help="Pictures to draw, chosen at random.")] = 16,

@@ -29,7 +29,7 @@ def evaluate(
         Path | None,
         typer.Option(
             help="Folder for report.html, metrics.json and the answers [default: report in the run's folder, else "
-            "runs/eval/NAME; none with --json].",
+            "runs/eval/NAME, with --data its name behind; none with --json].",
             show_default=False,
         ),
     ] = None,
@@ -81,7 +81,8 @@ def evaluate(
         )
     found = done.model
     if out is None and not (as_json or no_report):
-        out = Path("runs/eval") / found.name if found.run is None else found.run / "report"
+        of_data = "" if data is None else "".join(f"-{part}" for part in (data.resolve().stem, split) if part)
+        out = Path(f"runs/eval/{found.name}{of_data}") if found.run is None else found.run / f"report{of_data}"
     if as_json:
         if out is not None:
             done.save(out)

@@ -81,7 +81,7 @@ def export(
         return
     print(done)
     for as_json_path, as_text in done.written:
-        print(f"{'receipt':<20} {as_json_path}, {as_text.name}")
+        print(f"{'receipt':<20} {as_json_path}, {as_text}")
     print(f"next: falconet predict PICTURES --model {done.path} --out found")
 
 

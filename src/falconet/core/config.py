@@ -167,10 +167,12 @@ def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str,
     for override in sorted(overrides, key=lambda text: not text.partition("=")[0].endswith(".name")):
         path, separator, text = override.partition("=")
         keys = path.split(".")
+        if separator and all(keys) and not text.strip():
+            raise ConfigError(f"override '{override}': says nothing; expected a value, or {path}=null for none")
         if not separator or not all(keys):
             raise ConfigError(f"override '{override}': expected KEY=VALUE with a dotted key, as in train.epochs=50")
         try:
-            value = _load(text, f"override '{path}'", kind="safe") if text.strip() else None
+            value = _load(text, f"override '{path}'", kind="safe")
         except YAMLError as error:
             raise ConfigError(f"override '{override}': the value is not valid YAML") from error
         node: Any = tree

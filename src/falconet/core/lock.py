@@ -43,6 +43,12 @@ def locked(folder: Path) -> Iterator[None]:
             folder.rmdir()
 
 
+def refuse_if_locked(folder: Path) -> None:
+    """Raise DataError where another process holds `folder`; changes nothing but the lock of a dead process."""
+    if (folder / LOCK).exists():
+        _clear(folder / LOCK)
+
+
 def _clear(path: Path) -> None:
     """Remove the lock of a dead process; raise DataError where it may be alive."""
     words = path.read_text(encoding="utf-8", errors="replace").split()

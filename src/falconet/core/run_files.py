@@ -1,8 +1,12 @@
 """Names of files in a training run's folder, for whoever is handed one; `falconet.training.run_folder` writes them."""
 
+import json
 from pathlib import Path
 
 from falconet.core.errors import ModelError
+
+STATE, STATE_KEY = "state.ckpt", "falconet-state"
+"""The checkpoint, and where in it the plain values are."""
 
 RUN_FILE, BEST, LAST, METRICS = "run.yaml", "best.safetensors", "last.safetensors", "metrics.jsonl"
 
@@ -21,6 +25,18 @@ def find_weights(path: Path) -> Path:
     if not path.is_file():
         raise ModelError(f"{path}: does not exist; expected a weights file (.safetensors) or a run folder")
     return path
+
+
+def unfinished(run: Path) -> int | None:
+    """How many epochs of a run are done, where more were to come; None where it is finished, or nobody can tell."""
+    import safetensors
+
+    try:
+        with safetensors.safe_open(run / STATE, framework="np") as file:
+            state = json.loads((file.metadata() or {}).get(STATE_KEY, "{}"))
+        return None if state["stopped"] else int(state["epoch"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError):
+        return None  # whoever resumes it is told
 
 
 def find_run(model: Path) -> Path | None:

@@ -112,6 +112,11 @@ def _class_problems(splits: Mapping[str, DataSet]) -> Iterator[Problem]:
         if count == 0:
             where = ", ".join(dict.fromkeys(part.source for part in splits.values() if name in part.names))
             yield Problem(where, f"the class '{name}' has no box", "unused-class")
+    for name in dict.fromkeys(name for part in splits.values() for name in part.names):
+        if name != name.strip():
+            where = ", ".join(dict.fromkeys(part.source for part in splits.values() if name in part.names))
+            what = f"the class {name!r} begins or ends with a blank; other files will spell it in another way"
+            yield Problem(where, what, "blank-class")
     first, *others = splits.values()
     for other in others:
         if other.names != first.names:

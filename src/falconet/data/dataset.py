@@ -54,6 +54,7 @@ KINDS = {
     "duplicate-file": "picture files listed twice",
     "duplicate-class": "class names used twice",
     "unused-class": "classes without a box",
+    "blank-class": "class names that begin or end with a blank",
     "different-classes": "splits with other classes",
     "wrong-size": "picture sizes that differ from the file",
     "missing-file": "files that do not exist",

@@ -76,8 +76,9 @@ def open_dataset(annotations: Path | str, images: Path | str | None = None, *, s
         split = next(iter(found))
     name = split if split is not None and split in found else _SPLITS.get(split or "", "")
     if name not in found:
-        wanted = "one of several data sets" if split is None else f"no split '{split}'"
-        raise DataError(f"{path}: holds {wanted}; choose a split: {', '.join(found)}")
+        wanted = "several data sets" if split is None else f"no split '{split}'"
+        how = "(--split, in training data.train.split)"
+        raise DataError(f"{path}: holds {wanted}; choose one {how}: {', '.join(found)}")
     return _with_others(path, row, _nameable(row.read(found[name], folder, None)))
 
 
@@ -109,7 +110,7 @@ def _find(path: Path) -> tuple[Row, Found]:
     """The row of the data set at `path`, and what its reader takes."""
     titles = f"expected one of: {', '.join(row.title for row in FORMATS.values())}"
     if not path.exists():
-        raise DataError(f"{path}: no such file or folder; {titles}")
+        raise DataError(f"{path}: no such file or folder; expected a data set")
     for row in FORMATS.values():
         if found := row.find(path):
             return row, found

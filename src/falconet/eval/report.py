@@ -191,6 +191,8 @@ def _training(history: Sequence[Mapping[str, Any]]) -> str:
 
     keys = dict.fromkeys(key for entry in history for key in entry)
     losses = [series(key, key.removeprefix("loss_")) for key in keys if key == "loss" or key.startswith("loss_")]
+    # What was measured on a part of the pictures lies on no common line.
+    history = [entry for entry in history if "val_images" not in entry]
     figures = [series(key, key, 100) for key in ("AP", "AP50", "AP75", "top1", "top5") if key in keys]
     charts = [
         line_chart(losses[:COLOURS], x_label="epoch", y_label="loss"),
@@ -224,7 +226,10 @@ def _kinds(kinds: Sequence[ErrorKind]) -> str:
         )
         for kind in kinds
     ]
-    hint = "AP50 that would be won, in points, if only this kind of error were repaired (TIDE)."
+    hint = (
+        "AP50 that would be won, in points, if only this kind of error were repaired (TIDE). Counts are of all "
+        "detections that entered the figures, also of those below the model's threshold."
+    )
     return _table(("kind of error", "count", "AP50 lost"), rows) + f'<p class="hint">{hint}</p>'
 
 

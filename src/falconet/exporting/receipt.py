@@ -102,3 +102,16 @@ def read_receipt(path: Path) -> Receipt:
         raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (ValidationError, UnicodeDecodeError) as error:
         raise ModelError(f"{path}: is not a receipt of this version of 'falconet export'") from error
+
+
+def exported_from(model: Path) -> Path | None:
+    """The weights that an exported file was made of, as the receipt beside it says; None where nothing says so, or they
+    are gone."""
+    receipt = receipt_paths(model)[0]
+    if not receipt.is_file():
+        return None
+    try:
+        weights = Path(read_receipt(receipt).weights)
+    except ModelError:
+        return None
+    return weights if weights.suffix == ".safetensors" and weights.is_file() else None

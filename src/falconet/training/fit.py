@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from falconet.core.errors import ConfigError, ProcessError
-from falconet.core.lock import locked
+from falconet.core.lock import locked, refuse_if_locked
 from falconet.core.terminate import Terminated
 from falconet.eval.report import read_history
 from falconet.training.loader import killed_workers_told
@@ -50,6 +50,7 @@ def fit(run: RunConfig, *, callback: Callback | None = None, clock: Callable[[],
     run = run.absolute()
     folder = RunFolder(run.output)
     folder.refuse_if_used()
+    _refuse_if_running(folder)
     return _start(run, folder, callback or NullCallback(), clock)
 
 
@@ -61,7 +62,14 @@ def resume(path: Path, *, callback: Callback | None = None, clock: Callable[[], 
         Otherwise as `fit`.
     """
     folder = RunFolder(Path(path).absolute())
+    _refuse_if_running(folder)
     return _start(folder.read_run(), folder, callback or NullCallback(), clock)
+
+
+def _refuse_if_running(folder: RunFolder) -> None:
+    """Before anything takes time; where several processes start together, the first of them may be at it already."""
+    if launched() is None:
+        refuse_if_locked(folder.path)
 
 
 def _start(run: RunConfig, folder: RunFolder, callback: Callback, clock: Callable[[], float]) -> Path:

@@ -237,6 +237,8 @@ class Loggers:
 def summary(metrics: dict[str, Any], progress: Progress, *, improved: bool = False) -> str:
     """One line about an epoch, of at most 80 columns."""
     reached = "".join(f"  {name} {percent(metrics[name])}" for name in SHOWN_METRICS if name in metrics)
+    if "val_images" in metrics:
+        reached += f" ({metrics['val_images']} pictures)"
     place = f"/{progress.epochs}" if progress.epochs is not None else f" ({progress.fraction:.0%})"
     left = "" if (progress.seconds_left or 0) < 1 else f"  {clock(progress.seconds_left)} left"
     best = "  best" if improved else ""

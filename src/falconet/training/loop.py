@@ -81,7 +81,8 @@ def train(
         last = progress.fraction >= 1
         if pace.validates(progress, last=last):
             metrics |= _validate(prepared, state, reported)
-            state.score = metrics.get("score")
+            if state.score is None or "val_images" not in metrics:
+                state.score = metrics.get("score")
             last = last or pace.at(state.epoch, state.step).fraction >= 1
         improved = keep_best(prepared, state, metrics)
         state.stopped = last or _out_of_patience(prepared, state)

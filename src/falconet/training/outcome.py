@@ -12,6 +12,9 @@ from falconet.training.run_config import Train
 LAST = 0.25
 """Share of a run, at its end, that is looked at for whether longer training would have helped."""
 
+TELLING, USUAL_MINUTES = 50, 20
+"""Steps from which on one can tell how long they take; what is proposed otherwise."""
+
 RISING = 0.01
 """Gain in AP or top-1 in that share from which on it would have."""
 
@@ -31,6 +34,9 @@ def outcome(
     second = next(name for name in best if name not in (key, "epoch"))
     reached = f"best {key} {percent(best[key])} ({second} {percent(best[second])}) in epoch {best['epoch']:.0f}"
     lines = [f"done: {_count(len(history), 'epoch')} in {took}, {reached}"]
+    if "val_images" in best:
+        few = _count(int(best["val_images"]), "picture")
+        lines.append(f"there was time to validate on {few} alone, which says little: 'falconet eval' takes all")
     if "found" in best:
         point = OperatingPoint(best["score"], int(best["found"]), int(best["missed"]), int(best["false"]))
         lines.append(f"at the best threshold, which the weights keep: {point}")
@@ -45,13 +51,16 @@ def _advice(history: Sequence[Mapping[str, Any]], best: float, train: Train, *, 
     """Whether to train longer; empty where that would hardly help."""
     steps = history[-1]["step"]
     if best < 0.005:
-        few = steps < FEW_STEPS and f"{_count(steps, 'step')} in all; from nothing, {FEW_STEPS:,} are the least"
+        few = steps < FEW_STEPS and f"{_count(steps, 'step')} in all" + (
+            f"; from nothing, {FEW_STEPS:,} are the least" if train.weights is None else ""
+        )
         why = few or "look at the boxes with 'falconet data show', or lower train.learning_rate"
         return f"it finds nothing yet: {why}. Next: a new run with {_longer(train, steps, least=FEW_STEPS)}" + (
             "" if train.weights is not None else ", or with weights to start from (train.weights)"
         )
     end = history[-1]["epoch"]
-    before = [entry[key] for entry in history if key in entry and entry["epoch"] <= (1 - LAST) * end]
+    whole = [entry for entry in history if key in entry and "val_images" not in entry]
+    before = [entry[key] for entry in whole if entry["epoch"] <= (1 - LAST) * end]
     if before and best - max(before) >= RISING:
         gain = percent(best - max(before))
         longer = _longer(train, steps)
@@ -60,11 +69,16 @@ def _advice(history: Sequence[Mapping[str, Any]], best: float, train: Train, *, 
 
 
 def _longer(train: Train, steps: int, *, least: int = 0) -> str:
-    """The setting of a run twice as long, or of so many steps at `least`."""
+    """The setting of a run twice as long, or of so many steps at `least`.
+
+    Of minutes only where there were steps enough to tell how long they take.
+    """
     factor = max(2, math.ceil(least / steps))
     if train.minutes is None:
         return f"train.epochs={factor * train.epochs}"
-    return f"train.minutes={factor * train.minutes:g}"
+    if factor == 2 or steps >= TELLING:
+        return f"train.minutes={factor * train.minutes:.2g}"
+    return f"train.minutes={USUAL_MINUTES}"
 
 
 def _count(number: int, what: str) -> str:

@@ -20,7 +20,7 @@ from torch import Tensor
 from falconet.core.config import read_yaml, validate, write_yaml
 from falconet.core.errors import ConfigError, ModelError
 from falconet.core.files import replace_file
-from falconet.core.run_files import BEST, LAST, METRICS, RUN_FILE
+from falconet.core.run_files import BEST, LAST, METRICS, RUN_FILE, STATE, STATE_KEY
 from falconet.training.run_config import RunConfig
 
 STATE_KINDS: dict[str, Any] = {
@@ -31,7 +31,6 @@ STATE_KINDS: dict[str, Any] = {
 """What a checkpoint must hold."""
 
 STATE_FORMAT = 2
-STATE_KEY = "falconet-state"
 
 
 class RunFolder:
@@ -40,7 +39,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.run_file, self.metrics = path / RUN_FILE, path / METRICS
-        self.best, self.last, self.state = path / BEST, path / LAST, path / "state.ckpt"
+        self.best, self.last, self.state = path / BEST, path / LAST, path / STATE
         self.tensorboard, self.log = path / "tensorboard", path / "train.log"
 
     def refuse_if_used(self) -> None:
