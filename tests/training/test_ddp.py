@@ -125,12 +125,12 @@ def test_a_process_that_is_killed_from_outside() -> None:
 
 
 def test_minutes_of_two_processes_end_for_both_at_once(data: Path, tmp_path: Path) -> None:
-    folder = fit(tiny_run(data, tmp_path / "run", "train.devices=2", "train.minutes=0.25"))
+    folder = fit(tiny_run(data, tmp_path / "run", "train.devices=2", "train.minutes=0.5"))
     lines = metrics(folder)
     assert "AP" in lines[-1]
     assert lines[-1]["step"] > 3
     log = (folder / "train.log").read_text()
-    assert " of 0.25 minutes (" in log
+    assert " of 0.5 minutes (" in log
 
 
 def test_devices_and_the_launcher_agree(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Annotated, NamedTuple
 
-import click
 import typer
+import typer.core
 
 from falconet import __version__
 from falconet.cli import startup
@@ -90,7 +90,7 @@ COMMANDS: Mapping[str, Command] = {
 class _InOrder(typer.core.TyperGroup):
     """Groups and commands in the order of `COMMANDS`."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: typer.Context) -> list[str]:
         """Their names."""
         known = super().list_commands(ctx)
         return [name for name in COMMANDS if name in known]
