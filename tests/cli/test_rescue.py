@@ -1,6 +1,7 @@
 """`falconet import` and `falconet import-config` from the outside."""
 
 import copy
+import re
 from pathlib import Path
 
 import cv2
@@ -21,6 +22,7 @@ from falconet.training.run_data import load_data
 from falconet.zoo.yolov3 import from_darknet as darknet_to_detector
 from tests.zoo import darknet_reference, files
 from tests.zoo.ncnn_writer import nanodet_pair
+from tests.zoo.shared import GRAPH, WEIGHTS, need
 from tests.zoo.test_darknet import small_presets
 from tests.zoo.test_importing import NAMES, small_nanodet
 from tests.zoo.test_nanodet_yaml import FAMILY
@@ -91,10 +93,26 @@ def test_a_pair_straight_to_onnx(app: typer.Typer, tmp_path: Path) -> None:
         (tmp_path / f"m.{suffix}").write_bytes(data)
     out = tmp_path / "m.onnx"
     names = ",".join(NAMES)
-    _call(app, "import", tmp_path / "m.bin", tmp_path / "m.param", "--out", out, "--size", "64", "--classes", names)
+    shown = _call(
+        app, "import", tmp_path / "m.bin", tmp_path / "m.param", "--out", out, "--size", "64", "--classes", names
+    )
+    assert "parity        not measured: it takes torch (falconet[train]) and a network that can be rebuilt" in shown
+    assert shown.endswith(f"written       {out}\n")
     predictor = load(out, threads=1)
     assert predictor.names == tuple(NAMES)
     assert predictor.manifest.preprocess.height == 64
+
+
+def test_a_pair_straight_to_onnx_is_proven(app: typer.Typer, tmp_path: Path) -> None:
+    need(GRAPH, WEIGHTS)
+    shown = _call(app, "import", GRAPH, "--out", tmp_path / "m.onnx")
+    assert "matched       110\n" in shown, "the same table as of an import to weights"
+    found = re.search(
+        "parity        largest difference on 4 pictures: scores ([0-9.e-]+), box codes ([0-9.e-]+)", shown
+    )
+    assert found is not None
+    assert max(map(float, found.groups())) < 1e-4
+    assert shown.endswith(f"written       {tmp_path / 'm.onnx'}\n")
 
 
 def test_the_yaml_gives_names_and_input(app: typer.Typer, pair: Path) -> None:

@@ -24,7 +24,9 @@ def test_busy_cpus_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     path.write_text("".join(f"cpu{n} 0 0 0 0 0 0 0 0\n" for n in range(4)))
     later = threading.Timer(0.1, stat, (path, 100, 10, 50, 0))
     later.start()
-    assert busy_cpus(0.5, stat=path) == pytest.approx(1.4)
+    assert busy_cpus(0.5, stat=path) == pytest.approx(
+        1.4, abs=0.1
+    )  # without this process itself, which hardly computes
 
 
 def test_where_the_system_does_not_tell(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_other_classes_start_anew(first: Path, tmp_path: Path):
     )
     fit(run)
     log = (tmp_path / "run" / "train.log").read_text()
-    assert "class outputs that start anew: grass (the weights know blue, green, red)" in log
+    assert "classes new to these weights: grass (class outputs start anew; the weights know blue, green, red)" in log
 
 
 def test_a_detector_starts_from_the_backbone(first: Path, tmp_path: Path):

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from falconet.api.find import FoundModel
 from falconet.api.ground_truth import GroundTruth
 from falconet.core.errors import ConfigError, ModelError
-from falconet.core.figures import duration
+from falconet.core.figures import duration, plural
 from falconet.core.files import replace_file
 from falconet.core.images import read_image
 from falconet.core.manifest import EVALUATION, Selection
@@ -173,10 +173,10 @@ class Evaluation:
         facts = machine()
         day = f"{date.today():%-d %B %Y}" if os.name != "nt" else f"{date.today():%d %B %Y}"
         seconds = sum(entry["seconds"] for entry in history if isinstance(entry.get("seconds"), int | float))
-        trained = f", after {_count(len(history), 'epoch')} in {duration(seconds)} of training" if history else ""
+        trained = f", after {plural(len(history), 'epoch')} in {duration(seconds)} of training" if history else ""
         return (
             f"Measured on {day} on {self.ground_truth.source}{trained}, on {facts['processor']} "
-            f"({_count(int(facts['cores']), 'core')})."
+            f"({plural(int(facts['cores']), 'core')})."
         )
 
     def _facts(self) -> list[tuple[str, str]]:
@@ -254,10 +254,6 @@ def _selection(own: Selection, given: dict[str, Any]) -> Selection:
         raise ConfigError(f"--protocol {protocol}: is not known; expected one of {', '.join(PROTOCOLS)}")
     selection = PROTOCOLS[protocol](own)
     return replace(selection, score_threshold=given.pop("score")) if "score" in given else selection
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def describe_selection(selection: Selection) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -107,15 +108,19 @@ def train_with(
     callback: "Callback | None" = None,
 ) -> Run:
     """`train`, with the changes as texts, KEY=VALUE."""
+    started = time.monotonic()  # importing torch is part of the time a person waits, a download is not
     from falconet.api.require import require
 
     require(["torch", "hotcoco"], extra="train", purpose="training")
     from falconet import training
 
-    asked = _with_weights(training.read_run(run, overrides, recipe))
+    asked = training.read_run(run, overrides, recipe)
+    before = time.monotonic()
+    asked = _with_weights(asked)
+    started += time.monotonic() - before
     if not Path(run).is_file() and not any(override.startswith("output=") for override in overrides):
         asked = _in_a_folder_of_its_own(asked)
-    return Run(training.fit(asked, callback=callback))
+    return Run(training.fit(asked, callback=callback, started=started))
 
 
 @contextmanager
@@ -127,6 +132,7 @@ def spoken() -> Iterator[None]:
         return
     handler, level = logging.StreamHandler(), ours.level
     handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setLevel(logging.INFO)
     ours.addHandler(handler)
     ours.setLevel(logging.INFO)
     try:

@@ -169,6 +169,7 @@ def main() -> None:
     sys.stdout, sys.stderr = SafeStream(sys.stdout, "standard output"), SafeStream(sys.stderr, "standard error")  # type: ignore[assignment]
     startup.begin()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger().handlers[0].setLevel(logging.INFO)  # train.log takes more
     logging.getLogger("torch").setLevel(logging.WARNING)  # it tells statistics when it ends
     _register(words[0] if words else None)
     try:

@@ -1,5 +1,6 @@
 """`falconet import`, `falconet import-config`: foreign weights and their YAML brought here, with a report."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -231,7 +232,7 @@ def _preprocess(size: str | None, model: Any) -> Preprocess | None:
 def _to_onnx(
     files: list[Path], out: Path, preprocess: Preprocess | None, classes: Any, source: str, licence: str
 ) -> None:
-    """An ncnn pair as an ONNX file, without torch."""
+    """An ncnn pair as an ONNX file, which takes no torch; where it is installed, it proves what was written."""
     if not {path.suffix for path in files} <= {".param", ".bin"} or len(files) > 2:
         raise ConfigError(
             f"{out}: only an ncnn pair becomes .onnx directly; import to a .safetensors file, then 'falconet export' it"
@@ -245,12 +246,34 @@ def _to_onnx(
     if len(files) == 2:
         graph, weights = sorted(files, key=lambda path: path.suffix, reverse=True)
     model = convert(graph, weights, preprocess=preprocess, classes=classes, source=source, licence=licence)
-    for note in network_input(read_ncnn(graph, weights), preprocess)[1]:
-        print(f"note          {note}")
-    if classes is None:
-        print(f"note          {assumed(COCO_NAMES)}")
+    lines = _rebuilt(files, preprocess, classes, source, licence)
+    if lines is None:
+        lines = [f"note          {note}" for note in network_input(read_ncnn(graph, weights), preprocess)[1]]
+        if classes is None:
+            lines.append(f"note          {assumed(COCO_NAMES)}")
+        lines.append(
+            "parity        not measured: it takes torch (falconet[train]) and a network that can be rebuilt in it"
+        )
     replace_file(out, model.SerializeToString())
-    print(out)
+    for line in lines:
+        print(line)
+    print(f"written       {out}")
+
+
+def _rebuilt(
+    files: list[Path], preprocess: Preprocess | None, classes: Any, source: str, licence: str
+) -> list[str] | None:
+    """The report of the same files as a detector in torch; None without torch, or for a network it does not know."""
+    if find_spec("torch") is None:
+        return None
+    from falconet.zoo.imported import ImportOptions
+    from falconet.zoo.importing import import_files
+
+    options = ImportOptions(preprocess=preprocess, classes=classes, source=source, licence=licence)
+    try:
+        return import_files(files, options).report()
+    except ModelError:  # `convert` took the files already: this network is only not among ours
+        return None
 
 
 def _measure(imported: "Imported", folder: Path) -> int:

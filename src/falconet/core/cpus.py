@@ -15,13 +15,13 @@ def busy_cpus(seconds: float = 0.3, *, stat: Path = Path("/proc/stat")) -> float
 
     None where the system does not tell: everywhere but on Linux.
     """
-    before = _times(stat)
+    before, own = _times(stat), time.process_time()
     time.sleep(seconds)
-    after = _times(stat)
+    after, own = _times(stat), time.process_time() - own  # threads of this process may still spin
     if not before or before.keys() != after.keys():
         return None
     spent = {cpu: (after[cpu][0] - before[cpu][0], after[cpu][1] - before[cpu][1]) for cpu in before}
-    return sum(1 - idle / whole for idle, whole in spent.values() if whole > 0)
+    return max(0.0, sum(1 - idle / whole for idle, whole in spent.values() if whole > 0) - own / seconds)
 
 
 def _usable() -> set[int]:

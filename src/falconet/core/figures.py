@@ -19,3 +19,10 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} seconds"
     return f"{seconds / 60:.1f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+def plural(number: float, one: str, many: str | None = None) -> str:
+    """A number with its noun: "1 epoch", "2,000 steps", "2 classes", "1.5 minutes"."""
+    if number == 1:
+        return f"1 {one}"
+    return f"{number:,.6g} {many or one + 's'}" if isinstance(number, float) else f"{number:,} {many or one + 's'}"

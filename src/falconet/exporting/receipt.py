@@ -45,6 +45,7 @@ class Receipt(Config):
     findings: tuple[Finding, ...] = Field(description="what was compared, and how far it may differ")
     torch: Side
     exported: Side
+    busy: str = Field(default="", description="who else computed while this was timed; empty on an idle machine")
     problems: tuple[str, ...] = Field(default=(), description="those of the findings; empty where both sides agree")
     machine: dict[str, str] = Field(default={}, description="where this was measured")
 
@@ -59,7 +60,7 @@ class Receipt(Config):
         for name in self.torch.metrics:
             lines.append(f"{name:<20} " + ", ".join(f"{100 * side.metrics[name]:.2f} {side.name}" for side in sides))
         times = [f"{s.milliseconds:.2f} {s.name} ({s.threads} thread{'s' * (s.threads > 1)})" for s in sides]
-        lines.append(f"{'ms per image':<20} {', '.join(times)}")
+        lines.append(f"{'ms per image':<20} {', '.join(times)}{self.busy and f'; {self.busy}'}")
         lines.append(f"{'verdict':<20} {'; '.join(self.problems) or 'the same within tolerance'}")
         return "\n".join(lines) + "\n"
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from falconet.core.cpus import busy_cpus, usable_cpus
 from falconet.core.errors import DataError, ModelError
 from falconet.core.types import Record
 from falconet.eval.classes import ClassMatch
@@ -16,6 +17,9 @@ from falconet.runtime.engines import ENGINES, choose_engine, default_threads
 from falconet.runtime.predictor import Predictor, Prepared
 
 _log = logging.getLogger(__name__)
+
+BUSY = 0.3
+"""CPUs that others compute on, from which on milliseconds are not those of an idle machine."""
 
 BATCH = 8
 """Images that go through torch together."""
@@ -67,6 +71,7 @@ def verify(
     if first is None:
         raise ModelError(f"{model}: an export is compared with torch on images, but there are none")
     pixels, shipped = first.pixels[None], TorchEngine(weights, size=size)
+    busy = busy_cpus() or 0.0
     times = milliseconds_of_both(lambda: shipped(pixels), lambda: right.engine(pixels), threads=used)
     metrics = comparison.metrics()
     sides = [
@@ -76,6 +81,7 @@ def verify(
     findings = comparison.findings(metrics)
     return Receipt(
         **describe_file(model, weights, name),
+        busy=f"others kept {busy:.1f} of {usable_cpus()} CPUs busy" if busy >= BUSY else "",
         task=right.manifest.task,
         images=count,
         findings=tuple(findings),

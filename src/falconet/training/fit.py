@@ -26,7 +26,13 @@ from falconet.training.state import TrainState
 _log = logging.getLogger(__name__)
 
 
-def fit(run: RunConfig, *, callback: Callback | None = None, clock: Callable[[], float] = time.monotonic) -> Path:
+def fit(
+    run: RunConfig,
+    *,
+    callback: Callback | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    started: float | None = None,
+) -> Path:
     """Train a detector or a classifier.
 
     With `train.devices` above 1, processes are started that import the calling program anew: call it under
@@ -36,6 +42,7 @@ def fit(run: RunConfig, *, callback: Callback | None = None, clock: Callable[[],
         run: what to train, on what, how.
         callback: follows the run.
         clock: seconds, of which `train.minutes` are made.
+        started: of `clock`, from when on these minutes count; None is now.
 
     Returns:
         The run's folder; see `falconet.training.run_folder` for what lies in it.
@@ -51,7 +58,7 @@ def fit(run: RunConfig, *, callback: Callback | None = None, clock: Callable[[],
     folder = RunFolder(run.output)
     folder.refuse_if_used()
     _refuse_if_running(folder)
-    return _start(run, folder, callback or NullCallback(), clock)
+    return _start(run, folder, callback or NullCallback(), clock, clock() if started is None else started)
 
 
 def resume(path: Path, *, callback: Callback | None = None, clock: Callable[[], float] = time.monotonic) -> Path:
@@ -63,7 +70,7 @@ def resume(path: Path, *, callback: Callback | None = None, clock: Callable[[], 
     """
     folder = RunFolder(Path(path).absolute())
     _refuse_if_running(folder)
-    return _start(folder.read_run(), folder, callback or NullCallback(), clock)
+    return _start(folder.read_run(), folder, callback or NullCallback(), clock, clock())
 
 
 def _refuse_if_running(folder: RunFolder) -> None:
@@ -72,9 +79,9 @@ def _refuse_if_running(folder: RunFolder) -> None:
         refuse_if_locked(folder.path)
 
 
-def _start(run: RunConfig, folder: RunFolder, callback: Callback, clock: Callable[[], float]) -> Path:
+def _start(run: RunConfig, folder: RunFolder, callback: Callback, clock: Callable[[], float], started: float) -> Path:
     require_loggers(run.train.loggers)
-    arguments = (run, folder, callback, clock, clock())
+    arguments = (run, folder, callback, clock, started)
     process = launched()
     if process is not None and run.train.devices not in (1, process.local_count):
         raise ConfigError(

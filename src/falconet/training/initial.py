@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -18,6 +19,7 @@ from falconet.models.pretrained import other_options, take_backbone
 from falconet.models.weights import ModelCard, load_extra, load_weights, transfer
 from falconet.training.criteria import CRITERIA, build_criterion
 from falconet.training.loader import Loader
+from falconet.training.loggers import IN_FILE
 from falconet.training.run_config import RunConfig, Train
 
 _log = logging.getLogger(__name__)
@@ -34,6 +36,13 @@ the other share of the classes by name: what shows these objects it has learnt b
 
 MEASURED = 256
 """Images that batch norms of imported weights are measured on."""
+
+
+class Told(NamedTuple):
+    """A line for the terminal, and what train.log says more."""
+
+    short: str
+    more: str = ""
 
 
 class StartingPoint:
@@ -73,7 +82,7 @@ class StartingPoint:
                 key: value for key, (open_value, value) in branch.items() if getattr(criterion, key) == open_value
             }
             if criterion is not None and settled:
-                _log.info("auxiliary branch: left out, since these weights have none and an untrained one misleads")
+                _log.debug("auxiliary branch: left out, since these weights have none and an untrained one misleads")
                 criterion = criterion.model_copy(update=settled)
         return run.model_copy(update={"train": train, "criterion": criterion})
 
@@ -92,8 +101,8 @@ class StartingPoint:
             share = FROZEN_SHARE if first and share == "auto" else share
         return train.model_copy(update={"freeze_share": 1.0 if share == "auto" else share})
 
-    def give(self, run: RunConfig, names: tuple[str, ...], network: Network) -> str:
-        """Give a fresh network these weights, and say which these are.
+    def give(self, run: RunConfig, names: tuple[str, ...], network: Network) -> list[Told]:
+        """Give a fresh network these weights, and say which these are: lines for the terminal and for the file.
 
         Where the weights know other classes than `names`, class outputs are taken over by name. Those of new classes
         start from the mean of all trained ones in a detector, which then finds objects, if not yet which; in a
@@ -103,16 +112,17 @@ class StartingPoint:
             ModelError: weights of another architecture.
         """
         if self._trained is None:
-            return "weights: from scratch"
+            return [Told("weights: from scratch")]
         source, card = self._trained
         if isinstance(source, Classifier) and isinstance(network, Detector):
             options, inputs = (run.model.backbone, card.model.backbone), (run.model.input, card.model.input)
             notes = take_backbone(network, source, options=options, inputs=inputs, origin=str(self.path))
-            return "\n".join([f"weights: {self.path} ({card.source or 'a classifier'})", *notes])
+            return [Told(f"weights: {self.path} ({card.source or 'a classifier'})"), *map(Told, notes)]
         fresh = {name: network.state_dict()[name].clone() for name in network.class_outputs()}
-        report = f"weights: {self.path}: {transfer(network, source.state_dict())}"
+        moved = transfer(network, source.state_dict())
+        report = [Told(f"weights: {self.path}", f": {moved}")]
         if isinstance(network, Classifier):
-            report = "\n".join([report, *other_options(run.model.backbone, card.model.backbone)])
+            report += map(Told, other_options(run.model.backbone, card.model.backbone))
         places = same_classes(names, card.classes)
         if places == list(range(len(card.classes))):
             return report
@@ -124,10 +134,10 @@ class StartingPoint:
                     mean = isinstance(network, Detector)
                     take_class_rows(target, trained, rows, places=places, count=len(card.classes), mean=mean)
         start = "from the mean of all" if isinstance(network, Detector) else "anew"
-        return "\n".join([report, *_class_report(names, card.classes, places, start)])
+        return [*report, *_class_report(names, card.classes, places, start)]
 
 
-def _class_report(names: Sequence[str], known: Sequence[str], places: Sequence[int | None], start: str) -> list[str]:
+def _class_report(names: Sequence[str], known: Sequence[str], places: Sequence[int | None], start: str) -> list[Told]:
     """Which class outputs were taken over, and which are new."""
     taken = [
         name if known[place] == name else f"{name} (there {known[place]})"
@@ -135,11 +145,10 @@ def _class_report(names: Sequence[str], known: Sequence[str], places: Sequence[i
         if place is not None
     ]
     anew = [name for name, place in zip(names, places, strict=True) if place is None]
-    lines = [f"class outputs taken over by name: {listed(taken, SHOWN)}"] if taken else []
+    lines = [Told(f"class outputs taken over by name: {listed(taken, SHOWN)}")] if taken else []
     if anew:
-        lines.append(
-            f"class outputs that start {start}: {listed(anew, SHOWN)} (the weights know {listed(known, SHOWN)})"
-        )
+        more = f" (class outputs start {start}; the weights know {listed(known, SHOWN)})"
+        lines.append(Told(f"classes new to these weights: {listed(anew, SHOWN)}", more))
     return lines
 
 
@@ -157,11 +166,11 @@ def build_networks(
     torch.manual_seed(run.seed)
     network = build(run.model, len(names))
     said = start.give(run, names, network)
-    if speak:
-        _log.info("%s", said)
+    for line in said if speak else ():
+        _log.info("%s", line.short, extra={IN_FILE: line.short + line.more})
     criterion = build_criterion(run.criterion, run.model, network, num_classes=len(names))
     if speak and criterion.extra_repr():
-        _log.info("criterion: %s", criterion.extra_repr())
+        _log.debug("criterion: %s", criterion.extra_repr())
     if start.path is not None:
         _take_auxiliary(start, names, criterion, speak=speak)
         if run.train.norms == "batch":
@@ -185,7 +194,7 @@ def _take_auxiliary(start: StartingPoint, names: tuple[str, ...], criterion: nn.
                 )
     criterion.load_state_dict(fitting, strict=False)
     if speak and any(name in own for name in extra):
-        _log.info("auxiliary branch: %d of %d tensors from there", len(fitting), len(own))
+        _log.debug("auxiliary branch: %d of %d tensors from there", len(fitting), len(own))
 
 
 def _measure_norms(network: Network, preprocess: Preprocess, loader: Loader, *, speak: bool) -> None:
@@ -195,4 +204,4 @@ def _measure_norms(network: Network, preprocess: Preprocess, loader: Loader, *, 
     batches = (normalize(batch.pixels) for batch in loader.first(max(1, MEASURED // loader.batch_size)))
     count = measure_norms(network, batches)
     if speak:
-        _log.info("batch norms were folded away in these weights; measured anew on %d training images", count)
+        _log.debug("batch norms were folded away in these weights; measured anew on %d training images", count)

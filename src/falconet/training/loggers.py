@@ -45,12 +45,15 @@ class NullCallback(Callback):
 
 @contextmanager
 def logging_to(path: Path) -> Iterator[logging.handlers.MemoryHandler]:
-    """Also write what the package logs to the file `path`, from the moment on that `open_log` is called."""
+    """Also write what the package logs to the file `path`, from the moment on that `open_log` is called.
+
+    The file also takes what is logged at DEBUG: figures for whoever wants to know exactly what was done.
+    """
     buffer = logging.handlers.MemoryHandler(1_000_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
     buffer.path = path  # type: ignore[attr-defined]
     ours = logging.getLogger("falconet")
     level = ours.level
-    ours.setLevel(min(ours.getEffectiveLevel(), logging.INFO))
+    ours.setLevel(logging.DEBUG)
     ours.addHandler(buffer)
     try:
         yield buffer

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from falconet.core.figures import percent
+from falconet.core.figures import percent, plural
 from falconet.eval.operating_point import OperatingPoint
 from falconet.training.plan import FEW_STEPS
 from falconet.training.run_config import Train
@@ -33,9 +33,9 @@ def outcome(
     """
     second = next(name for name in best if name not in (key, "epoch"))
     reached = f"best {key} {percent(best[key])} ({second} {percent(best[second])}) in epoch {best['epoch']:.0f}"
-    lines = [f"done: {_count(len(history), 'epoch')} in {took}, {reached}"]
+    lines = [f"done: {plural(len(history), 'epoch')} in {took}, {reached}"]
     if "val_images" in best:
-        few = _count(int(best["val_images"]), "picture")
+        few = plural(int(best["val_images"]), "picture")
         lines.append(f"there was time to validate on {few} alone, which says little: 'falconet eval' takes all")
     if "found" in best:
         point = OperatingPoint(best["score"], int(best["found"]), int(best["missed"]), int(best["false"]))
@@ -51,7 +51,7 @@ def _advice(history: Sequence[Mapping[str, Any]], best: float, train: Train, *, 
     """Whether to train longer; empty where that would hardly help."""
     steps = history[-1]["step"]
     if best < 0.005:
-        few = steps < FEW_STEPS and f"{_count(steps, 'step')} in all" + (
+        few = steps < FEW_STEPS and f"{plural(steps, 'step')} in all" + (
             f"; from nothing, {FEW_STEPS:,} are the least" if train.weights is None else ""
         )
         why = few or "look at the boxes with 'falconet data show', or lower train.learning_rate"
@@ -79,7 +79,3 @@ def _longer(train: Train, steps: int, *, least: int = 0) -> str:
     if factor == 2 or steps >= TELLING:
         return f"train.minutes={factor * train.minutes:.2g}"
     return f"train.minutes={USUAL_MINUTES}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number:,} {what}s"

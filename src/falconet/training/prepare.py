@@ -13,6 +13,7 @@ from torch import nn
 
 from falconet.core.cpus import busy_cpus, usable_cpus
 from falconet.core.errors import ConfigError
+from falconet.core.figures import plural
 from falconet.core.types import Ints
 from falconet.data.fingerprint import fingerprints
 from falconet.models import Network
@@ -22,6 +23,7 @@ from falconet.training.distributed import from_first
 from falconet.training.folded_norms import fold_norms
 from falconet.training.initial import StartingPoint, build_networks
 from falconet.training.loader import Loader, default_workers, make_dataset
+from falconet.training.loggers import IN_FILE
 from falconet.training.optim import Schedule
 from falconet.training.plan import (
     FEW_STEPS,
@@ -119,18 +121,14 @@ def prepare(
     teacher = _teacher(run, data, networks)
     precision, reason = choose_precision(run.train.precision, device=device)
     pace = _pace(run, data, loader, tunes=start.tunes, state=state, started=started, clock=clock)
-    _log.info(
-        "%s of %d steps an epoch, %d images a step; %s (%s); %s x %d, %d torch threads, %d loader workers",
-        f"{run.train.epochs} epochs" if run.train.minutes is None else f"{run.train.minutes:g} minutes",
-        loader.steps,
-        loader.batch_size,
-        precision,
-        reason,
-        device.partition(":")[0],
-        process.count,
-        torch.get_num_threads(),
-        workers,
+    minutes = run.train.minutes
+    length = plural(run.train.epochs, "epoch") if minutes is None else plural(minutes, "minute")
+    steps = f"{length} of {plural(loader.steps, 'step')} an epoch, {plural(loader.batch_size, 'image')} a step"
+    how = (
+        f"{precision} ({reason}); {device.partition(':')[0]} x {process.count}, "
+        f"{plural(torch.get_num_threads(), 'torch thread')}, {plural(workers, 'loader worker')}"
     )
+    _log.info("%s", steps, extra={IN_FILE: f"{steps}; {how}"})
     trained_on = fingerprints(data.train)
     return Prepared(run, process, task, data, loader, networks, precision == "bfloat16", pace, trained_on, teacher)
 
@@ -141,21 +139,17 @@ def _networks(
     """ "network" and "criterion" on the device, as they train."""
     networks = build_networks(run, data.names, start, loader, speak=speak)
     size = run.model.input
-    _log.info(
-        "model: %s for %d classes: %s at %d x %d",
-        run.model.name,
-        len(data.names),
-        cost(run.model, len(data.names)),
-        size.height,
-        size.width,
+    told = (
+        f"model: {run.model.name}, {plural(len(data.names), 'class', 'classes')}, {size.height} x {size.width} pixels"
     )
+    _log.info("%s", told, extra={IN_FILE: f"{told}; {cost(run.model, len(data.names))}"})
     assert run.train.norms != "auto", "it was settled with the weights"
     if run.train.freeze == "backbone" and speak:
         assert run.train.freeze_share != "auto", "it was settled with the weights"
         share = 100 * run.train.freeze_share
-        _log.info("backbone: keeps its weights in the first %.0f%% of the run (train.freeze)", share)
+        _log.debug("backbone: keeps its weights in the first %.0f%% of the run (train.freeze)", share)
     if run.train.norms == "folded":
-        _log.info("batch norms: %d folded into the convolutions (train.norms)", fold_norms(networks["network"]))
+        _log.debug("batch norms: %d folded into the convolutions (train.norms)", fold_norms(networks["network"]))
     if device == "cpu":
         use_fast_depthwise(networks)
     return networks.to(device, memory_format=torch.channels_last)
@@ -250,18 +244,17 @@ def _pace(
         total = train.epochs * loader.steps
         if total < FEW_STEPS and state is None:
             _log.warning(
-                "%d steps in all are few; for most data 1,000 are the least: train.epochs=%d, or a smaller "
-                "train.batch_size",
-                total,
+                "%s in all are few; for most data 1,000 are the least: train.epochs=%d, or a smaller train.batch_size",
+                plural(total, "step"),
                 math.ceil(FEW_STEPS / loader.steps),
             )
         warmup = warmup_steps(train, total_steps=total)
-        _log.info("learning rate: %s; warm-up over %d steps, %s at step %d", rate.origin, warmup, end, total)
+        _log.debug("learning rate: %s; warm-up over %d steps, %s at step %d", rate.origin, warmup, end, total)
         schedule = Schedule(rate.peak, warmup, total, train.final_rate)
         every = validate_every(train, epochs=train.epochs)
         return ByEpochs(train.epochs, schedule, validate_every=every, clock=clock, saved=saved)
     warmup = warmup_steps(train, total_steps=None)
-    _log.info(
+    _log.debug(
         "learning rate: %s; warm-up over %d steps, a tenth of the time at most, %s after %g minutes",
         rate.origin,
         warmup,

@@ -139,6 +139,7 @@ def _enter(
         LOCAL_WORLD_SIZE=str(count),
     )
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+    logging.getLogger().handlers[0].setLevel(max(level, logging.INFO))
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     raise_on_sigterm()
     try:
