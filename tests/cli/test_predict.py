@@ -197,6 +197,24 @@ def test_weights_without_torch(folder, monkeypatch):
         )
 
 
+def test_streams_give_the_same_file(folder):
+    for streams in ("1", "2"):
+        run("in", "in/deep", "--out", streams, "--save", "json", "--streams", streams)
+    assert (folder / "1/detections.json").read_bytes() == (folder / "2/detections.json").read_bytes()
+
+
+@pytest.mark.usefixtures("folder")
+def test_streams_and_a_batch_exclude_each_other():
+    message = fail(ConfigError, "in", "--model", "m.onnx", "--batch", "2", "--streams", "2")
+    assert message == "--batch 2 goes through the network alone; leave --streams 2 out"
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_precision_the_engine_has_not():
+    message = fail(ConfigError, "in", "--model", "m.onnx", "--precision", "bfloat16")
+    assert message == "precision bfloat16: engine onnxruntime has none but float32; openvino can"
+
+
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("option", [("--score", "1.5"), ("--batch", "0"), ("--threads", "0"), ("--iou", "-1")])
 def test_numbers_out_of_range(option):

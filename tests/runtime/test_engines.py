@@ -1,10 +1,12 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
 from falconet.core import cpus
-from falconet.core.errors import ModelError
+from falconet.core.errors import ConfigError, ModelError
 from falconet.runtime import engines
 from falconet.runtime.onnx_engine import OnnxEngine
 from tests.runtime import tiny_model
@@ -57,10 +59,51 @@ def test_pixels_need_not_be_contiguous(model):
     np.testing.assert_allclose(scores, expected_scores(pixels[:, :, ::-1]), atol=1e-6)
 
 
+def sessions(engine: OnnxEngine) -> list:
+    return [engine._free.get() for _ in range(engine.streams)]
+
+
+def threads_of(engine: OnnxEngine) -> list[int]:
+    return [session.get_session_options().intra_op_num_threads for session in sessions(engine)]
+
+
 def test_threads_reach_the_session(model):
-    assert OnnxEngine(model, threads=3)._session.get_session_options().intra_op_num_threads == 3
-    usual = OnnxEngine(model)._session.get_session_options().intra_op_num_threads
-    assert usual == engines.default_threads()
+    assert threads_of(OnnxEngine(model, threads=3)) == [3]
+    assert threads_of(OnnxEngine(model)) == [engines.default_threads()]
+    assert threads_of(OnnxEngine(model, streams=2)) == [1, 1], "streams share the CPUs"
+
+
+def test_streams_of_one_thread_share_their_session(model):
+    assert len({id(session) for session in sessions(OnnxEngine(model, streams=3))}) == 1
+    assert len({id(session) for session in sessions(OnnxEngine(model, threads=2, streams=3))}) == 3
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("threads", [None, 2])
+def test_streams_answer_as_one(model, name, threads):
+    pytest.importorskip(name)
+    engine = engines.ENGINES[name].open(model, engines.Use(threads, streams=4))
+    pictures = np.random.default_rng(1).integers(0, 256, (64, 1, SIDE, SIDE, 3), np.uint8)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(engine, pictures))
+    for pixels, outputs in zip(pictures, found, strict=True):
+        np.testing.assert_allclose(outputs["scores"], expected_scores(pixels), atol=1e-6)
+
+
+def test_bfloat16_only_where_the_processor_computes_in_it(model):
+    openvino = pytest.importorskip("openvino")
+    use = engines.Use(precision="bfloat16")
+    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pixels = some_pixels(1)
+        scores = engines.ENGINES["openvino"].open(model, use)(pixels)["scores"]
+        np.testing.assert_allclose(scores, expected_scores(pixels), atol=0.02)
+    else:
+        with pytest.raises(ConfigError, match="precision bfloat16: this processor does not compute in it"):
+            engines.ENGINES["openvino"].open(model, use)
+
+
+def test_no_streams(model):
+    assert error_of(model, streams=0) == "streams must be 1 or more, but got 0"
 
 
 def test_default_threads_follow_the_cpus_of_the_process(monkeypatch):

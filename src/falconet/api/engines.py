@@ -5,17 +5,17 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from falconet.core.errors import ConfigError, ModelError
+from falconet.runtime.engines import DEFAULT_USE, Engine, EngineRow, Use, choose_engine
 from falconet.runtime.engines import ENGINES as DEVICE_ENGINES
-from falconet.runtime.engines import Engine, EngineRow, choose_engine
 
 
-def _open_torch(path: Path, threads: int | None, size: tuple[int, int] | None = None) -> Engine:
+def _open_torch(path: Path, use: Use, size: tuple[int, int] | None = None) -> Engine:
     import torch
 
     from falconet.exporting.torch_engine import TorchEngine
 
-    if threads is not None:
-        torch.set_num_threads(threads)
+    if use.threads is not None:
+        torch.set_num_threads(use.threads)
     return TorchEngine(path, size=size)
 
 
@@ -29,18 +29,19 @@ ENGINES: Mapping[str, EngineRow] = {
 
 
 def open_engine(
-    path: Path, *, engine: str = "auto", threads: int | None = None, size: tuple[int, int] | None = None
+    path: Path, *, engine: str = "auto", use: Use = DEFAULT_USE, size: tuple[int, int] | None = None
 ) -> Engine:
     """An engine with the model of an exported file or a weights file.
 
     Args:
         engine: a name in `ENGINES`; `auto` takes the first that runs files of this ending.
-        threads: for the network; None takes the CPUs this process may use, at most four.
+        use: threads, streams and precision.
         size: (height, width) of the input of a weights file; None: that of the training.
 
     Raises:
         ModelError: not a model of ours, damaged, or an engine that does not run it.
-        ConfigError: an engine that is not known, or not installed; a size for an exported file, whose own is fixed.
+        ConfigError: an engine that is not known, or not installed; a size for an exported file, whose own is fixed;
+            streams or a precision that the engine has not.
     """
     if path.suffix in ENGINES["torch"].suffixes and engine in ("auto", "torch") and find_spec("torch") is None:
         raise ModelError(
@@ -49,8 +50,21 @@ def open_engine(
             f"{ENGINES['torch'].install}"
         )
     chosen = choose_engine(path, engine, engines=ENGINES)
+    _check_use(chosen, use)
     if size is None:
-        return ENGINES[chosen].open(path, threads)
+        return ENGINES[chosen].open(path, use)
     if chosen != "torch":
         raise ConfigError(f"--size: the input of {path} is fixed; pass the weights it was exported from")
-    return _open_torch(path, threads, size)
+    return _open_torch(path, use, size)
+
+
+def _check_use(engine: str, use: Use) -> None:
+    row = ENGINES[engine]
+    if use.precision not in ("auto", *row.precisions):
+        able = [name for name, other in ENGINES.items() if use.precision in other.precisions]
+        others = f"; {' or '.join(able)} can" if able else ""
+        raise ConfigError(
+            f"precision {use.precision}: engine {engine} has none but {', '.join(row.precisions)}{others}"
+        )
+    if use.streams > 1 and not row.streams:
+        raise ConfigError(f"streams {use.streams}: engine {engine} runs one at a time; leave streams out")

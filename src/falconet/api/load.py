@@ -9,6 +9,7 @@ from falconet.api.engines import open_engine
 from falconet.api.find import find_model
 from falconet.core.errors import ConfigError
 from falconet.core.manifest import Selection
+from falconet.runtime.engines import Use
 from falconet.runtime.predictor import Predictor
 
 
@@ -17,6 +18,8 @@ def load(
     *,
     engine: str = "auto",
     threads: int | None = None,
+    streams: int = 1,
+    precision: str = "auto",
     score: float | None = None,
     selection: Selection | None = None,
     classes: Sequence[str] | None = None,
@@ -29,7 +32,11 @@ def load(
             folder of a training run.
         engine: what runs it: onnxruntime or openvino for exported files, torch for weights; `auto` takes onnxruntime
             and torch.
-        threads: for the network; None takes the CPUs this process may use, at most four.
+        threads: for the network; None takes the CPUs this process may use, at most four; one where there are
+            several streams.
+        streams: runs of the network that go on at once over a list of pictures, a folder or a video. As many as CPUs
+            are the fastest for these, one for a camera.
+        precision: float32, or bfloat16 where engine and processor compute in it; `auto` is float32.
         score: of a detector, report what scores above this; None takes the model's own threshold.
         selection: of a detector, all thresholds and limits; None takes those the model was exported with.
         classes: of a detector, names of the only classes to report.
@@ -37,10 +44,11 @@ def load(
 
     Raises:
         ModelError: a missing, broken or foreign file, or an engine that does not run it.
-        ConfigError: an unknown engine or class, or an option that means nothing for the model's task.
+        ConfigError: an unknown engine or class, streams or a precision that the engine has not, or an option that
+            means nothing for the model's task.
     """
     found = find_model(os.fspath(model), weights=engine == "torch")
-    opened = open_engine(found.path, engine=engine, threads=threads)
+    opened = open_engine(found.path, engine=engine, use=Use(threads, streams, precision))
     if score is not None:
         if not 0 <= score <= 1:
             raise ConfigError(f"score: expected a number from 0 to 1, but got {score!r}")

@@ -11,6 +11,7 @@ from falconet.api.evaluation import Evaluation
 from falconet.api.find import find_model, tell_unfinished
 from falconet.api.ground_truth import open_ground_truth
 from falconet.core.types import Record
+from falconet.runtime.engines import Use
 
 
 def evaluate(
@@ -21,6 +22,7 @@ def evaluate(
     split: str | None = None,
     engine: str = "auto",
     threads: int | None = None,
+    precision: str = "auto",
     size: tuple[int, int] | None = None,
     progress: Callable[[Sequence[Record]], Iterable[Record]] = iter,
     **options: Any,
@@ -34,7 +36,7 @@ def evaluate(
         images: folder of the pictures, where it cannot be told.
         split: part of the data.
         engine: see `falconet.load`.
-        threads: see `falconet.load`.
+        threads, precision: see `falconet.load`.
         size: (height, width) of the input of weights; None: that of the training.
         progress: wraps the records, to show how far it is.
         options: `score`, `protocol`, `voc` of a detector; see `falconet.api.evaluation.evaluate`.
@@ -47,7 +49,7 @@ def evaluate(
     """
     found = find_model(os.fspath(model), weights=engine == "torch" or size is not None)
     tell_unfinished(found)
-    opened = open_engine(found.path, engine=engine, threads=threads, size=size)
+    opened = open_engine(found.path, engine=engine, use=Use(threads, precision=precision), size=size)
     paths = [None if path is None else Path(path) for path in (data, images)]
     truth = open_ground_truth(found, paths[0], paths[1], split, task=opened.manifest.task)
     return evaluation.evaluate(found, opened, truth, progress=progress, **options)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from falconet.cli.options import ENGINE_HELP, parse_size
+from falconet.cli.options import ENGINE_HELP, PRECISION_HELP, parse_size
 from falconet.cli.progress import progress
 from falconet.core.errors import ConfigError
 
@@ -51,6 +51,7 @@ def evaluate(
         str | None, typer.Option(help="Input of weights: 416, or HEIGHTxWIDTH [default: that of the training].")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the network.")] = None,
+    precision: Annotated[str, typer.Option(help=PRECISION_HELP)] = "auto",
     voc: Annotated[bool, typer.Option("--voc", help="Also AP at IoU 0.5 by the protocols of Pascal VOC.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON, as fractions.")] = False,
 ) -> None:
@@ -73,6 +74,7 @@ def evaluate(
             split=split,
             engine=engine,
             threads=threads,
+            precision=precision,
             size=size and parse_size(size),
             progress=bar,
             score=score,

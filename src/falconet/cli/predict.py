@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from falconet.cli import startup
-from falconet.cli.options import ENGINE_HELP, words
+from falconet.cli.options import ENGINE_HELP, PRECISION_HELP, words
 from falconet.core.errors import ConfigError
 from falconet.core.terminal import one_line
 
 if TYPE_CHECKING:
-    from falconet.runtime.engines import Engine
+    from falconet.runtime.engines import Engine, Use
     from falconet.runtime.pipeline import Result
     from falconet.runtime.predictor import Predictor
     from falconet.runtime.stream import Broken, MediaSource
@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 
 LONG_JOB = 20
 """Frames from which on a progress bar is worth its lines."""
+
+FEW_PICTURES = 3
+"""Up to so many, opening further streams takes longer than they save."""
+
+MOST_STREAMS = 16
+"""Each takes memory for the layers of a picture."""
 
 TIMED_FRAMES = 10_000
 """The medians of the summary are over the last so many frames: memory stays constant."""
@@ -64,7 +70,18 @@ def predict(
     max_detections: Annotated[int | None, typer.Option(min=1, help="At most so many per picture.")] = None,
     classes: Annotated[str | None, typer.Option(help="Report only these, as in person,car.")] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="CPUs that the network uses (default: those usable, at most 4).")
+        int | None,
+        typer.Option(
+            min=1, help="CPUs that a run of the network uses (default: those usable, at most 4; 1 with streams)."
+        ),
+    ] = None,
+    streams: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Pictures worked on at once (default: as many as CPUs for files, 1 for a camera).",
+            show_default=False,
+        ),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures that go through the network together.")] = 1,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into folders of folders.")] = False,
@@ -72,6 +89,7 @@ def predict(
         int | None, typer.Option(min=1, help="Classes that a classifier tells [default: 5].", show_default=False)
     ] = None,
     engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = "auto",
+    precision: Annotated[str, typer.Option(help=PRECISION_HELP)] = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but what goes wrong.")] = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document; all other lines go to standard error.")
@@ -83,12 +101,15 @@ def predict(
     Prints a line per picture and, at the end, what each stage took. Exits with 2 where a source could not be
     read; the others are done nevertheless.
     """
+    from falconet.api.engines import open_engine
     from falconet.runtime.stream import find_sources
 
     _refuse_models(sources)
     found = find_sources(sources, recursive=recursive, tell=lambda line: print(line, file=sys.stderr, flush=True))
     given = {"score": score, "iou": iou, "max_detections": max_detections, "classes": classes, "top": top}
-    predictor = _predictor(_open(model, engine=engine, threads=threads, quiet=quiet), given)
+    path = _find(model, weights=engine == "torch", quiet=quiet)
+    use = _use(path, found, engine=engine, threads=threads, streams=streams, precision=precision, batch=batch)
+    predictor = _predictor(open_engine(path, engine=engine, use=use), given)
     _check_task(task, predictor)
     default = predictor.task.default_kinds if out is not None else ()
     kinds = words(save) if save is not None else list(default)
@@ -120,9 +141,8 @@ def _refuse_models(sources: list[str]) -> None:
             )
 
 
-def _open(model: str | None, *, engine: str, threads: int | None, quiet: bool) -> "Engine":
-    """An engine with the model; where none is named, with the default detector, fetched if need be."""
-    from falconet.api.engines import open_engine
+def _find(model: str | None, *, weights: bool, quiet: bool) -> Path:
+    """The model's file; where none is named, that of the default detector, fetched if need be."""
     from falconet.api.find import find_model
 
     if model is None:
@@ -133,7 +153,40 @@ def _open(model: str | None, *, engine: str, threads: int | None, quiet: bool) -
             own = next((path.parent for path in sorted(Path("runs").glob("*/best.safetensors"))), None)
             yours = f"; your own: --model {own}" if own is not None else "; --model takes your own"
             print(f"model: {DEFAULT}, which knows the 80 classes of COCO{yours}", file=sys.stderr, flush=True)
-    return open_engine(find_model(model, weights=engine == "torch").path, engine=engine, threads=threads)
+    return find_model(model, weights=weights).path
+
+
+def _use(
+    path: Path,
+    sources: "list[MediaSource]",
+    *,
+    engine: str,
+    threads: int | None,
+    streams: int | None,
+    precision: str,
+    batch: int,
+) -> "Use":
+    """How the model is run over these sources: as asked for, and else as is fastest for them.
+
+    Raises:
+        ConfigError: streams beside a batch.
+    """
+    from falconet.api.engines import ENGINES
+    from falconet.core.cpus import usable_cpus
+    from falconet.runtime.engines import Use, choose_engine
+    from falconet.runtime.stream import Camera, ImageFile
+
+    if batch > 1:
+        if streams is not None and streams > 1:
+            raise ConfigError(f"--batch {batch} goes through the network alone; leave --streams {streams} out")
+        return Use(threads, precision=precision)
+    if streams is None:
+        cpus = min(usable_cpus(), MOST_STREAMS)
+        many = len(sources) > FEW_PICTURES or not all(isinstance(one, ImageFile) for one in sources)
+        live = any(isinstance(one, Camera) for one in sources)
+        able = ENGINES[choose_engine(path, engine, engines=ENGINES)].streams
+        streams = max(1, cpus // (threads or 1)) if able and many and not live else 1
+    return Use(threads, streams, precision)
 
 
 SELECTION = {"score": "score_threshold", "iou": "iou_threshold", "max_detections": "max_detections"}

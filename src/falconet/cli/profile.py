@@ -124,13 +124,14 @@ def _profile_file(
 
     from falconet.api.engines import open_engine
     from falconet.eval.latency import machine, measure
+    from falconet.runtime.engines import Use
 
     if len(names) > 1:
         raise ConfigError(f"{names[0]}: an exported file is measured by itself; compare the weights it was made of")
     rows = []
     for engine in engines:
         for count in counts:
-            opened = open_engine(Path(names[0]), engine=engine, threads=count)
+            opened = open_engine(Path(names[0]), engine=engine, use=Use(count))
             rule = opened.manifest.preprocess
             pixels = np.random.default_rng(0).integers(0, 256, (1, rule.height, rule.width, 3), np.uint8)
             timing = measure(lambda run=opened, entry=pixels: run(entry), warm_up=max(2, calls // 5), calls=calls)  # type: ignore[misc]

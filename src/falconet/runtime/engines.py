@@ -55,29 +55,52 @@ class TimeNodes(Protocol):
     def __call__(self, path: Path, pixels: Pixels, *, threads: int, warm_up: int, calls: int) -> NodeTimes: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Use:
+    """How a model is to be run.
+
+    Attributes:
+        threads: of each run; None takes `default_threads()`, one where several runs go on at once.
+        streams: runs that may go on at once.
+        precision: float32 or bfloat16; "auto" is float32.
+    """
+
+    threads: int | None = None
+    streams: int = 1
+    precision: str = "auto"
+
+
+DEFAULT_USE = Use()
+"""One run at a time, in float32, with `default_threads()`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineRow:
     """One engine.
 
     Attributes:
         suffixes: endings of the files it runs. Of several engines for an ending, the first in the table is the default.
-        open: (path, threads) -> engine; None threads takes `default_threads()`.
+        open: (path, how it is used) -> engine.
         module: must be installed.
         install: how.
         time_nodes: measures node by node; None where the engine cannot.
+        precisions: in which it computes files of float32; the first is what it takes by itself.
+        streams: whether several of its runs may go on at once.
     """
 
     suffixes: tuple[str, ...]
-    open: Callable[[Path, int | None], Engine]
+    open: Callable[[Path, Use], Engine]
     module: str
     install: str
     time_nodes: TimeNodes | None = None
+    precisions: tuple[str, ...] = ("float32",)
+    streams: bool = False
 
 
-def _open_onnxruntime(path: Path, threads: int | None) -> Engine:
+def _open_onnxruntime(path: Path, use: Use) -> Engine:
     from falconet.runtime.onnx_engine import OnnxEngine
 
-    return OnnxEngine(path, threads=threads)
+    return OnnxEngine(path, threads=use.threads, streams=use.streams)
 
 
 def _time_onnxruntime(path: Path, pixels: Pixels, *, threads: int, warm_up: int, calls: int) -> NodeTimes:
@@ -86,10 +109,10 @@ def _time_onnxruntime(path: Path, pixels: Pixels, *, threads: int, warm_up: int,
     return time_nodes(path, pixels, threads=threads, warm_up=warm_up, calls=calls)
 
 
-def _open_openvino(path: Path, threads: int | None) -> Engine:
+def _open_openvino(path: Path, use: Use) -> Engine:
     from falconet.runtime.openvino_engine import OpenVinoEngine
 
-    return OpenVinoEngine(path, threads=threads)
+    return OpenVinoEngine(path, threads=use.threads, streams=use.streams, precision=use.precision)
 
 
 def _time_openvino(path: Path, pixels: Pixels, *, threads: int, warm_up: int, calls: int) -> NodeTimes:
@@ -105,6 +128,7 @@ ENGINES: Mapping[str, EngineRow] = {
         module="onnxruntime",
         install="pip install onnxruntime",
         time_nodes=_time_onnxruntime,
+        streams=True,
     ),
     "openvino": EngineRow(
         suffixes=(".onnx",),
@@ -112,6 +136,8 @@ ENGINES: Mapping[str, EngineRow] = {
         module="openvino",
         install="pip install 'falconet[openvino]'",
         time_nodes=_time_openvino,
+        precisions=("float32", "bfloat16"),
+        streams=True,
     ),
 }
 """The engines that need no torch, by name. `falconet.api.engines` adds torch, which runs weights files."""
@@ -234,14 +260,16 @@ FOREIGN = {
 """Programs that write files of these endings."""
 
 
-def check_file(path: Path, threads: int | None) -> int:
-    """The number of threads to run an exported file with; None takes `default_threads()`.
+def check_file(path: Path, threads: int | None, streams: int = 1) -> int:
+    """The number of threads of each run of an exported file; None takes what `Use` says.
 
     Raises:
         ModelError: what cannot be an exported model, before anything is opened; no number of threads.
     """
     if threads is not None and threads < 1:
         raise ModelError(f"threads must be 1 or more, but got {threads}")
+    if streams < 1:
+        raise ModelError(f"streams must be 1 or more, but got {streams}")
     if path.is_dir() or path.suffix == ".safetensors":
         kind = "a folder" if path.is_dir() else "a weights file"
         raise ModelError(
@@ -255,7 +283,7 @@ def check_file(path: Path, threads: int | None) -> int:
             f"{path}: is a file of {program}, not an exported model; 'falconet import' brings over those of NanoDet, "
             "PP-YOLOE and YOLOv3, anything else has to be exported where it was trained"
         )
-    return threads or default_threads()
+    return threads or (default_threads() if streams == 1 else 1)
 
 
 def incomplete(path: Path, reason: str) -> ModelError:

@@ -4,6 +4,7 @@ import json
 import tempfile
 from collections import defaultdict
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import onnxruntime
@@ -43,10 +44,11 @@ class OnnxEngine:
 
     Args:
         path: written by `falconet export --to onnx`.
-        threads: for one image or batch; None takes `default_threads()`.
+        threads: for one image or batch; None takes `default_threads()`, or one where there are several streams.
+        streams: runs that may go on at once.
 
     Attributes:
-        path: as given.
+        path, streams: as given.
         manifest: read from the file.
         batch: images per run where the file fixes it, None where any number goes.
 
@@ -58,14 +60,18 @@ class OnnxEngine:
     name = "onnxruntime"
     version = onnxruntime.__version__
 
-    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
-        self.path = Path(path)
-        threads = check_file(self.path, threads)
-        self._session = open_session(self.path, threads)
-        text = self._session.get_modelmeta().custom_metadata_map.get(MANIFEST_KEY)
+    def __init__(self, path: str | Path, *, threads: int | None = None, streams: int = 1) -> None:
+        self.path, self.streams = Path(path), streams
+        threads = check_file(self.path, threads, streams)
+        # Runs of one thread stay on the thread that calls; those of several would share the threads of their session.
+        first, *others = [open_session(self.path, threads) for _ in range(1 if threads == 1 else streams)]
+        self._free: SimpleQueue[onnxruntime.InferenceSession] = SimpleQueue()
+        for session in [first, *others] if threads > 1 else [first] * streams:
+            self._free.put(session)
+        text = first.get_modelmeta().custom_metadata_map.get(MANIFEST_KEY)
         inputs, outputs = (
             [TensorInfo(one.name, one.type, one.shape) for one in entries]
-            for entries in (self._session.get_inputs(), self._session.get_outputs())
+            for entries in (first.get_inputs(), first.get_outputs())
         )
         self.manifest, self._input, self._outputs, self.batch = read_signature(self.path, text, inputs, outputs)
 
@@ -74,10 +80,13 @@ class OnnxEngine:
         return run_fixed_batch(self._run, pixels, self.batch)
 
     def _run(self, pixels: Pixels) -> Outputs:
+        session = self._free.get()
         try:
-            return named(self._outputs, self._session.run(self._outputs, {self._input: pixels}))
+            return named(self._outputs, session.run(self._outputs, {self._input: pixels}))
         except _LOAD_ERRORS as error:
             raise failed(self.path, len(pixels), error) from error
+        finally:
+            self._free.put(session)
 
 
 def open_session(path: Path, threads: int, *, profile: Path | None = None) -> onnxruntime.InferenceSession:

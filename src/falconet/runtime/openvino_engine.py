@@ -1,10 +1,12 @@
-"""Exported `.onnx` files in OpenVINO, on the CPU, in float32 as ONNX Runtime runs them."""
+"""Exported `.onnx` files in OpenVINO, on the CPU: in float32 as ONNX Runtime runs them, or in bfloat16 where asked."""
 
 import sys
 from collections import defaultdict
 from pathlib import Path
+from threading import Lock, local
 from typing import Any
 
+from falconet.core.errors import ConfigError
 from falconet.core.manifest import MANIFEST_KEY
 from falconet.core.types import Pixels
 from falconet.runtime.engines import (
@@ -42,31 +44,40 @@ class OpenVinoEngine:
 
     Args:
         path: written by `falconet export --to onnx`.
-        threads: for one image or batch; None takes `default_threads()`.
+        threads: for one image or batch; None takes `default_threads()`, or one where there are several streams.
+        streams: runs that may go on at once.
+        precision: float32 or bfloat16; "auto" is float32.
 
     Attributes:
-        path: as given.
+        path, streams: as given.
         manifest: read from the file.
         batch: images per run where the file fixes it, None where any number goes.
 
     Raises:
         ModelError: no such file, not an ONNX file (or half of one), one without a Falconet manifest, or one whose
             inputs and outputs are not those of its task.
+        ConfigError: bfloat16 on a processor that does not compute in it.
     """
 
     name = "openvino"
     version = str(openvino.__version__).partition("-")[0]
 
-    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
-        self.path = Path(path)
-        threads = check_file(self.path, threads)
+    def __init__(
+        self, path: str | Path, *, threads: int | None = None, streams: int = 1, precision: str = "auto"
+    ) -> None:
+        self.path, self.streams = Path(path), streams
+        threads = check_file(self.path, threads, streams)
         self._core = openvino.Core()
+        if precision == "bfloat16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise ConfigError("precision bfloat16: this processor does not compute in it; expected float32")
         self._network = _read(self._core, self.path)
         inputs, outputs = ([_describe(one) for one in ports] for ports in (self._network.inputs, self._network.outputs))
         signature = read_signature(self.path, _metadata(self._network), inputs, outputs)
         self.manifest, _, self._outputs, self.batch = signature
-        self._hints = _hints(threads)
-        self._requests: dict[int, Any] = {}
+        self._hints = _hints(threads, streams, precision)
+        self._compiled: dict[int, Any] = {}
+        self._compiling = Lock()
+        self._own = local()
         self._request(self.batch or 1)
 
     def __call__(self, pixels: Pixels) -> Outputs:
@@ -81,11 +92,17 @@ class OpenVinoEngine:
         return named(self._outputs, [found[name] for name in self._outputs])
 
     def _request(self, count: int) -> Any:
-        if count not in self._requests:
-            network = self._network.clone()
-            network.reshape([count, *(int(side.get_length()) for side in list(network.inputs[0].partial_shape)[1:])])
-            self._requests[count] = self._core.compile_model(network, "CPU", self._hints).create_infer_request()
-        return self._requests[count]
+        """What runs so many images; each thread has one of its own, of the same compiled network."""
+        requests: dict[int, Any] = self._own.__dict__.setdefault("requests", {})
+        if count not in requests:
+            with self._compiling:
+                if count not in self._compiled:
+                    network = self._network.clone()
+                    sides = [int(side.get_length()) for side in list(network.inputs[0].partial_shape)[1:]]
+                    network.reshape([count, *sides])
+                    self._compiled[count] = self._core.compile_model(network, "CPU", self._hints)
+            requests[count] = self._compiled[count].create_infer_request()
+        return requests[count]
 
 
 def time_nodes(path: Path, pixels: Pixels, *, threads: int, warm_up: int, calls: int) -> NodeTimes:
@@ -107,9 +124,13 @@ def time_nodes(path: Path, pixels: Pixels, *, threads: int, warm_up: int, calls:
     return NodeTimes(totals, dict(nodes))
 
 
-def _hints(threads: int) -> dict[str, Any]:
+def _hints(threads: int, streams: int = 1, precision: str = "auto") -> dict[str, Any]:
     # By itself OpenVINO computes in bfloat16 where the processor can, which changes scores in the third digit.
-    return {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    return {
+        "INFERENCE_NUM_THREADS": threads * streams,
+        "NUM_STREAMS": streams,
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
+    }
 
 
 def _read(core: Any, path: Path) -> Any:

@@ -1,14 +1,20 @@
-"""A stream of frames through a predictor: a thread reads and resizes the next while the network runs."""
+"""Frames through a predictor: several at once, or one after the other while a thread reads and resizes the next.
+
+Many pictures are done soonest by as many runs of the network at once as there are CPUs, each with one thread and each
+decoding its own picture: nothing waits for anything. A camera wants the answer to the frame at hand, so there one run
+takes all threads.
+"""
 
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
 
 from falconet.core.errors import ConfigError
 from falconet.runtime.predictor import Predictor, Prepared
-from falconet.runtime.stream import Broken, Frame, MediaSource, read_frames
+from falconet.runtime.stream import Broken, Frame, ImageFile, MediaSource, read_frames
 
 Item = TypeVar("Item")
 
@@ -41,11 +47,13 @@ def predict_frames(
 ) -> Generator[Result | Broken, None, None]:
     """The answer for each frame of `sources`, in their order; memory does not grow with their number.
 
+    As many runs of the network go on at once as the predictor was opened for (`streams`).
+
     Args:
         predictor: answers.
         sources: as `find_sources` gives them.
-        batch: frames that go through the network together.
-        ahead: frames that may be read before they are needed; None takes twice the batch.
+        batch: frames that go through the network together, one such run after the other where it is above 1.
+        ahead: frames that may be read before they are needed; None takes twice those that are worked on.
 
     Yields:
         A `Result` per frame, or `Broken` for a source that cannot be read.
@@ -55,6 +63,9 @@ def predict_frames(
     """
     if batch < 1:
         raise ConfigError(f"batch must be 1 or more, but got {batch}")
+    if batch == 1 and predictor.streams > 1:
+        yield from _in_streams(predictor, sources, ahead=2 * predictor.streams if ahead is None else ahead)
+        return
     waiting: list[_Ready] = []
     for item in prefetch(_prepare(predictor, sources), ahead=2 * batch if ahead is None else ahead):
         if isinstance(item, _Ready):
@@ -83,6 +94,61 @@ def prefetch(items: Iterator[Item], *, ahead: int) -> Generator[Item, None, None
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def _in_streams(
+    predictor: Predictor[Any], sources: Sequence[MediaSource], *, ahead: int
+) -> Generator[Result | Broken, None, None]:
+    """`predict_frames` by several threads; `ahead` frames at most are worked on, or wait to be taken."""
+    waiting: deque[Future[Result | Broken]] = deque()
+    drawn = prefetch(_draw(predictor, sources), ahead=predictor.streams)
+    with closing(drawn), ThreadPoolExecutor(predictor.streams, thread_name_prefix="falconet-stream") as pool:
+        try:
+            for one in drawn:
+                waiting.append(pool.submit(_whole, predictor, one))
+                if len(waiting) >= max(1, ahead):
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+class _Drawn(NamedTuple):
+    """A frame of a video, or a picture file that is still to be read."""
+
+    frame: Frame | ImageFile
+    read: float
+
+
+def _draw(predictor: Predictor[Any], sources: Sequence[MediaSource]) -> Iterator[_Drawn | Broken]:
+    """What can only be done in order: the frames of a video. A picture file is read by whoever works on it."""
+    for source in sources:
+        if isinstance(source, ImageFile):
+            yield _Drawn(source, 0.0)
+            continue
+        frames = read_frames([source], at_least=predictor.input_size)
+        start = perf_counter()
+        for frame in frames:
+            yield frame if isinstance(frame, Broken) else _Drawn(frame, (perf_counter() - start) * 1e3)
+            start = perf_counter()
+
+
+def _whole(predictor: Predictor[Any], drawn: _Drawn | Broken) -> Result | Broken:
+    """A frame from file to answer."""
+    if isinstance(drawn, Broken):
+        return drawn
+    start = perf_counter()
+    frame = drawn.frame
+    if isinstance(frame, ImageFile):
+        found = next(read_frames([frame], at_least=predictor.input_size))
+        if isinstance(found, Broken):
+            return found
+        frame = found
+    prepared = predictor.resize(frame.image, frame.original)
+    read = drawn.read + (perf_counter() - start) * 1e3
+    return next(_answer(predictor, [_Ready(frame, prepared, read)]))
 
 
 def _prepare(predictor: Predictor[Any], sources: Sequence[MediaSource]) -> Iterator[_Ready | Broken]:

@@ -1,6 +1,7 @@
 """From images to answers: read, resize, run, post-process. The Python face of the device side."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, overload
@@ -42,6 +43,7 @@ class Predictor(Generic[Answer]):
         task: says what the outputs mean.
         manifest: what the model says about itself.
         names: class names, in the order of the answers' labels.
+        streams: runs of the network that may go on at once, each called from a thread of its own.
 
     Raises:
         ConfigError: a class the model does not know, or an option that means nothing for its task.
@@ -58,6 +60,7 @@ class Predictor(Generic[Answer]):
         self.engine = engine
         self.manifest: Manifest = engine.manifest
         self.names = self.manifest.classes
+        self.streams: int = getattr(engine, "streams", 1)
         self.task: Task[Answer] = open_task(self.manifest, selection=selection, classes=classes, top=top)
 
     @overload
@@ -76,7 +79,7 @@ class Predictor(Generic[Answer]):
         Args:
             source: a path, an array uint8 [H, W, 3] in blue, green, red order, or a list of these.
             batch: images of a list that go through the network together. Memory grows with it, not with
-                the length of the list.
+                the length of the list. Where the predictor has several streams, images go alone, so many at once.
 
         Raises:
             DataError: a file that is missing, broken or no image; an array of another type or shape, with
@@ -86,6 +89,9 @@ class Predictor(Generic[Answer]):
             return _of(self.answer([self.prepare(source)])[0], source)
         if batch < 1:
             raise ConfigError(f"batch must be 1 or more, but got {batch}")
+        if self.streams > 1 and len(source) > 1:
+            with ThreadPoolExecutor(self.streams, thread_name_prefix="falconet-stream") as pool:
+                return list(pool.map(lambda one: _of(self.answer([self.prepare(one)])[0], one), source))
         found: list[Answer] = []
         for start in range(0, len(source), batch):
             part = source[start : start + batch]
