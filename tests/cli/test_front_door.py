@@ -156,14 +156,13 @@ def test_examples_say_how_to_call_them(name: str) -> None:
 def test_an_exported_file_is_measured_without_torch(tmp_path: Path) -> None:
     tiny_model.write(tmp_path / "m.onnx")
     code = "import sys; sys.modules['torch'] = None; from falconet.cli import main; main()"
-    words = ["profile", str(tmp_path / "m.onnx"), "--threads", "1,2", "--calls", "3"]
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"onnxruntime +1 +[0-9.]+ +[0-9.]+ +[0-9.]+\nonnxruntime +2 ", done.stdout)
-    document = json.loads(run(*words, "--json", "--out", str(tmp_path / "out")))
-    assert [one["threads"] for one in document["models"][0]["measured"]] == [1, 2]
-    assert json.loads((tmp_path / "out" / "profile.json").read_text()) == document
-    assert "is measured by itself" in fail(ConfigError, "profile", str(tmp_path / "m.onnx"), "--compare", "a,b")
+    for command in ("profile", "bench"):
+        words = [command, str(tmp_path / "m.onnx"), "--threads", "1,2", "--calls", "5", "--engine", "onnxruntime"]
+        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert re.search(r"onnxruntime float32 +1 +[0-9. ]+\n *onnxruntime float32 +2 ", done.stdout)
+    told = fail(ConfigError, "profile", str(tmp_path / "m.onnx"), "--compare", "a,b")
+    assert told == "exported files are compared by 'falconet bench', each at its own size"
 
 
 def test_what_is_exported_already(tmp_path: Path) -> None:

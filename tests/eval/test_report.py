@@ -108,7 +108,7 @@ def report(tmp_path):
         worst=views(worst),
         best=views(best),
         history=[{"epoch": e, "loss": 3 / e, "loss_class": 1 / e, "AP": e / 10, "AP50": e / 9} for e in (1, 2, 3)],
-        latency={"network": Latency(1.234, 2.0, 3.0, 1.5, 50)},
+        latency={"network": Latency(1.234, 2.0, 2.5, 3.0, 1.5, 50)},
         machine={"processor": "Some CPU"},
         receipt=RECEIPT,
         notes=["left out: <broken>.jpg"],

@@ -1,6 +1,7 @@
 """All engines: those of the device side, and torch, which runs weights files."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -34,7 +35,8 @@ def open_engine(
     """An engine with the model of an exported file or a weights file.
 
     Args:
-        engine: a name in `ENGINES`; `auto` takes the first that runs files of this ending.
+        engine: a name in `ENGINES`; `auto` takes what `falconet tune` found the fastest, else the first that runs files
+            of this ending.
         use: threads, streams and precision.
         size: (height, width) of the input of a weights file; None: that of the training.
 
@@ -49,6 +51,7 @@ def open_engine(
             f"'falconet export {path} --to onnx --out FOLDER', and pass the .onnx file, or "
             f"{ENGINES['torch'].install}"
         )
+    engine, use = _as_tuned(path, engine, use)
     chosen = choose_engine(path, engine, engines=ENGINES)
     _check_use(chosen, use)
     if size is None:
@@ -56,6 +59,18 @@ def open_engine(
     if chosen != "torch":
         raise ConfigError(f"--size: the input of {path} is fixed; pass the weights it was exported from")
     return _open_torch(path, use, size)
+
+
+def _as_tuned(path: Path, engine: str, use: Use) -> tuple[str, Use]:
+    """Engine and precision that `falconet tune` found the fastest for this file, where neither was asked for."""
+    if engine != "auto" or path.suffix != ".onnx" or use.precision != "auto":
+        return engine, use
+    from falconet.api.tuned import tuned
+
+    found = tuned(path)
+    if found is None or found.engine not in ENGINES or find_spec(ENGINES[found.engine].module) is None:
+        return engine, use
+    return found.engine, replace(use, precision=found.precision)
 
 
 def _check_use(engine: str, use: Use) -> None:

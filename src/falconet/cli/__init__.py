@@ -80,6 +80,22 @@ COMMANDS: Mapping[str, Command] = {
         "Print a complete run file, with a comment for each value.",
         ("falconet config nanodet-plus-m-320 --out run.yaml", "falconet config --schema > run.schema.json"),
     ),
+    "bench": Command(
+        "bench",
+        "bench",
+        "Measure exported models on this machine, engine by engine.",
+        (
+            "falconet bench exported/mine.onnx",
+            "falconet bench exported/mine.onnx --data photos --out runs/bench",
+            "falconet bench exported/mine.onnx --against theirs.onnx --threads 1",
+        ),
+    ),
+    "tune": Command(
+        "bench",
+        "tune",
+        "Find and remember the fastest engine for a model.",
+        ("falconet tune exported/mine.onnx", "falconet tune exported/mine.onnx --data photos"),
+    ),
     "profile": Command("profile", "profile", "Count a network's layers and measure its milliseconds."),
     "import": Command("rescue", "import_weights", "Turn weights of other programs into ours, with proof."),
     "import-config": Command("rescue", "import_config", "Turn a YAML of NanoDet or PP-YOLOE into a run file."),

@@ -1,12 +1,13 @@
 """`falconet profile`: what a network costs, counted and measured on this machine."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from falconet.cli.bench import bench, parse_threads
 from falconet.cli.options import parse_size, words
 from falconet.cli.profile_tables import engine_label, print_comparison, print_layers, published
 from falconet.cli.progress import progress
@@ -67,9 +68,11 @@ def profile(
     """
     blocks = block or []
     names = _names(model, compare, blocks)
-    engines, counts = _engines(engine), _threads(threads)
-    if names and Path(names[0]).suffix == ".onnx":
-        _profile_file(names, engines, counts, calls, as_json=as_json, out=out)
+    engines, counts = _engines(engine), parse_threads(threads)
+    if any(Path(name).suffix == ".onnx" for name in names):
+        if compare is not None or size is not None:
+            raise ConfigError("exported files are compared by 'falconet bench', each at its own size")
+        bench(names, engine=engine, threads=threads, calls=max(5, calls), rounds=1, out=out, as_json=as_json)
         return
     from falconet.api.require import require
 
@@ -116,42 +119,6 @@ def _names(model: str | None, compare: str | None, blocks: list[str]) -> list[st
     return names
 
 
-def _profile_file(
-    names: list[str], engines: list[str], counts: list[int], calls: int, *, as_json: bool, out: Path | None
-) -> None:
-    """The milliseconds of an exported file, which needs no torch; its layers are counted in the weights."""
-    import numpy as np
-
-    from falconet.api.engines import open_engine
-    from falconet.eval.latency import machine, measure
-    from falconet.runtime.engines import Use
-
-    if len(names) > 1:
-        raise ConfigError(f"{names[0]}: an exported file is measured by itself; compare the weights it was made of")
-    rows = []
-    for engine in engines:
-        for count in counts:
-            opened = open_engine(Path(names[0]), engine=engine, use=Use(count))
-            rule = opened.manifest.preprocess
-            pixels = np.random.default_rng(0).integers(0, 256, (1, rule.height, rule.width, 3), np.uint8)
-            timing = measure(lambda run=opened, entry=pixels: run(entry), warm_up=max(2, calls // 5), calls=calls)  # type: ignore[misc]
-            rows.append({"engine": engine, "threads": count, "milliseconds": asdict(timing)})
-    size = {"height": rule.height, "width": rule.width}
-    document = {"machine": machine(), "models": [{"model": names[0], **size, "measured": rows}]}
-    text = json.dumps(document, indent=2) + "\n"
-    if out is not None:
-        replace_file(out / "profile.json", text)
-    if as_json:
-        print(text, end="")
-        return
-    print(f"{names[0]}, input {rule.width} x {rule.height}, milliseconds of one picture in the network")
-    print(f"{'engine':<12}  threads  {'median':>8}  {'90 %':>8}  {'99 %':>8}")
-    for row in rows:
-        times = [f"{row['milliseconds'][key]:8.2f}" for key in ("p50", "p90", "p99")]
-        print(f"{row['engine']:<12}  {row['threads']:>7}  {'  '.join(times)}")
-    print(f"machine: {document['machine']['processor']}, {document['machine']['cores']} cores")
-
-
 def _engines(text: str) -> list[str]:
     from falconet.runtime.engines import ENGINES, require_engine
 
@@ -162,13 +129,6 @@ def _engines(text: str) -> list[str]:
             raise ConfigError(f"--engine {engine}: is not known; expected some of {', '.join(timed)}")
         require_engine(engine)
     return engines
-
-
-def _threads(text: str) -> list[int]:
-    words = [word.strip() for word in text.split(",")]
-    if not all(word.isdecimal() and 1 <= int(word) <= 256 for word in words):
-        raise ConfigError(f"--threads {text}: expected numbers from 1, as in 1,2")
-    return list(dict.fromkeys(int(word) for word in words))
 
 
 def _network(name: str, size: str | None, classes: int | None) -> "tuple[Network, ModelCard]":

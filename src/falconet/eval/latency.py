@@ -18,10 +18,11 @@ Stage = tuple[str, Callable[[Any], Any]]
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Milliseconds of one call: median, 90th and 99th percentile, mean, and how many calls were timed."""
+    """Milliseconds of one call: median, 90th, 95th and 99th percentile, mean, and how many calls were timed."""
 
     p50: float
     p90: float
+    p95: float
     p99: float
     mean: float
     calls: int
@@ -36,8 +37,8 @@ class Latency:
         if not len(seconds):
             raise ValueError("a latency needs at least one timed call, but got none")
         times = np.asarray(seconds, np.float64) * 1e3
-        p50, p90, p99 = (float(value) for value in np.percentile(times, (50, 90, 99)))
-        return cls(p50, p90, p99, float(times.mean()), len(times))
+        p50, p90, p95, p99 = (float(value) for value in np.percentile(times, (50, 90, 95, 99)))
+        return cls(p50, p90, p95, p99, float(times.mean()), len(times))
 
 
 def measure(call: Callable[[], object], *, warm_up: int = 10, calls: int = 100, at_most: float = math.inf) -> Latency:

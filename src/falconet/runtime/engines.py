@@ -85,6 +85,7 @@ class EngineRow:
         install: how.
         time_nodes: measures node by node; None where the engine cannot.
         precisions: in which it computes files of float32; the first is what it takes by itself.
+        computes: those of them that this processor has, too.
         streams: whether several of its runs may go on at once.
     """
 
@@ -94,6 +95,7 @@ class EngineRow:
     install: str
     time_nodes: TimeNodes | None = None
     precisions: tuple[str, ...] = ("float32",)
+    computes: Callable[[], tuple[str, ...]] = lambda: ("float32",)
     streams: bool = False
 
 
@@ -121,6 +123,12 @@ def _time_openvino(path: Path, pixels: Pixels, *, threads: int, warm_up: int, ca
     return time_nodes(path, pixels, threads=threads, warm_up=warm_up, calls=calls)
 
 
+def _openvino_precisions() -> tuple[str, ...]:
+    from falconet.runtime.openvino_engine import precisions
+
+    return precisions()
+
+
 ENGINES: Mapping[str, EngineRow] = {
     "onnxruntime": EngineRow(
         suffixes=(".onnx",),
@@ -137,6 +145,7 @@ ENGINES: Mapping[str, EngineRow] = {
         install="pip install 'falconet[openvino]'",
         time_nodes=_time_openvino,
         precisions=("float32", "bfloat16"),
+        computes=_openvino_precisions,
         streams=True,
     ),
 }

@@ -2,6 +2,7 @@
 
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from threading import Lock, local
 from typing import Any
@@ -68,7 +69,7 @@ class OpenVinoEngine:
         self.path, self.streams = Path(path), streams
         threads = check_file(self.path, threads, streams)
         self._core = openvino.Core()
-        if precision == "bfloat16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        if precision == "bfloat16" and precision not in precisions():
             raise ConfigError("precision bfloat16: this processor does not compute in it; expected float32")
         self._network = _read(self._core, self.path)
         inputs, outputs = ([_describe(one) for one in ports] for ports in (self._network.inputs, self._network.outputs))
@@ -103,6 +104,12 @@ class OpenVinoEngine:
                     self._compiled[count] = self._core.compile_model(network, "CPU", self._hints)
             requests[count] = self._compiled[count].create_infer_request()
         return requests[count]
+
+
+def precisions() -> tuple[str, ...]:
+    """Those that OpenVINO computes in on this processor."""
+    able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return ("float32", "bfloat16") if "BF16" in able else ("float32",)
 
 
 def time_nodes(path: Path, pixels: Pixels, *, threads: int, warm_up: int, calls: int) -> NodeTimes:
@@ -151,3 +158,12 @@ def _describe(port: Any) -> TensorInfo:
     shape = [side.get_length() if side.is_static else None for side in port.partial_shape]
     kind = port.element_type.get_type_name()
     return TensorInfo(port.any_name if port.names else "", _TYPES.get(kind, kind), shape)
+
+
+def open_any(path: Path, inputs: list[Any], *, threads: int, precision: str) -> Callable[[], object]:
+    """A call of anybody's ONNX file on these inputs, compiled for their shapes as an exported file is for its own."""
+    core = openvino.Core()
+    network = _read(core, path)
+    network.reshape({port.any_name: list(value.shape) for port, value in zip(network.inputs, inputs, strict=True)})
+    request = core.compile_model(network, "CPU", _hints(threads, 1, precision)).create_infer_request()
+    return lambda: request.infer(inputs)

@@ -1,0 +1,285 @@
+"""`falconet.bench`: what models take on this machine, by engine, precision and threads.
+
+Each combination runs in a process of its own (`falconet.api.timed`), one after the other and in two rounds, so that a
+machine that grows slower does not decide which is the fastest.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from importlib.util import find_spec
+from itertools import product
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from falconet.api.engines import ENGINES
+from falconet.api.find import find_model
+from falconet.api.timed import READY
+from falconet.core.cpus import busy_cpus, usable_cpus
+from falconet.core.errors import ConfigError, ModelError
+from falconet.core.figures import plural
+from falconet.eval.latency import Latency, machine
+
+ROUNDS = 2
+PICTURES = 40
+"""Drawn, where no pictures are given."""
+
+BUSY = 0.3
+"""CPUs that others compute on, from which on times are not those of an idle machine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One model in one engine.
+
+    Attributes:
+        model: as it was given.
+        path: the file that was run.
+        engine, version, precision, threads: what ran it, and how.
+        foreign: a file of other programs, of which only the network is timed.
+        start: seconds from starting Python to the first answer.
+        latency: milliseconds of one picture through the network.
+        per_second: pictures per second from files to answers, with `streams` at once; None where it was not measured.
+        peak_mb: most memory of the process; None where the system does not tell.
+        metrics: AP, or top-1, as fractions; empty without data.
+        soak: of a long run, see `falconet.api.timed`.
+    """
+
+    model: str
+    path: Path
+    engine: str
+    version: str
+    precision: str
+    threads: int
+    streams: int
+    foreign: bool
+    start: float
+    latency: Latency
+    per_second: float | None
+    peak_mb: float | None
+    metrics: dict[str, float] = field(default_factory=dict)
+    soak: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What was measured, and where.
+
+    Attributes:
+        rows: in the order in which models, engines, precisions and threads were given.
+        machine: processor, cores, system.
+        busy: CPUs that others computed on at the start.
+    """
+
+    rows: tuple[Row, ...]
+    machine: dict[str, str]
+    busy: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """For programs."""
+        rows = [
+            {**asdict(row), "path": str(row.path), "milliseconds": asdict(row.latency)}
+            | ({} if row.soak is None else {"soak": row.soak})
+            for row in self.rows
+        ]
+        for row in rows:
+            del row["latency"]
+        return {"machine": self.machine, "busy_cpus": round(self.busy, 2), "rows": rows}
+
+    def fastest(self, *, key: Callable[[Row], float] = lambda row: row.latency.p50) -> Row:
+        """The row of our own models that takes least."""
+        own = [row for row in self.rows if not row.foreign] or list(self.rows)
+        return min(own, key=key)
+
+
+def bench(
+    models: Sequence[str | Path],
+    *,
+    engines: Sequence[str] = (),
+    precisions: Sequence[str] = (),
+    threads: Sequence[int] = (),
+    against: Sequence[str | Path] = (),
+    pictures: Sequence[Path] | None = None,
+    data: str | Path | None = None,
+    split: str | None = None,
+    calls: int = 100,
+    rounds: int = ROUNDS,
+    soak: float = 0.0,
+    progress: Callable[[Sequence[Any]], Iterable[Any]] = iter,
+) -> Bench:
+    """Measure models on this machine.
+
+    Args:
+        models: exported files or published names.
+        engines: by name; none: all that are installed.
+        precisions: float32, bfloat16; none: all that engine and processor compute in.
+        threads: of each run; none: 1, and as many as CPUs are usable, up to four.
+        against: ONNX files of other programs, whose network alone is timed.
+        pictures: files to measure pictures per second with; None draws some, an empty list leaves this out.
+        data: pictures with truth, for AP or top-1 of each engine and precision.
+        split: part of the data.
+        calls: of the network, in each round.
+        rounds: through all combinations.
+        soak: seconds that each combination goes on, in the last round.
+        progress: wraps the combinations.
+
+    Raises:
+        ConfigError: an engine that is not known or not installed, or a precision nothing computes in.
+        ModelError: a file that cannot be run.
+    """
+    found = {str(one): find_model(one).path for one in models}
+    _check(list(found.values()))
+    given = {str(one): Path(one) for one in against}
+    counts = threads or sorted({1, min(usable_cpus(), 4)})
+    jobs = list(_jobs(found, engines, precisions, counts)) + list(
+        _jobs(given, engines, precisions, counts, foreign=True)
+    )
+    busy = busy_cpus() or 0.0
+    sides = _sides(found)
+    with _pictures(pictures) as files:
+        measured: list[list[dict[str, Any]]] = [[] for _ in jobs]
+        for number, (place, job) in progress(list(product(range(rounds), enumerate(jobs)))):
+            last = number == rounds - 1
+            extra = {"pictures": [] if job["foreign"] or not last else files, "soak": soak if last else 0.0}
+            measured[place].append(_run(job | extra | {"calls": calls, "size": sides}))
+    metrics = {} if data is None else _metrics(jobs, data, split)
+    rows = tuple(_row(job, runs, metrics) for job, runs in zip(jobs, measured, strict=True))
+    return Bench(rows, machine(), busy)
+
+
+def _check(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if path.suffix != ".onnx":
+            raise ModelError(
+                f"{path}: is not an exported file; write one with 'falconet export {path} --out exported', "
+                "or pass a file of another program behind --against"
+            )
+
+
+def _jobs(
+    models: dict[str, Path],
+    engines: Sequence[str],
+    precisions: Sequence[str],
+    threads: Sequence[int],
+    *,
+    foreign: bool = False,
+) -> Iterator[dict[str, Any]]:
+    """Each combination that can be run here."""
+    able = {name: row for name, row in ENGINES.items() if ".onnx" in row.suffixes}
+    for name in engines:
+        if name not in able:
+            raise ConfigError(f"engine '{name}' is not known; expected some of {', '.join(able)}")
+        if find_spec(able[name].module) is None:
+            raise ConfigError(f"engine {name} is not installed; install it with: {able[name].install}")
+    wanted = engines or [name for name, row in able.items() if find_spec(row.module) is not None]
+    known = {precision for name in wanted for precision in able[name].precisions}
+    if unknown := [one for one in precisions if one not in known]:
+        raise ConfigError(f"precision {unknown[0]}: expected some of {', '.join(sorted(known, reverse=True))}")
+    for model, path in models.items():
+        for engine, count in product(wanted, threads):
+            computed = able[engine].computes()
+            for precision in [one for one in computed if not precisions or one in precisions]:
+                yield {
+                    "model": str(path),
+                    "name": model,
+                    "engine": engine,
+                    "precision": precision,
+                    "threads": count,
+                    "streams": max(1, usable_cpus() // count),
+                    "foreign": foreign,
+                }
+
+
+def _sides(models: dict[str, Path]) -> tuple[int, int]:
+    """(height, width) for inputs of foreign files that leave them open: those of the first of our own."""
+    from falconet.api.engines import open_engine
+
+    if not models:
+        return 416, 416
+    rule = open_engine(next(iter(models.values()))).manifest.preprocess
+    return rule.height, rule.width
+
+
+@contextmanager
+def _pictures(given: Sequence[Path] | None) -> Iterator[list[str]]:
+    if given is not None:
+        yield [str(path) for path in given]
+        return
+    from falconet.data.drawn import write_drawn_dataset
+
+    with tempfile.TemporaryDirectory(prefix="falconet-bench-") as folder:
+        write_drawn_dataset(Path(folder), train=PICTURES, val=1, size=(480, 640))
+        yield [str(path) for path in sorted(Path(folder, "train").iterdir())]
+
+
+def _run(job: dict[str, Any]) -> dict[str, Any]:
+    """What a process of its own measured, and how long it took to its first answer."""
+    command = [sys.executable, "-m", "falconet.api.timed"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
+        start = time.perf_counter()
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            with process.stdin:
+                process.stdin.write(json.dumps(job))
+            first = process.stdout.readline()
+            started = time.perf_counter() - start
+            rest = process.stdout.read()
+        errors.seek(0)
+        last = errors.read().strip().splitlines()[-1:]
+    where = f"{job['name']}: {job['engine']} {job['precision']}, {plural(job['threads'], 'thread')}"
+    text = rest if first.strip() == READY else first
+    try:
+        found: dict[str, Any] = json.loads(text)
+    except ValueError as error:
+        reason = last or [f"exit code {process.returncode}"]
+        raise ModelError(f"{where}: the process that measures it ended: {reason[0]}") from error
+    if "error" in found:
+        raise ModelError(f"{where}: {found['error']}")
+    return found | {"start": started}
+
+
+def _metrics(jobs: Sequence[dict[str, Any]], data: str | Path, split: str | None) -> dict[tuple[str, ...], Any]:
+    """AP or top-1 of each model, engine and precision."""
+    from falconet.api.measure import evaluate
+
+    found: dict[tuple[str, ...], dict[str, float]] = {}
+    for job in jobs:
+        key = (job["model"], job["engine"], job["precision"])
+        if not job["foreign"] and key not in found:
+            done = evaluate(job["model"], data, split=split, engine=job["engine"], precision=job["precision"])
+            values = done.as_dict()
+            found[key] = {name: values[name] for name in ("AP", "AP50", "top1") if name in values}
+    return found
+
+
+def _row(job: dict[str, Any], runs: Sequence[dict[str, Any]], metrics: dict[tuple[str, ...], Any]) -> Row:
+    last = runs[-1]
+    peaks = [run["peak_mb"] for run in runs if run["peak_mb"] is not None]
+    return Row(
+        model=job["name"],
+        path=Path(job["model"]),
+        engine=job["engine"],
+        version=metadata.version(ENGINES[job["engine"]].module),
+        precision=job["precision"],
+        threads=job["threads"],
+        streams=job["streams"],
+        foreign=job["foreign"],
+        start=median(run["start"] for run in runs),
+        latency=Latency.of([second for run in runs for second in run["seconds"]]),
+        per_second=last.get("per_second"),
+        peak_mb=max(peaks) if peaks else None,
+        metrics=metrics.get((job["model"], job["engine"], job["precision"]), {}),
+        soak=last.get("soak"),
+    )
