@@ -3,19 +3,26 @@
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from falconet.api.find import FoundModel, find_model, tell_unfinished
 from falconet.core.errors import DataError, ModelError
+from falconet.core.figures import plural
+from falconet.core.manifest import Manifest
+from falconet.core.types import Pixels
 
 if TYPE_CHECKING:
+    from falconet.api.ground_truth import GroundTruth
     from falconet.exporting.receipt import Receipt
 
 _log = logging.getLogger(__name__)
+
+SELECTED = 50
+"""Images on which the selection inside of a file is compared with ours."""
 
 Progress = Callable[[str], AbstractContextManager[Callable[[Sequence[Any]], Iterable[Any]]]]
 """A title -> what wraps the images, to show how far a comparison is."""
@@ -55,6 +62,7 @@ def export(
     engines: Sequence[str] = ("onnxruntime",),
     size: tuple[int, int] | None = None,
     score: float | None = None,
+    nms: bool = False,
     opset: int = 18,
     batch: int | None = None,
     progress: Progress = lambda _: nullcontext(iter),
@@ -73,6 +81,7 @@ def export(
         engines: that the file is compared in.
         size: (height, width) of the input; None: that of the training.
         score: threshold that the file of a detector carries; None: that of the weights.
+        nms: the file of a detector selects its boxes itself: a further output `detections` [N, 6].
         opset: version of ONNX's operators.
         batch: pictures per run, fixed in the file; None: any number.
         progress: shows how far a comparison is.
@@ -86,17 +95,23 @@ def export(
     require(["torch", "onnx", "onnxscript", "hotcoco"], extra="train", purpose="export")
     from falconet.exporting.onnx import export_onnx
     from falconet.exporting.receipt import write_receipt
+    from falconet.exporting.torch_engine import manifest_of
+    from falconet.models.weights import read_card
     from falconet.runtime.engines import choose_engine
 
     found, folder = find_model(os.fspath(model), weights=True), Path(out)
     tell_unfinished(found)
     target = folder / f"{name or found.name}.{to}"
     chosen = [choose_engine(target, one) for one in engines]
-    compare = _comparison(found, data, images, split, pictures, progress)
+    manifest = manifest_of(read_card(found.path))
+    truth = _truth(found, data, images, split, task=manifest.task)
+    compare = _comparison(found, manifest, truth, pictures, progress)
     _make(folder)
     _log.info("exporting %s", found.path)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as beside:
-        draft = export_onnx(found.path, Path(beside) / target.name, opset=opset, batch=batch, size=size, score=score)
+        draft = export_onnx(
+            found.path, Path(beside) / target.name, opset=opset, batch=batch, size=size, score=score, nms=nms
+        )
         receipts = tuple(compare(draft, one) for one in chosen)
         for receipt in receipts:
             if receipt.problems:
@@ -104,6 +119,8 @@ def export(
                     f"{target}: not written, the exported file in {receipt.exported.name} differs from torch: "
                     f"{'; '.join(receipt.problems)}\n{receipt.text().rstrip()}"
                 )
+        if nms:
+            _check_selection(draft, truth)
         draft.replace(target)
     if any(one.key == "matched detections" and one.text.startswith("0 of 0 ") for one in receipts[0].findings):
         _log.warning(
@@ -112,28 +129,28 @@ def export(
     return Exported(target, receipts, tuple(write_receipt(receipt, target) for receipt in receipts))
 
 
-def _comparison(
-    found: FoundModel,
-    data: str | Path | None,
-    images: str | Path | None,
-    split: str | None,
-    count: int,
-    progress: Progress,
-) -> "Callable[[Path, str], Receipt]":
-    """(exported file, engine) -> receipt, on the images that were asked for."""
-    from falconet.api.evaluation import EVALUATIONS, tell
+def _truth(
+    found: FoundModel, data: str | Path | None, images: str | Path | None, split: str | None, *, task: str
+) -> "GroundTruth":
+    """The images that a comparison was asked for, with their truth where there is one."""
+    from falconet.api.evaluation import tell
     from falconet.api.ground_truth import open_ground_truth, open_images
-    from falconet.exporting.torch_engine import manifest_of
-    from falconet.exporting.verify import verify
-    from falconet.models.weights import read_card
 
-    manifest = manifest_of(read_card(found.path))
     if data is None and images is not None and split is None:
         truth = open_images(Path(images))
         tell(truth.notes)
-    else:
-        paths = [None if path is None else Path(path) for path in (data, images)]
-        truth = open_ground_truth(found, paths[0], paths[1], split, task=manifest.task)
+        return truth
+    paths = [None if path is None else Path(path) for path in (data, images)]
+    return open_ground_truth(found, paths[0], paths[1], split, task=task)
+
+
+def _comparison(
+    found: FoundModel, manifest: Manifest, truth: "GroundTruth", count: int, progress: Progress
+) -> "Callable[[Path, str], Receipt]":
+    """(exported file, engine) -> receipt, on `count` of the images."""
+    from falconet.api.evaluation import EVALUATIONS
+    from falconet.exporting.verify import verify
+
     match = None
     if truth.names:
         translate = EVALUATIONS[manifest.task].match
@@ -144,6 +161,23 @@ def _comparison(
             return verify(found.path, file, truth.spread(count), match=match, engine=engine, progress=bar)
 
     return compare
+
+
+def _check_selection(file: Path, truth: "GroundTruth") -> None:
+    """Whether the file selects as we do, on some of the images."""
+    from falconet.exporting.nms import check_selection
+    from falconet.runtime.onnx_engine import OnnxEngine
+    from falconet.runtime.predictor import Predictor
+
+    predictor: Predictor[Any] = Predictor(OnnxEngine(file))
+
+    def pixels() -> Iterator[Pixels]:
+        for record in truth.spread(SELECTED):
+            with suppress(DataError):  # it was told already
+                yield predictor.prepare(record.path).pixels
+
+    count = check_selection(file, predictor.manifest.selection, pixels())
+    _log.info("selection inside of the file: the same %s as ours", plural(count, "detection"))
 
 
 def _make(folder: Path) -> None:

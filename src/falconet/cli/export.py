@@ -47,6 +47,10 @@ def export(
             show_default=False,
         ),
     ] = None,
+    nms: Annotated[
+        bool,
+        typer.Option("--nms", help="The file of a detector selects its boxes itself: a further output [N, 6]."),
+    ] = False,
     opset: Annotated[int, typer.Option(help="Version of ONNX's operators.")] = 18,
     static_batch: Annotated[
         int | None, typer.Option(min=1, help="Pictures per run, fixed in the file [default: any number].")
@@ -72,6 +76,7 @@ def export(
         engines=words(engine),
         size=size and parse_size(size),
         score=score,
+        nms=nms,
         opset=opset,
         batch=static_batch,
         progress=progress,

@@ -10,9 +10,10 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from falconet.core.errors import ModelError
+from falconet.core.errors import ConfigError, ModelError
 from falconet.core.files import replace_file
 from falconet.core.manifest import MANIFEST_KEY, Manifest
+from falconet.exporting.nms import add_selection
 from falconet.exporting.rewrite import rewrite
 from falconet.exporting.torch_engine import deployable, load_at, manifest_of, points_to_decode
 from falconet.models.deployable import Deployable, DeployableClassifier
@@ -30,6 +31,7 @@ def export_onnx(
     batch: int | None = None,
     size: tuple[int, int] | None = None,
     score: float | None = None,
+    nms: bool = False,
 ) -> Path:
     """Write the model of `weights` to the file `out`. Whoever ships it compares it first, see `verify`.
 
@@ -40,9 +42,10 @@ def export_onnx(
         batch: pictures per run, fixed in the file; None: any number.
         size: (height, width) of the input; None: that of the training.
         score: threshold of a detector; None: its own.
+        nms: a detector of one picture per run that selects its boxes itself, see `falconet.exporting.nms`.
 
     Raises:
-        ConfigError: a threshold of a classifier.
+        ConfigError: a threshold of a classifier, or `nms`; `nms` beside a larger batch.
         ModelError: no weights there, a file that is not Falconet's, an opset the exporter does not know.
         DataError: `out` cannot be written.
     """
@@ -53,8 +56,12 @@ def export_onnx(
         raise ModelError(f"opset {opset} cannot be exported; expected 18..{newest}, as in --opset {OPSET}")
     network, card = load_at(weights, size, score=score)
     manifest = manifest_of(card)
+    if nms and (manifest.task != "detect" or batch not in (None, 1)):
+        raise ConfigError("--nms: expected a detector, and one picture per run: leave --static-batch out")
     module = deployable(network, card, max_points=points_to_decode(manifest))
-    model = rewrite(trace(module, manifest, opset=opset, batch=batch))
+    model = rewrite(trace(module, manifest, opset=opset, batch=1 if nms else batch))
+    if nms:
+        add_selection(model, manifest.selection)
     describe(model, manifest)
     onnx.checker.check_model(model, full_check=True)
     replace_file(out, model.SerializeToString())
