@@ -96,6 +96,15 @@ COMMANDS: Mapping[str, Command] = {
         "Find and remember the fastest engine for a model.",
         ("falconet tune exported/mine.onnx", "falconet tune exported/mine.onnx --data photos"),
     ),
+    "quantize": Command(
+        "quantize",
+        "quantize",
+        "Write a model in 8-bit integers, with a verdict.",
+        (
+            "falconet quantize exported/mine.onnx",
+            "falconet quantize exported/mine.onnx --data photos --loss 0.3",
+        ),
+    ),
     "profile": Command("profile", "profile", "Count a network's layers and measure its milliseconds."),
     "import": Command("rescue", "import_weights", "Turn weights of other programs into ours, with proof."),
     "import-config": Command("rescue", "import_config", "Turn a YAML of NanoDet or PP-YOLOE into a run file."),

@@ -108,7 +108,7 @@ def read_receipt(path: Path) -> Receipt:
 def exported_from(model: Path) -> Path | None:
     """The weights that an exported file was made of, as the receipt beside it says; None where nothing says so, or they
     are gone."""
-    receipt = receipt_paths(model)[0]
+    receipt = receipt_paths(model.with_name(model.name.replace(".int8.onnx", ".onnx")))[0]
     if not receipt.is_file():
         return None
     try:
