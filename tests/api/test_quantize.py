@@ -58,7 +58,9 @@ def quantised(path: Path) -> set[str]:
     """Convolutions whose weights are 8-bit integers."""
     graph = onnx.load(path).graph
     makers = {name: node.op_type for node in graph.node for name in node.output}
-    return {node.name for node in graph.node if node.op_type == "Conv" and makers.get(node.input[1]) == "DequantizeLinear"}
+    return {
+        node.name for node in graph.node if node.op_type == "Conv" and makers.get(node.input[1]) == "DequantizeLinear"
+    }
 
 
 def test_convolutions_but_those_kept(source: Path, pictures: list[np.ndarray], tmp_path: Path) -> None:

@@ -207,6 +207,49 @@ class Detections:
         """Write what `plot` draws to a file; the ending decides the format. Returns its path. Raises as `plot` does."""
         return _save(self.plot(), path)
 
+    def to_pandas(self) -> Any:
+        """A pandas DataFrame: file, class, label, score, x1, y1, x2, y2. Raises ConfigError where pandas is missing."""
+        from falconet.core import other_forms
+
+        return other_forms.to_library(self, "pandas")
+
+    def to_polars(self) -> Any:
+        """A polars DataFrame with the columns of `to_pandas`. Raises ConfigError where polars is missing."""
+        from falconet.core import other_forms
+
+        return other_forms.to_library(self, "polars")
+
+    def to_arrow(self) -> Any:
+        """A pyarrow Table with the columns of `to_pandas`. Raises ConfigError where pyarrow is missing."""
+        from falconet.core import other_forms
+
+        return other_forms.to_library(self, "pyarrow")
+
+    def to_supervision(self) -> Any:
+        """supervision's Detections, class names under data["class_name"]. Raises ConfigError where it is missing."""
+        from falconet.core import other_forms
+
+        return other_forms.to_supervision(self)
+
+    def to_coco(self, image_id: int | str) -> list[dict[str, Any]]:
+        """As COCO's evaluation, and FiftyOne, read results: image_id, category_id from 1, bbox [x, y, w, h], score."""
+        from falconet.core import other_forms
+
+        return other_forms.to_coco(self, image_id)
+
+    def to_yolo(self, size: tuple[int, int] | None = None) -> str:
+        """A line per detection: class x y width height score, as fractions of the picture.
+
+        Args:
+            size: (height, width) of the picture in pixels; None takes it from the picture, which is read for it.
+
+        Raises:
+            DataError: no size, and it is not known which picture this is, or it cannot be read any more.
+        """
+        from falconet.core import other_forms
+
+        return other_forms.to_yolo(self, size)
+
     def name(self, label: int) -> str:
         """The name of a class index; "class N" where the model carries no names."""
         return self.names[label] if self.names else f"class {label}"
