@@ -27,6 +27,7 @@ from falconet.core.cpus import busy_cpus, usable_cpus
 from falconet.core.errors import ConfigError, ModelError
 from falconet.core.figures import plural
 from falconet.eval.latency import Latency, machine
+from falconet.runtime.engines import ENGINES as DEVICE_ENGINES
 
 ROUNDS = 2
 PICTURES = 40
@@ -157,7 +158,7 @@ def bench(
 
 def _check(paths: Sequence[Path]) -> None:
     for path in paths:
-        if path.suffix != ".onnx":
+        if not any(path.suffix in row.suffixes for row in DEVICE_ENGINES.values()):
             raise ModelError(
                 f"{path}: is not an exported file; write one with 'falconet export {path} --out exported', "
                 "or pass a file of another program behind --against"
@@ -173,7 +174,7 @@ def _jobs(
     foreign: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Each combination that can be run here."""
-    able = {name: row for name, row in ENGINES.items() if ".onnx" in row.suffixes}
+    able = dict(DEVICE_ENGINES)
     for name in engines:
         if name not in able:
             raise ConfigError(f"engine '{name}' is not known; expected some of {', '.join(able)}")
@@ -184,7 +185,10 @@ def _jobs(
     if unknown := [one for one in precisions if one not in known]:
         raise ConfigError(f"precision {unknown[0]}: expected some of {', '.join(sorted(known, reverse=True))}")
     for model, path in models.items():
-        for engine, count in product(wanted, threads):
+        runs = [name for name in wanted if path.suffix in able[name].suffixes]
+        if not runs:
+            raise ConfigError(f"{model}: none of {', '.join(wanted)} runs such a file")
+        for engine, count in product(runs, threads):
             computed = able[engine].computes()
             for precision in [one for one in computed if not precisions or one in precisions]:
                 yield {

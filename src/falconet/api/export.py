@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from falconet.api.find import FoundModel, find_model, tell_unfinished
-from falconet.core.errors import DataError, ModelError
+from falconet.core.errors import ConfigError, DataError, ModelError
 from falconet.core.figures import plural
 from falconet.core.manifest import Manifest
 from falconet.core.types import Pixels
@@ -20,6 +20,24 @@ if TYPE_CHECKING:
     from falconet.exporting.receipt import Receipt
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """What a model can be exported to.
+
+    Attributes:
+        suffix: of the file that stands for the model.
+        engines: that run it, the usual one first.
+        modules: that converting it takes, beside torch; the extra of the format's name brings them.
+    """
+
+    suffix: str
+    engines: tuple[str, ...]
+    modules: tuple[str, ...] = ()
+
+
+FORMATS = {"onnx": Format(".onnx", ("onnxruntime",)), "ncnn": Format(".param", ("ncnn",), ("ncnn", "pnnx"))}
 
 SELECTED = 50
 """Images on which the selection inside of a file is compared with ours."""
@@ -53,65 +71,77 @@ def export(
     model: "str | os.PathLike[str]",
     out: str | Path = "export",
     *,
-    to: Literal["onnx"] = "onnx",
+    to: Literal["onnx", "ncnn"] = "onnx",
     name: str | None = None,
     data: str | Path | None = None,
     images: str | Path | None = None,
     split: str | None = None,
     pictures: int = 200,
-    engines: Sequence[str] = ("onnxruntime",),
+    engines: Sequence[str] = (),
     size: tuple[int, int] | None = None,
     score: float | None = None,
     nms: bool = False,
-    opset: int = 18,
+    opset: int | None = None,
     batch: int | None = None,
     progress: Progress = lambda _: nullcontext(iter),
 ) -> Exported:
-    """Export a model to ONNX and prove that the file does what torch does, as `falconet export` does.
+    """Export a model and prove that the file does what torch does, as `falconet export` does.
 
     Args:
         model: run folder, weights file or published name.
-        out: folder for NAME.onnx and NAME.receipt.json / .txt.
+        out: folder for NAME.onnx (of ncnn NAME.param, NAME.bin and NAME.falconet.json) and the receipts.
         to: the format.
         name: of the file, without ending; None takes that of the run or the weights file.
         data: pictures with truth for the comparison; None takes what the model was validated on.
         images: folder of the pictures; without `data`, any pictures, compared without truth.
         split: part of the data.
         pictures: compare on at most so many.
-        engines: that the file is compared in.
+        engines: that the file is compared in; none: the first of the format.
         size: (height, width) of the input; None: that of the training.
         score: threshold that the file of a detector carries; None: that of the weights.
         nms: the file of a detector selects its boxes itself: a further output `detections` [N, 6].
-        opset: version of ONNX's operators.
-        batch: pictures per run, fixed in the file; None: any number.
+        opset: version of ONNX's operators; None: 18.
+        batch: pictures per run, fixed in the file; None: any number, of ncnn one.
         progress: shows how far a comparison is.
 
     Raises:
         ModelError: a file that differs from torch is not kept; weights that are none, or an opset that is not known.
-        ConfigError, DataError: nothing to compare on, or a folder that cannot be written.
+        ConfigError, DataError: nothing to compare on, a folder that cannot be written, or an option that means nothing
+            for the format.
     """
     from falconet.api.require import require
 
+    if to not in FORMATS:
+        raise ConfigError(f"--to {to}: is not known; expected some of {', '.join(FORMATS)}")
+    row = FORMATS[to]
+    if to == "ncnn" and (nms or opset is not None or batch is not None):
+        raise ConfigError("--to ncnn: --nms, --opset and --static-batch are for ONNX; leave them out")
     require(["torch", "onnx", "onnxscript", "hotcoco"], extra="train", purpose="export")
-    from falconet.exporting.onnx import export_onnx
-    from falconet.exporting.receipt import write_receipt
+    require(row.modules, extra=to, purpose=f"export to {to}")
+    from falconet.exporting.receipt import model_files, write_receipt
     from falconet.exporting.torch_engine import manifest_of
     from falconet.models.weights import read_card
     from falconet.runtime.engines import choose_engine
 
     found, folder = find_model(os.fspath(model), weights=True), Path(out)
     tell_unfinished(found)
-    target = folder / f"{name or found.name}.{to}"
-    chosen = [choose_engine(target, one) for one in engines]
+    target = folder / f"{name or found.name}{row.suffix}"
+    chosen = [choose_engine(target, one) for one in engines or row.engines]
     manifest = manifest_of(read_card(found.path))
     truth = _truth(found, data, images, split, task=manifest.task)
     compare = _comparison(found, manifest, truth, pictures, progress)
     _make(folder)
     _log.info("exporting %s", found.path)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as beside:
-        draft = export_onnx(
-            found.path, Path(beside) / target.name, opset=opset, batch=batch, size=size, score=score, nms=nms
-        )
+        draft = Path(beside) / target.name
+        if to == "onnx":
+            from falconet.exporting.onnx import OPSET, export_onnx
+
+            export_onnx(found.path, draft, opset=opset or OPSET, batch=batch, size=size, score=score, nms=nms)
+        else:
+            from falconet.exporting.ncnn import export_ncnn
+
+            export_ncnn(found.path, draft, size=size, score=score)
         receipts = tuple(compare(draft, one) for one in chosen)
         for receipt in receipts:
             if receipt.problems:
@@ -121,7 +151,8 @@ def export(
                 )
         if nms:
             _check_selection(draft, truth)
-        draft.replace(target)
+        for file in reversed(model_files(draft)):
+            file.replace(folder / file.name)
     if any(one.key == "matched detections" and one.text.startswith("0 of 0 ") for one in receipts[0].findings):
         _log.warning(
             "%s: neither torch nor the file finds anything in these pictures; was it trained long enough?", target

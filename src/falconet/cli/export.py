@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,7 +18,7 @@ IMAGES = 200
 
 def export(
     weights: Annotated[str, typer.Argument(help="Run folder, weights file (.safetensors) or published name.")],
-    to: Annotated[Literal["onnx"], typer.Option(help="Format.")] = "onnx",
+    to: Annotated[str, typer.Option(help="Formats, as in onnx,ncnn.")] = "onnx",
     out: Annotated[Path, typer.Option(help="Folder for the model and its receipt.")] = Path("export"),
     name: Annotated[
         str | None, typer.Option(help="Name of the file, without ending [default: that of the run or weights file].")
@@ -33,8 +33,13 @@ def export(
     split: Annotated[str | None, typer.Option(help="Part of the data: train, val, test ...")] = None,
     pictures: Annotated[int, typer.Option(min=1, help="Compare on at most so many.")] = IMAGES,
     engine: Annotated[
-        str, typer.Option(help="Engines to compare the file in, as in onnxruntime,openvino; a receipt for each.")
-    ] = "onnxruntime",
+        str | None,
+        typer.Option(
+            help="Engines to compare the file in, as in onnxruntime,openvino; a receipt for each "
+            "[default: the usual one of the format].",
+            show_default=False,
+        ),
+    ] = None,
     size: Annotated[
         str | None, typer.Option(help="Input of the file: 416, or HEIGHTxWIDTH [default: that of the training].")
     ] = None,
@@ -51,7 +56,9 @@ def export(
         bool,
         typer.Option("--nms", help="The file of a detector selects its boxes itself: a further output [N, 6]."),
     ] = False,
-    opset: Annotated[int, typer.Option(help="Version of ONNX's operators.")] = 18,
+    opset: Annotated[
+        int | None, typer.Option(help="Version of ONNX's operators [default: 18].", show_default=False)
+    ] = None,
     static_batch: Annotated[
         int | None, typer.Option(min=1, help="Pictures per run, fixed in the file [default: any number].")
     ] = None,
@@ -59,35 +66,41 @@ def export(
 ) -> None:
     """Export a model and prove that the file does what torch does.
 
-    Writes NAME.onnx and NAME.receipt.json / .txt, of other engines than ONNX Runtime NAME.ENGINE.receipt.*.
+    Writes NAME.onnx, of ncnn NAME.param, NAME.bin and NAME.falconet.json, and NAME.receipt.json / .txt, of other
+    engines than ONNX Runtime NAME.ENGINE.receipt.*.
     A file that differs from torch is not kept, and the exit code is 2.
     """
     from falconet.api.export import export as write
 
-    done = write(
-        weights,
-        out,
-        to=to,
-        name=name,
-        data=data,
-        images=images,
-        split=split,
-        pictures=pictures,
-        engines=words(engine),
-        size=size and parse_size(size),
-        score=score,
-        nms=nms,
-        opset=opset,
-        batch=static_batch,
-        progress=progress,
-    )
+    everything = [
+        write(
+            weights,
+            out,
+            to=kind,  # type: ignore[arg-type]  # it refuses what it does not know
+            name=name,
+            data=data,
+            images=images,
+            split=split,
+            pictures=pictures,
+            engines=words(engine or ""),
+            size=size and parse_size(size),
+            score=score,
+            nms=nms,
+            opset=opset,
+            batch=static_batch,
+            progress=progress,
+        )
+        for kind in words(to)
+    ]
+    receipts = [receipt for done in everything for receipt in done.receipts]
     if as_json:
-        print(done.receipts[0].model_dump_json(indent=2) if len(done.receipts) == 1 else _json_list(done.receipts))
+        print(receipts[0].model_dump_json(indent=2) if len(receipts) == 1 else _json_list(receipts))
         return
-    print(done)
-    for as_json_path, as_text in done.written:
-        print(f"{'receipt':<20} {as_json_path}, {as_text}")
-    print(f"next: falconet predict PICTURES --model {done.path} --out found")
+    for done in everything:
+        print(done)
+        for as_json_path, as_text in done.written:
+            print(f"{'receipt':<20} {as_json_path}, {as_text}")
+    print(f"next: falconet predict PICTURES --model {everything[0].path} --out found")
 
 
 def _json_list(receipts: "Sequence[Receipt]") -> str:

@@ -3,7 +3,9 @@
 from falconet.core.errors import ConfigError
 from falconet.core.manifest import LARGEST_SIDE
 
-ENGINE_HELP = "What runs the model: onnxruntime, openvino, torch; auto takes by the file onnxruntime or torch."
+ENGINE_HELP = (
+    "What runs the model: onnxruntime, openvino, ncnn, torch; auto takes by the file onnxruntime, ncnn or torch."
+)
 PRECISION_HELP = "float32, or bfloat16 with openvino on processors that compute in it; auto is float32."
 """Written out, since the table of engines takes as long to import as a picture takes to detect in."""
 

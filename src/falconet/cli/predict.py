@@ -133,7 +133,7 @@ def _refuse_models(sources: list[str]) -> None:
 
     for source in sources:
         path = Path(source)
-        if path.suffix in (".onnx", ".safetensors") or (path / RUN_FILE).is_file():
+        if path.suffix in (".onnx", ".param", ".safetensors") or (path / RUN_FILE).is_file():
             others = " ".join(other for other in sources if other != source) or "PICTURE"
             raise ConfigError(
                 f"{source}: is a model, not a picture; expected it behind --model: falconet predict {others} "

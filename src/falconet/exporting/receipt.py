@@ -39,8 +39,8 @@ class Receipt(Config):
     task: str = Field(description="detect or classify")
     model: str = Field(description="the exported file")
     weights: str = Field(description="what it was exported from")
-    sha256: str = Field(description="of the exported file")
-    size: int = Field(description="of the exported file, bytes")
+    sha256: str = Field(description="of the exported file; of ncnn, of graph and weights one after the other")
+    size: int = Field(description="of the exported file, bytes; of ncnn, of both")
     images: int = Field(description="compared")
     findings: tuple[Finding, ...] = Field(description="what was compared, and how far it may differ")
     torch: Side
@@ -65,9 +65,16 @@ class Receipt(Config):
         return "\n".join(lines) + "\n"
 
 
+def model_files(model: Path) -> tuple[Path, ...]:
+    """The files of an exported model, the one that stands for it first: of ncnn graph, weights and description."""
+    if model.suffix == ".param":
+        return model, model.with_suffix(".bin"), model.with_suffix(".falconet.json")
+    return (model,)
+
+
 def describe_file(model: Path, weights: Path, name: str | None) -> dict[str, Any]:
     """The fields of a receipt that say which file it is about; `name` stands for that of a file that will move."""
-    content = model.read_bytes()
+    content = b"".join(file.read_bytes() for file in model_files(model)[:2])
     return {
         "model": name or model.name,
         "weights": weights.name,
@@ -108,7 +115,8 @@ def read_receipt(path: Path) -> Receipt:
 def exported_from(model: Path) -> Path | None:
     """The weights that an exported file was made of, as the receipt beside it says; None where nothing says so, or they
     are gone."""
-    receipt = receipt_paths(model.with_name(model.name.replace(".int8.onnx", ".onnx")))[0]
+    source = model.with_name(model.name.replace(".int8.onnx", ".onnx"))
+    receipt = receipt_paths(source, engine="ncnn" if model.suffix == ".param" else "onnxruntime")[0]
     if not receipt.is_file():
         return None
     try:

@@ -223,7 +223,7 @@ def _copy_other_rows(target: Tensor, source: Tensor, class_rows: slice) -> None:
 def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise ModelError(f"{path}: does not exist; expected a weights file (.safetensors)")
-    if path.suffix == ".onnx":
+    if path.suffix in (".onnx", ".param"):
         raise ModelError(
             f"{path}: is exported already; expected the weights (.safetensors) or the run's folder that it was made of"
         )

@@ -123,6 +123,12 @@ def _time_openvino(path: Path, pixels: Pixels, *, threads: int, warm_up: int, ca
     return time_nodes(path, pixels, threads=threads, warm_up=warm_up, calls=calls)
 
 
+def _open_ncnn(path: Path, use: Use) -> Engine:
+    from falconet.runtime.ncnn_engine import NcnnEngine
+
+    return NcnnEngine(path, threads=use.threads, streams=use.streams)
+
+
 def _openvino_precisions() -> tuple[str, ...]:
     from falconet.runtime.openvino_engine import precisions
 
@@ -146,6 +152,13 @@ ENGINES: Mapping[str, EngineRow] = {
         time_nodes=_time_openvino,
         precisions=("float32", "bfloat16"),
         computes=_openvino_precisions,
+        streams=True,
+    ),
+    "ncnn": EngineRow(
+        suffixes=(".param",),
+        open=_open_ncnn,
+        module="ncnn",
+        install="pip install 'falconet[ncnn]'",
         streams=True,
     ),
 }
@@ -269,16 +282,21 @@ FOREIGN = {
 """Programs that write files of these endings."""
 
 
+def check_numbers(threads: int | None, streams: int) -> None:
+    """Raise ModelError where there is nothing to run on."""
+    if threads is not None and threads < 1:
+        raise ModelError(f"threads must be 1 or more, but got {threads}")
+    if streams < 1:
+        raise ModelError(f"streams must be 1 or more, but got {streams}")
+
+
 def check_file(path: Path, threads: int | None, streams: int = 1) -> int:
     """The number of threads of each run of an exported file; None takes what `Use` says.
 
     Raises:
         ModelError: what cannot be an exported model, before anything is opened; no number of threads.
     """
-    if threads is not None and threads < 1:
-        raise ModelError(f"threads must be 1 or more, but got {threads}")
-    if streams < 1:
-        raise ModelError(f"streams must be 1 or more, but got {streams}")
+    check_numbers(threads, streams)
     if path.is_dir() or path.suffix == ".safetensors":
         kind = "a folder" if path.is_dir() else "a weights file"
         raise ModelError(

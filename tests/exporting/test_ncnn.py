@@ -1,0 +1,153 @@
+"""ncnn's pair of files: every kind of model as torch computes it, proven, and refused where something is missing."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import jaxtyping
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import falconet
+from falconet.api.export import export
+from falconet.core.errors import ConfigError, ModelError
+from falconet.exporting import ncnn as exporter
+from falconet.exporting.receipt import model_files, read_receipt
+from falconet.exporting.torch_engine import ALL_POINTS, TorchEngine
+from falconet.models import CLASSIFIERS, PRESETS, build
+from falconet.models.weights import ModelCard, save_weights
+from falconet.runtime.ncnn_engine import NcnnEngine
+from tests.exporting.models import write_weights
+
+KINDS = ["nanodet-m-320", "ppyoloe-plus-t-320", "yolov3-mobilenet-v2", "shufflenet-v2-0.5", "efficientnet-lite0"]
+MORE = ["yolov3-tiny", "ppyoloe-plus-t-relu-320", *(name for name in CLASSIFIERS if name not in KINDS)]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def untyped() -> Iterator[None]:
+    """While a network is traced its sizes are tensors, which the types that the tests watch over do not allow."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def small(path: Path, name: str) -> Path:
+    """Weights of a preset or a classifier, drawn at random, for a small input."""
+    config = (PRESETS | CLASSIFIERS)[name]
+    config = config.model_copy(update={"input": replace(config.input, height=128, width=160)})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = build(config, 5)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.uniform_(-0.1, 0.1)
+                module.running_var.uniform_(0.8, 1.2)
+    save_weights(path, network, ModelCard(model=config, classes=("a", "b", "c", "d", "e")))
+    return path
+
+
+def differences(weights: Path, exported: Path) -> dict[str, float]:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 128, 160, 3), np.uint8)
+    ours, theirs = NcnnEngine(exported, threads=1)(pixels), TorchEngine(weights, max_points=ALL_POINTS)(pixels)
+    assert {name: values.shape for name, values in ours.items()} == {name: v.shape for name, v in theirs.items()}
+    return {name: float(np.abs(values - theirs[name]).max()) for name, values in ours.items()}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ncnn")
+    return exporter.export_ncnn(write_weights(folder / "w.safetensors", channels="rgb"), folder / "m.param", score=0.1)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_computes_what_torch_computes(tmp_path: Path, name: str) -> None:
+    weights = small(tmp_path / "w.safetensors", name)
+    for output, largest in differences(weights, exporter.export_ncnn(weights, tmp_path / "m.param")).items():
+        assert largest < (0.01 if output == "boxes" else 1e-4), output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MORE)
+def test_so_does_every_other_network(tmp_path: Path, name: str) -> None:
+    test_computes_what_torch_computes(tmp_path, name)
+
+
+def test_streams_and_threads_answer_alike(exported: Path) -> None:
+    random = np.random.default_rng(1)
+    images = [random.integers(0, 256, (96, 128, 3), np.uint8) for _ in range(12)]
+    alone = falconet.load(exported, threads=1).predict(images)
+    for one, other in zip(falconet.load(exported, streams=3).predict(images), alone, strict=True):
+        np.testing.assert_array_equal(one.boxes, other.boxes)
+    assert falconet.load(exported).engine.name == "ncnn", "the ending tells"
+    assert falconet.load(exported).manifest.selection.score_threshold == 0.1
+
+
+def test_every_file_is_checked(exported: Path, tmp_path: Path) -> None:
+    for broken, change, expected in (
+        ("m.bin", lambda path: path.unlink(), "m.bin is not beside it; copy all three files"),
+        (
+            "m.bin",
+            lambda path: path.write_bytes(path.read_bytes()[:-1]),
+            "is not the file that m.falconet.json describes",
+        ),
+        ("m.param", lambda path: path.write_text(path.read_text() + "\n"), "is not the file that m.falconet.json desc"),
+        (
+            "m.falconet.json",
+            lambda path: path.unlink(),
+            "A pair of other programs is brought over by 'falconet import'",
+        ),
+        ("m.falconet.json", lambda path: path.write_text("{"), "does not describe an exported pair"),
+        ("m.falconet.json", lambda path: path.write_text("[]"), "does not describe an exported pair"),
+        ("m.falconet.json", _other_format, "has format 7; expected 1"),
+    ):
+        folder = tmp_path / f"{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        for file in model_files(exported):
+            shutil.copy(file, folder)
+        change(folder / broken)
+        with pytest.raises(ModelError, match=expected):
+            falconet.load(folder / "m.param")
+
+
+def _other_format(path: Path) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 7}))
+
+
+def test_exported_with_a_receipt(tmp_path: Path, records: list) -> None:
+    weights = write_weights(tmp_path / "small.safetensors", channels="rgb")
+    images = records[0].path.parent
+    done = export(weights, tmp_path / "out", to="ncnn", images=images, pictures=4)
+    assert done.path == tmp_path / "out/small.param"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "small.bin",
+        "small.falconet.json",
+        "small.ncnn.receipt.json",
+        "small.ncnn.receipt.txt",
+        "small.param",
+    ]
+    receipt = read_receipt(tmp_path / "out/small.ncnn.receipt.json")
+    assert (receipt.exported.name, receipt.problems) == ("ncnn", ())
+    assert receipt.size == sum(file.stat().st_size for file in model_files(done.path)[:2])
+
+
+def test_what_means_nothing_for_ncnn(tmp_path: Path) -> None:
+    weights = write_weights(tmp_path / "small.safetensors")
+    for options in ({"nms": True}, {"opset": 18}, {"batch": 1}):
+        with pytest.raises(ConfigError, match="--to ncnn: --nms, --opset and --static-batch are for ONNX"):
+            export(weights, tmp_path / "out", to="ncnn", **options)
+    with pytest.raises(ConfigError, match="--to tflite: is not known; expected some of onnx, ncnn"):
+        export(weights, tmp_path / "out", to="tflite")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_network_that_pnnx_does_not_convert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pnnx
+
+    monkeypatch.setattr(pnnx, "EXEC_PATH", "false")
+    with pytest.raises(ModelError, match="pnnx does not convert this network: exit code 1"):
+        exporter.export_ncnn(write_weights(tmp_path / "w.safetensors"), tmp_path / "m.param")
+    assert not (tmp_path / "m.param").exists()
