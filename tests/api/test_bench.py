@@ -3,6 +3,10 @@
 import json
 import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -136,6 +140,27 @@ def test_what_cannot_be_measured(tmp_path: Path) -> None:
             bench(arguments, threads=[1], calls=5, **{"engines": ["onnxruntime"], **options})
     with pytest.raises(ModelError, match="is not an exported file"):
         bench([save(tmp_path / "a.png", picture())])
+
+
+def test_nothing_goes_on_after_an_interruption(tmp_path: Path) -> None:
+    model = tiny_model.write(tmp_path / "m.onnx")
+    words = [sys.executable, "-m", "falconet", "bench", str(model), "--soak", "5", "--rounds", "1", "--calls", "5"]
+    words += ["--engine", "onnxruntime", "--threads", "1"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        if not children.is_file():
+            process.kill()
+            pytest.skip("the system does not tell the children of a process")
+        end = time.monotonic() + 60
+        while not (running := children.read_text().split()) and time.monotonic() < end:
+            time.sleep(0.05)
+        assert running
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+    end = time.monotonic() + 10
+    while any(Path(f"/proc/{one}").exists() for one in running) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not any(Path(f"/proc/{one}").exists() for one in running)
 
 
 def row(engine: str, p50: float, *, precision: str = "float32", **metrics: float) -> Row:

@@ -13,11 +13,21 @@ from torch import Tensor, nn
 
 from falconet import __version__
 from falconet.core.errors import ConfigError, DataError, ModelError
-from falconet.models import build
+from falconet.models import PRESETS, build
 from falconet.models.norms import unmeasured
 from falconet.models.weights import ModelCard, load_extra, load_weights, save_weights
 from falconet.training import fit
-from falconet.training.plan import choose_precision, has_bfloat16, resolve_learning_rate, validate_every, warmup_steps
+from falconet.training.initial import StartingPoint
+from falconet.training.plan import (
+    NEW_CLASSES_RATE,
+    SCRATCH_RATE,
+    TUNING_RATE,
+    choose_precision,
+    has_bfloat16,
+    resolve_learning_rate,
+    validate_every,
+    warmup_steps,
+)
 from falconet.training.progress import Progress
 from falconet.training.run_config import Train
 from falconet.training.run_data import load_data, train_val_split
@@ -296,18 +306,34 @@ def test_nothing_to_learn(tmp_path: Path) -> None:
         fit(tiny_run(data, tmp_path / "run"))
 
 
+def test_few_known_classes_take_a_higher_rate(first: Path, tmp_path: Path) -> None:
+    weights = first / "best.safetensors"
+    _, card = load_weights(weights)
+    start = StartingPoint(card.model, weights)
+    assert start.rate(card.model, card.classes) == TUNING_RATE
+    assert start.rate(card.model, ("disc", "tyre")) == TUNING_RATE, "half of them"
+    assert start.rate(card.model, ("disc", "tyre", "wheel")) == NEW_CLASSES_RATE
+    assert StartingPoint(card.model, None).rate(card.model, card.classes) == SCRATCH_RATE
+    other = PRESETS["ppyoloe-plus-t-320"]
+    save_weights(tmp_path / "other.safetensors", build(other, 2), ModelCard(model=other, classes=("a", "b")))
+    start = StartingPoint(other, tmp_path / "other.safetensors")
+    assert start.rate(other, ("c", "d")) == TUNING_RATE, "it was not measured there"
+
+
 def test_rates_by_hand() -> None:
-    rate = resolve_learning_rate(Train(), batch_size=4, tunes=False)
+    rate = resolve_learning_rate(Train(), batch_size=4, usual=SCRATCH_RATE)
     assert rate.peak == pytest.approx(2e-3)
     assert rate.origin == "0.004 * sqrt(batch 4 / 16) = 0.002"
-    assert resolve_learning_rate(Train(), batch_size=16, tunes=True).peak == 1e-3
-    assert resolve_learning_rate(Train(), batch_size=64, tunes=False) == (
+    assert resolve_learning_rate(Train(), batch_size=16, usual=TUNING_RATE).peak == 1e-3
+    assert resolve_learning_rate(Train(), batch_size=64, usual=SCRATCH_RATE) == (
         4e-3,
         "0.004 * sqrt(batch 64 / 16) = 0.008, at most 0.004",
     )
-    assert resolve_learning_rate(Train(learning_rate=0.01), batch_size=64, tunes=False).peak == 0.02, "as asked for"
+    assert resolve_learning_rate(Train(learning_rate=0.01), batch_size=64, usual=SCRATCH_RATE).peak == 0.02, (
+        "as asked for"
+    )
     as_given = Train(reference_batch=None, learning_rate=0.01)
-    assert resolve_learning_rate(as_given, batch_size=2, tunes=True) == (0.01, "0.01 as given")
+    assert resolve_learning_rate(as_given, batch_size=2, usual=TUNING_RATE) == (0.01, "0.01 as given")
     assert [warmup_steps(Train(), total_steps=total) for total in (1200, 30_000, None)] == [120, 500, 500]
     assert warmup_steps(Train(warmup_steps=7), total_steps=None) == 7
     assert [validate_every(Train(), epochs=epochs) for epochs in (5, 100, 300)] == [1, 2, 6]

@@ -235,11 +235,15 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
         ) as process:
             assert process.stdin is not None
             assert process.stdout is not None
-            with process.stdin:
-                process.stdin.write(json.dumps(job))
-            first = process.stdout.readline()
-            started = time.perf_counter() - start
-            rest = process.stdout.read()
+            try:
+                with process.stdin:
+                    process.stdin.write(json.dumps(job))
+                first = process.stdout.readline()
+                started = time.perf_counter() - start
+                rest = process.stdout.read()
+            except BaseException:  # Ctrl-C: nothing goes on behind one's back
+                process.kill()
+                raise
         errors.seek(0)
         last = errors.read().strip().splitlines()[-1:]
     where = f"{job['name']}: {job['engine']} {job['precision']}, {plural(job['threads'], 'thread')}"

@@ -20,6 +20,7 @@ from falconet.models.weights import ModelCard, load_extra, load_weights, transfe
 from falconet.training.criteria import CRITERIA, build_criterion
 from falconet.training.loader import Loader
 from falconet.training.loggers import IN_FILE
+from falconet.training.plan import NEW_CLASSES_RATE, SCRATCH_RATE, TUNING_RATE
 from falconet.training.run_config import RunConfig, Train
 
 _log = logging.getLogger(__name__)
@@ -95,11 +96,22 @@ class StartingPoint:
             train = train.model_copy(update={"norms": "folded" if folds else "batch"})
         share = train.freeze_share
         if train.freeze == "auto":
-            known = sum(place is not None for place in same_classes(names, self.classes))
-            first = folds and train.norms == "folded" and known >= KNOWN_SHARE * len(names)
+            first = folds and train.norms == "folded" and self.knows(names)
             train = train.model_copy(update={"freeze": "backbone" if first else "none"})
             share = FROZEN_SHARE if first and share == "auto" else share
         return train.model_copy(update={"freeze_share": 1.0 if share == "auto" else share})
+
+    def knows(self, names: Sequence[str]) -> bool:
+        """Whether the weights know enough of these classes by name: what shows such objects they have learnt before."""
+        known = sum(place is not None for place in same_classes(names, self.classes))
+        return known >= KNOWN_SHARE * len(names)
+
+    def rate(self, model: ModelConfig, names: Sequence[str]) -> float:
+        """The learning rate of a run that starts from here, at a batch of 16, where none is given."""
+        if not self.tunes:
+            return SCRATCH_RATE
+        # Measured with the NanoDets alone, which fold their norms.
+        return NEW_CLASSES_RATE if CRITERIA[model.name].folds and not self.knows(names) else TUNING_RATE
 
     def give(self, run: RunConfig, names: tuple[str, ...], network: Network) -> list[Told]:
         """Give a fresh network these weights, and say which these are: lines for the terminal and for the file.

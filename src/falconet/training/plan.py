@@ -8,8 +8,9 @@ import torch
 
 from falconet.training.run_config import Train
 
-SCRATCH_RATE, TUNING_RATE = 4e-3, 1e-3
-"""Learning rates at a batch of 16: small data sets in few epochs want a high one, trained weights a gentle one."""
+SCRATCH_RATE, TUNING_RATE, NEW_CLASSES_RATE = 4e-3, 1e-3, 2e-3
+"""Learning rates at a batch of 16: small data sets in few epochs want a high one, trained weights a gentle one, unless
+they know few of the classes: then there is more to learn."""
 
 MOST_RATE = 4e-3
 """Of a rate that nobody gave: the square root law holds for small batches, and AdamW does not bear more."""
@@ -31,19 +32,19 @@ class LearningRate(NamedTuple):
     origin: str
 
 
-def resolve_learning_rate(train: Train, *, batch_size: int, tunes: bool) -> LearningRate:
-    """The largest rate: as given, else for a start from scratch or from trained weights.
+def resolve_learning_rate(train: Train, *, batch_size: int, usual: float) -> LearningRate:
+    """The largest rate: as given, else the usual one of where the run starts from.
 
     It grows with the square root of the batch size, as suits Adam (arXiv:2205.10287); one that was not given ends at
     `MOST_RATE`.
 
     Args:
         batch_size: images per step.
-        tunes: the whole network starts from trained weights.
+        usual: rate at a batch of 16, see `StartingPoint.rate`.
     """
     base, limit = train.learning_rate, math.inf
     if base == "auto":
-        base, limit = (TUNING_RATE if tunes else SCRATCH_RATE), MOST_RATE
+        base, limit = usual, MOST_RATE
     if train.reference_batch is None:
         return LearningRate(base, f"{base:g} as given")
     peak = base * math.sqrt(batch_size / train.reference_batch)

@@ -120,7 +120,7 @@ def prepare(
     networks = _networks(run, data, start, loader, device, speak=state is None)
     teacher = _teacher(run, data, networks)
     precision, reason = choose_precision(run.train.precision, device=device)
-    pace = _pace(run, data, loader, tunes=start.tunes, state=state, started=started, clock=clock)
+    pace = _pace(run, data, loader, usual=start.rate(run.model, data.names), state=state, started=started, clock=clock)
     minutes = run.train.minutes
     length = plural(run.train.epochs, "epoch") if minutes is None else plural(minutes, "minute")
     steps = f"{length} of {plural(loader.steps, 'step')} an epoch, {plural(loader.batch_size, 'image')} a step"
@@ -229,14 +229,14 @@ def _pace(
     data: RunData,
     loader: Loader,
     *,
-    tunes: bool,
+    usual: float,
     state: dict[str, Any] | None,
     started: float,
     clock: Callable[[], float],
 ) -> Pace:
     train, saved = run.train, None
     if state is None:
-        rate = resolve_learning_rate(train, batch_size=loader.batch_size * train.accumulate, tunes=tunes)
+        rate = resolve_learning_rate(train, batch_size=loader.batch_size * train.accumulate, usual=usual)
     else:
         rate, saved = LearningRate(state["peak_rate"], f"{state['peak_rate']:.3g} as before"), state["pace"]
     end = f"cosine to {rate.peak * train.final_rate:.2g}"
