@@ -1,6 +1,7 @@
 """`falconet profile`: counts by hand, times that add up, one table and one picture for a comparison."""
 
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -275,3 +276,21 @@ def test_points_stay_inside_and_need_one():
     assert places[0, 1] > places[1, 1], "the better one lies higher"
     with pytest.raises(ValueError, match="at least one"):
         scatter([], title="t", x_label="x", y_label="y")
+
+
+def test_names_of_points_side_by_side_do_not_cover_one_another() -> None:
+    points = [Point(f"an engine of a long name, {number} threads", 10 + number, 40.0) for number in range(8)]
+    text = scatter(points, title="t", x_label="x", y_label="y")
+    found = re.findall(r'<text x="([0-9.]+)" y="([0-9.]+)" text-anchor="(end|start)">(an engine[^<]*)<', text)
+    assert [name for *_, name in found] == [point.name for point in points]
+    boxes = []
+    for x, y, anchor, name in found:
+        wide = 6 * len(name)
+        left = float(x) - wide if anchor == "end" else float(x)
+        assert left >= 0
+        assert left + wide <= 720
+        assert 0 < float(y) <= 440
+        boxes.append((left, float(y), wide))
+    for number, (left, y, wide) in enumerate(boxes):
+        for other_left, other_y, other_wide in boxes[:number]:
+            assert abs(y - other_y) >= 12 or left + wide <= other_left or other_left + other_wide <= left

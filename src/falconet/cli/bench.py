@@ -13,6 +13,8 @@ from falconet.core.figures import duration, percent, plural
 from falconet.core.files import replace_file
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from falconet.api.bench import Bench, Row
 
 
@@ -149,7 +151,7 @@ def _write(found: "Bench", text: str, out: Path | None) -> list[Path]:
     rated = [(row, *next(iter(row.metrics.items()))) for row in found.rows if row.metrics]
     if rated:
         metric = rated[0][1]
-        points = [Point(_label(row), row.latency.p50, 100 * value) for row, _, value in rated]
+        points = [Point(_short(row, found.rows), row.latency.p50, 100 * value) for row, _, value in rated]
         title = f"{metric} over milliseconds on {found.machine['processor']}"
         picture = scatter(points, title=title, x_label="milliseconds per picture, median", y_label=f"{metric}, %")
         written.append(out / "bench.svg")
@@ -159,6 +161,13 @@ def _write(found: "Bench", text: str, out: Path | None) -> list[Path]:
 
 def _label(row: "Row") -> str:
     return f"{Path(row.model).stem}, {row.engine} {row.precision}, {plural(row.threads, 'thread')}"
+
+
+def _short(row: "Row", rows: "Sequence[Row]") -> str:
+    """What tells a row from the others: the model and the precision only where there are several."""
+    parts = [Path(row.model).stem] if len({one.model for one in rows}) > 1 else []
+    precision = f" {row.precision}" if len({one.precision for one in rows}) > 1 else ""
+    return ", ".join([*parts, f"{row.engine}{precision}", plural(row.threads, "thread")])
 
 
 def print_rows(found: "Bench") -> None:

@@ -7,6 +7,9 @@ from typing import NamedTuple
 from falconet.eval.charts import axes, axis_labels
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 20, 34, 48
+_LETTER, _LINE, _GAP = 6.5, 14.0, 7.0
+_RISES = (-6.0, 14.0, *(side * (22.0 + 16.0 * step) for step in range(9) for side in (-1, 1)))
+"""How far below its point a name may stand, the nearest first."""
 _INK, _GRID, _DOT = "#333", "#ddd", "#1666b0"
 
 
@@ -47,12 +50,39 @@ def scatter(
         *axes(place, (0, x_high), (low, high), size, margins),
         axis_labels(x_label, y_label, size, margins),
     ]
+    taken: list[tuple[float, float, float, float]] = []
     for point in points:
         x, y = place(point.x, point.y)
-        end = x > _LEFT + 0.75 * across
-        parts.append(
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{_DOT}"/>'
-            f'<text x="{x + (-7 if end else 7):.1f}" y="{y - 6:.1f}" text-anchor="{"end" if end else "start"}">'
-            f"{escape(point.name)}</text>"
-        )
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{_DOT}"/>')
+        parts.append(_label(point.name, x, y, taken, right=_LEFT + across, bottom=_TOP + down))
     return "".join(parts) + "</svg>\n"
+
+
+def _label(
+    name: str, x: float, y: float, taken: list[tuple[float, float, float, float]], *, right: float, bottom: float
+) -> str:
+    """A name beside its point, where no name was written before; a line leads to one that had to go further away."""
+    wide = _LETTER * len(name)
+    ways = [(end, rise) for rise in _RISES for end in (x + _GAP + wide > right, x + _GAP + wide <= right)]
+    boxes = [(x - _GAP - wide if end else x + _GAP, y + rise - _LINE, wide, _LINE) for end, rise in ways]
+    inside = [
+        (box, way)
+        for box, way in zip(boxes, ways, strict=True)
+        if box[0] >= 0 and box[0] + wide <= right + _RIGHT and box[1] >= _TOP - _LINE and box[1] + _LINE <= bottom
+    ]
+    free = [one for one in inside if not any(_meet(one[0], other) for other in taken)]
+    box, (end, rise) = (free or inside or list(zip(boxes, ways, strict=True)))[0]
+    taken.append(box)
+    edge = x - _GAP if end else x + _GAP
+    lead = f'<path d="M{x:.1f} {y:.1f}L{edge:.1f} {y + rise - 4:.1f}" stroke="{_GRID}"/>' if abs(rise) > _LINE else ""
+    anchor = "end" if end else "start"
+    return f'{lead}<text x="{edge:.1f}" y="{y + rise:.1f}" text-anchor="{anchor}">{escape(name)}</text>'
+
+
+def _meet(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+    return (
+        one[0] < other[0] + other[2]
+        and other[0] < one[0] + one[2]
+        and one[1] < other[1] + other[3]
+        and other[1] < one[1] + one[3]
+    )
