@@ -14,7 +14,7 @@ from falconet.api.quantize import Quantized, Side, quantize
 from falconet.core.coco_json import coco_annotation, coco_categories
 from falconet.core.errors import ConfigError, ModelError
 from falconet.exporting.onnx import export_onnx
-from falconet.exporting.quantize import Quantizer, agreement_with, sensitivity
+from falconet.exporting.quantize import Quantizer, _shared, agreement_with, sensitivity
 from falconet.exporting.receipt import exported_from
 from falconet.models import CLASSIFIERS, build
 from falconet.models.weights import ModelCard, save_weights
@@ -113,7 +113,9 @@ def test_a_classifier_agrees_by_its_probabilities(tmp_path: Path) -> None:
     agreement = agreement_with(source, [predictor.prepare(one) for one in images])
     assert agreement(source) == pytest.approx(1.0)
     whole = Quantizer(source, images, scratch=tmp_path).write(tmp_path / "q.onnx", [])
-    assert 0.5 < agreement(whole) < 1.0
+    assert 0.9 < agreement(whole) <= 1.000001
+    half, quarter = ({"probabilities": np.array([values], np.float32)} for values in ([0.5, 0.5, 0], [0.25, 0.5, 0.25]))
+    assert _shared([half, half], [half, quarter]) == pytest.approx((1 + 0.75) / 2)
 
 
 @pytest.mark.slow
