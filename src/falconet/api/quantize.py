@@ -11,6 +11,7 @@ from typing import Any
 
 from falconet.api.find import FoundModel, find_model
 from falconet.api.ground_truth import GroundTruth, open_ground_truth
+from falconet.api.worth import FEW, Side, Verdict, judge
 from falconet.core.errors import ConfigError, DataError
 from falconet.core.figures import percent
 from falconet.core.files import replace_file
@@ -24,26 +25,8 @@ COMPARED = 16
 MARGIN = 0.5
 """Of what it may cost, on the pictures that decide: on others it costs more."""
 
-WORTH = 1.05
-"""Times faster from which on 8-bit integers earn their place."""
-
 Progress = Callable[[str], AbstractContextManager[Callable[[Sequence[Any]], Iterable[Any]]]]
 """A title -> what wraps the steps, to show how far they are."""
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """A file in an engine.
-
-    Attributes:
-        value: AP or top-1 as a fraction, on pictures that ranges were not measured on.
-        milliseconds: median of one picture through the network.
-    """
-
-    engine: str
-    kind: str
-    value: float
-    milliseconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +38,9 @@ class Quantized:
         source: the file it was made of.
         metric: AP or top1.
         kept: convolutions that stayed in float32, of `convolutions`.
-        pictures: that the value was measured on.
-        sides: both files in every engine.
-        worth: whether it is faster than anything in float32, at most `loss` worse.
-        loss: AP or top-1 that it may cost, a fraction.
+        pictures: that AP or top-1 was measured on; no ranges were measured on them.
+        sides: both files in every engine and precision.
+        loss: AP or top-1 that a precision may cost, a fraction.
         machine: where this was measured.
     """
 
@@ -69,36 +51,31 @@ class Quantized:
     convolutions: int
     pictures: int
     sides: tuple[Side, ...]
-    worth: bool
     loss: float
     machine: dict[str, str]
 
     @property
-    def verdict(self) -> str:
-        """In words."""
-        full, small = (min((one for one in self.sides if one.kind == kind), key=_time) for kind in ("float32", "int8"))
-        times = f"{full.milliseconds / small.milliseconds:.2f} times as fast as float32 in {full.engine}"
-        cost = f"{self.metric} {percent(small.value)} instead of {percent(full.value)}"
-        if self.worth:
-            return f"take it with engine {small.engine}: {times}, {cost}"
-        return f"do not use it on this machine: at best {times}, {cost}"
+    def verdict(self) -> Verdict:
+        """Whether it earns its place."""
+        return judge(self.sides, self.loss, self.metric)
 
     def __str__(self) -> str:
-        rows = [f"{'engine':<13}{'':<9}{self.metric + ', %':>8}{'ms':>9}"]
-        rows += [f"{one.engine:<13}{one.kind:<9}{percent(one.value):>8}{one.milliseconds:>9.2f}" for one in self.sides]
-        return "\n".join(
-            [
-                *rows,
-                f"{self.convolutions - len(self.kept)} of {self.convolutions} convolutions in 8-bit integers; "
-                f"{self.metric} of {self.pictures} pictures that no ranges were measured on",
-                f"verdict: {self.verdict}",
-            ]
-        )
+        rows = [f"{'engine':<13}{'':<17}{self.metric + ', %':>8}{'ms':>9}"]
+        rows += [f"{one.engine:<13}{one.kind:<17}{percent(one.value):>8}{one.milliseconds:>9.2f}" for one in self.sides]
+        lines = [
+            *rows,
+            f"{self.convolutions - len(self.kept)} of {self.convolutions} convolutions in 8-bit integers; "
+            f"{self.metric} of {self.pictures} pictures that no ranges were measured on",
+        ]
+        if self.pictures < FEW:
+            lines.append(f"{self.pictures} pictures are few: a difference of a point may be chance")
+        return "\n".join([*lines, f"verdict: {self.verdict.sentence}"])
 
     def as_dict(self) -> dict[str, Any]:
         """For programs."""
-        found = asdict(self) | {"path": self.path.name, "source": self.source.name, "verdict": self.verdict}
-        return {"format": 1, **found}
+        verdict = self.verdict
+        found = asdict(self) | {"path": self.path.name, "source": self.source.name}
+        return {"format": 1, **found, "take": verdict.take, "verdict": verdict.sentence}
 
 
 def quantize(
@@ -129,10 +106,8 @@ def quantize(
         ConfigError, DataError: fewer than `LEAST` pictures, or none at all; a folder that cannot be written.
         ModelError: a file that is none, or is quantised already.
     """
-    from falconet.api.bench import bench
     from falconet.api.require import require
     from falconet.eval.latency import machine
-    from falconet.runtime.engines import default_threads
     from falconet.runtime.onnx_engine import OnnxEngine
 
     require(["onnx", "hotcoco"], extra="eval", purpose="quantize")
@@ -147,27 +122,32 @@ def quantize(
     target = folder / f"{found.path.stem}.int8.onnx"
     metric = "AP" if manifest.task == "detect" else "top1"
     with tempfile.TemporaryDirectory(prefix="falconet-int8-") as scratch:
-        draft, kept, count = _smallest(found, ranging, metric, loss, Path(scratch), progress)
+        chosen, kept, count = _smallest(found, ranging, metric, loss, Path(scratch), progress)
+        draft = chosen.rename(Path(scratch) / target.name)
+        sides = _sides(found, FoundModel(draft, draft.stem), judging, metric, progress)
+        pictures = len(judging.records)
+        done = Quantized(target, found.path, metric, kept, count, pictures, sides, loss, machine())
         replace_file(target, draft.read_bytes())
-    small = FoundModel(target, target.stem)
-    with progress("measuring") as bar:
-        rows = bench(
-            [found.path, target], threads=[default_threads()], precisions=["float32"], pictures=[], progress=bar
-        )
-    sides = tuple(
-        Side(
-            row.engine,
-            "int8" if row.path == target else "float32",
-            _value(small if row.path == target else found, judging, metric, engine=row.engine),
-            row.latency.p50,
-        )
-        for row in sorted(rows.rows, key=lambda row: row.engine)
-    )
-    done = Quantized(
-        target, found.path, metric, kept, count, len(judging.records), sides, _worth(sides, loss), loss, machine()
-    )
-    replace_file(target.with_suffix(".json"), json.dumps(done.as_dict(), indent=2) + "\n")
+        replace_file(target.with_suffix(".json"), json.dumps(done.as_dict(), indent=2) + "\n")
     return done
+
+
+def _sides(
+    full: FoundModel, small: FoundModel, judging: GroundTruth, metric: str, progress: Progress
+) -> tuple[Side, ...]:
+    """Both files in every engine and precision of this machine: milliseconds, one picture at a time, and AP."""
+    from falconet.api.bench import bench
+    from falconet.runtime.engines import default_threads
+
+    with progress("milliseconds") as bar:
+        rows = bench([full.path, small.path], threads=[default_threads()], pictures=[], progress=bar).rows
+    sides = []
+    with progress(metric) as bar:
+        for row in bar(sorted(rows, key=lambda row: row.engine)):
+            model = small if row.path == small.path else full
+            value = _value(model, judging, metric, engine=row.engine, precision=row.precision)
+            sides.append(Side(row.engine, model is small, row.precision, value, row.latency.p50))
+    return tuple(sides)
 
 
 def _part(truth: GroundTruth, first: int, count: int) -> GroundTruth:
@@ -208,22 +188,10 @@ def _smallest(
     return best[1], best[2], len(order)
 
 
-def _value(found: FoundModel, truth: GroundTruth, metric: str, *, engine: str) -> float:
+def _value(found: FoundModel, truth: GroundTruth, metric: str, *, engine: str, precision: str = "float32") -> float:
     from falconet.api.engines import open_engine
     from falconet.api.evaluation import evaluate
+    from falconet.runtime.engines import Use
 
-    return float(evaluate(found, open_engine(found.path, engine=engine), truth)[metric])
-
-
-def _time(side: Side) -> float:
-    return side.milliseconds
-
-
-def _worth(sides: Sequence[Side], loss: float) -> bool:
-    full = {one.engine: one for one in sides if one.kind == "float32"}
-    quickest = min(map(_time, full.values()))
-    return any(
-        one.milliseconds * WORTH <= quickest and one.value >= full[one.engine].value - loss
-        for one in sides
-        if one.kind == "int8"
-    )
+    opened = open_engine(found.path, engine=engine, use=Use(precision=precision))
+    return float(evaluate(found, opened, truth)[metric])
