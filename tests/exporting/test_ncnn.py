@@ -15,8 +15,9 @@ from torch import nn
 import falconet
 from falconet.api.export import export
 from falconet.core.errors import ConfigError, ModelError
+from falconet.core.exported_files import model_files
 from falconet.exporting import ncnn as exporter
-from falconet.exporting.receipt import model_files, read_receipt
+from falconet.exporting.receipt import read_receipt
 from falconet.exporting.torch_engine import ALL_POINTS, TorchEngine
 from falconet.models import CLASSIFIERS, PRESETS, build
 from falconet.models.weights import ModelCard, save_weights
@@ -139,7 +140,7 @@ def test_what_means_nothing_for_ncnn(tmp_path: Path) -> None:
     for options in ({"nms": True}, {"opset": 18}, {"batch": 1}):
         with pytest.raises(ConfigError, match="--to ncnn: --nms, --opset and --static-batch are for ONNX"):
             export(weights, tmp_path / "out", to="ncnn", **options)
-    with pytest.raises(ConfigError, match="--to tflite: is not known; expected some of onnx, ncnn"):
+    with pytest.raises(ConfigError, match="--to tflite: is not known; expected some of onnx, openvino, ncnn"):
         export(weights, tmp_path / "out", to="tflite")
     assert not (tmp_path / "out").exists()
 

@@ -37,7 +37,11 @@ class Format:
     modules: tuple[str, ...] = ()
 
 
-FORMATS = {"onnx": Format(".onnx", ("onnxruntime",)), "ncnn": Format(".param", ("ncnn",), ("ncnn", "pnnx"))}
+FORMATS = {
+    "onnx": Format(".onnx", ("onnxruntime",)),
+    "openvino": Format(".openvino.xml", ("openvino",), ("openvino",)),
+    "ncnn": Format(".param", ("ncnn",), ("ncnn", "pnnx")),
+}
 
 SELECTED = 50
 """Images on which the selection inside of a file is compared with ours."""
@@ -71,7 +75,7 @@ def export(
     model: "str | os.PathLike[str]",
     out: str | Path = "export",
     *,
-    to: Literal["onnx", "ncnn"] = "onnx",
+    to: Literal["onnx", "openvino", "ncnn"] = "onnx",
     name: str | None = None,
     data: str | Path | None = None,
     images: str | Path | None = None,
@@ -89,7 +93,8 @@ def export(
 
     Args:
         model: run folder, weights file or published name.
-        out: folder for NAME.onnx (of ncnn NAME.param, NAME.bin and NAME.falconet.json) and the receipts.
+        out: folder for NAME.onnx (of openvino NAME.openvino.xml and .bin, of ncnn NAME.param, NAME.bin and
+            NAME.falconet.json) and the receipts.
         to: the format.
         name: of the file, without ending; None takes that of the run or the weights file.
         data: pictures with truth for the comparison; None takes what the model was validated on.
@@ -116,9 +121,12 @@ def export(
     row = FORMATS[to]
     if to == "ncnn" and (nms or opset is not None or batch is not None):
         raise ConfigError("--to ncnn: --nms, --opset and --static-batch are for ONNX; leave them out")
+    if to == "openvino" and opset is not None:
+        raise ConfigError("--to openvino: --opset is for ONNX; leave it out")
     require(["torch", "onnx", "onnxscript", "hotcoco"], extra="train", purpose="export")
     require(row.modules, extra=to, purpose=f"export to {to}")
-    from falconet.exporting.receipt import model_files, write_receipt
+    from falconet.core.exported_files import model_files
+    from falconet.exporting.receipt import write_receipt
     from falconet.exporting.torch_engine import manifest_of
     from falconet.models.weights import read_card
     from falconet.runtime.engines import choose_engine
@@ -138,6 +146,10 @@ def export(
             from falconet.exporting.onnx import OPSET, export_onnx
 
             export_onnx(found.path, draft, opset=opset or OPSET, batch=batch, size=size, score=score, nms=nms)
+        elif to == "openvino":
+            from falconet.exporting.openvino import export_openvino
+
+            export_openvino(found.path, draft, batch=batch, size=size, score=score, nms=nms)
         else:
             from falconet.exporting.ncnn import export_ncnn
 
@@ -197,10 +209,10 @@ def _comparison(
 def _check_selection(file: Path, truth: "GroundTruth") -> None:
     """Whether the file selects as we do, on some of the images."""
     from falconet.exporting.nms import check_selection
-    from falconet.runtime.onnx_engine import OnnxEngine
+    from falconet.runtime.engines import DEFAULT_USE, ENGINES, choose_engine
     from falconet.runtime.predictor import Predictor
 
-    predictor: Predictor[Any] = Predictor(OnnxEngine(file))
+    predictor: Predictor[Any] = Predictor(ENGINES[choose_engine(file, "auto")].open(file, DEFAULT_USE))
 
     def pixels() -> Iterator[Pixels]:
         for record in truth.spread(SELECTED):

@@ -129,11 +129,12 @@ def predict(
 
 def _refuse_models(sources: list[str]) -> None:
     """Say that a source is a model."""
+    from falconet.core.exported_files import is_exported
     from falconet.core.run_files import RUN_FILE
 
     for source in sources:
         path = Path(source)
-        if path.suffix in (".onnx", ".param", ".safetensors") or (path / RUN_FILE).is_file():
+        if is_exported(path) or path.suffix == ".safetensors" or (path / RUN_FILE).is_file():
             others = " ".join(other for other in sources if other != source) or "PICTURE"
             raise ConfigError(
                 f"{source}: is a model, not a picture; expected it behind --model: falconet predict {others} "

@@ -18,11 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from falconet.core.errors import ModelError
+from falconet.core.exported_files import model_files
 from falconet.core.files import replace_file
 from falconet.core.manifest import MANIFEST_KEY
 from falconet.exporting.torch_engine import ALL_POINTS, deployable, load_at, manifest_of
 from falconet.models.deployable import Deployable, DeployableClassifier, SubtractMean
-from falconet.runtime.ncnn_engine import FORMAT, pair
+from falconet.runtime.ncnn_engine import FORMAT
 
 
 class _Planar(nn.Module):
@@ -63,7 +64,7 @@ def export_ncnn(weights: Path, out: Path, *, size: tuple[int, int] | None = None
     height, width = manifest.preprocess.height, manifest.preprocess.width
     with tempfile.TemporaryDirectory(prefix="falconet-ncnn-") as folder:
         param, weights_file = _convert(planar, (height, width), Path(folder))
-    graph, binary, described = pair(out)
+    graph, binary, described = model_files(out)
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in (("param", param), ("bin", weights_file))}
     about = {"format": FORMAT, MANIFEST_KEY: json.loads(manifest.to_json()), "sha256": sums}
     replace_file(binary, weights_file)

@@ -4,7 +4,7 @@
 Boxes and scores stay, so that `falconet` runs the same file with other thresholds.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -83,10 +83,9 @@ def check_selection(path: Path, selection: Selection, pictures: Iterable[Pixels]
     Raises:
         ModelError: they differ.
     """
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    count = 0
+    run, count = _runner(path), 0
     for number, pixels in enumerate(pictures):
-        boxes, scores, found = session.run(["boxes", "scores", OUTPUT], {"pixels": pixels[None]})
+        boxes, scores, found = run(pixels[None])
         expected = _selected(boxes[0], scores[0], selection)
         count += len(expected)
         if len(found) != len(expected) or not np.allclose(_sorted(found), _sorted(expected), atol=1e-4):
@@ -95,6 +94,17 @@ def check_selection(path: Path, selection: Selection, pictures: Iterable[Pixels]
                 f"{len(expected)}, or others"
             )
     return count
+
+
+def _runner(path: Path) -> Callable[[Pixels], Sequence[Floats]]:
+    """Pixels [1, H, W, 3] -> boxes, scores and detections of a file or a pair."""
+    names = ["boxes", "scores", OUTPUT]
+    if path.suffix == ".xml":
+        from falconet.runtime.openvino_engine import open_outputs
+
+        return open_outputs(path, names)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda pixels: session.run(names, {"pixels": pixels})
 
 
 def _selected(boxes: Floats, scores: Floats, selection: Selection) -> Floats:

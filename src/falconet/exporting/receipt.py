@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError
 
 from falconet.core.config import Config
 from falconet.core.errors import ModelError
+from falconet.core.exported_files import model_files
 from falconet.core.files import replace_file
 from falconet.eval.latency import machine
 
@@ -39,8 +40,8 @@ class Receipt(Config):
     task: str = Field(description="detect or classify")
     model: str = Field(description="the exported file")
     weights: str = Field(description="what it was exported from")
-    sha256: str = Field(description="of the exported file; of ncnn, of graph and weights one after the other")
-    size: int = Field(description="of the exported file, bytes; of ncnn, of both")
+    sha256: str = Field(description="of the exported file; of a pair, of graph and weights one after the other")
+    size: int = Field(description="of the exported file, bytes; of a pair, of both")
     images: int = Field(description="compared")
     findings: tuple[Finding, ...] = Field(description="what was compared, and how far it may differ")
     torch: Side
@@ -65,13 +66,6 @@ class Receipt(Config):
         return "\n".join(lines) + "\n"
 
 
-def model_files(model: Path) -> tuple[Path, ...]:
-    """The files of an exported model, the one that stands for it first: of ncnn graph, weights and description."""
-    if model.suffix == ".param":
-        return model, model.with_suffix(".bin"), model.with_suffix(".falconet.json")
-    return (model,)
-
-
 def describe_file(model: Path, weights: Path, name: str | None) -> dict[str, Any]:
     """The fields of a receipt that say which file it is about; `name` stands for that of a file that will move."""
     content = b"".join(file.read_bytes() for file in model_files(model)[:2])
@@ -86,7 +80,7 @@ def describe_file(model: Path, weights: Path, name: str | None) -> dict[str, Any
 
 def receipt_paths(model: Path, *, engine: str = "onnxruntime") -> tuple[Path, Path]:
     """Where the receipt of a model file in an engine lies: JSON, text."""
-    kind = "" if engine == "onnxruntime" else f".{engine}"
+    kind = ".xml" if model.suffix == ".xml" else "" if engine == "onnxruntime" else f".{engine}"
     return model.with_suffix(f"{kind}.receipt.json"), model.with_suffix(f"{kind}.receipt.txt")
 
 

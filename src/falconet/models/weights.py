@@ -20,6 +20,7 @@ from torch import Tensor
 import falconet
 from falconet.core.config import Config
 from falconet.core.errors import DataError, ModelError
+from falconet.core.exported_files import is_exported
 from falconet.core.files import replace_file
 from falconet.core.manifest import Selection, check_names
 from falconet.core.types import Ints
@@ -223,7 +224,7 @@ def _copy_other_rows(target: Tensor, source: Tensor, class_rows: slice) -> None:
 def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise ModelError(f"{path}: does not exist; expected a weights file (.safetensors)")
-    if path.suffix in (".onnx", ".param"):
+    if is_exported(path):
         raise ModelError(
             f"{path}: is exported already; expected the weights (.safetensors) or the run's folder that it was made of"
         )

@@ -145,7 +145,7 @@ ENGINES: Mapping[str, EngineRow] = {
         streams=True,
     ),
     "openvino": EngineRow(
-        suffixes=(".onnx",),
+        suffixes=(".onnx", ".xml"),
         open=_open_openvino,
         module="openvino",
         install="pip install 'falconet[openvino]'",
@@ -315,9 +315,10 @@ def check_file(path: Path, threads: int | None, streams: int = 1) -> int:
 
 def incomplete(path: Path, reason: str) -> ModelError:
     """The error for a file that an engine cannot read."""
+    kind, wanted = ("OpenVINO", "openvino") if path.suffix == ".xml" else ("ONNX", "onnx")
     return ModelError(
-        f"{path}: is not a complete ONNX model ({reason}); "
-        "expected a file written by 'falconet export --to onnx': copy or export it again"
+        f"{path}: is not a complete {kind} model ({reason}); "
+        f"expected a file written by 'falconet export --to {wanted}': copy or export it again"
     )
 
 

@@ -10,6 +10,7 @@ import ncnn  # type: ignore[import-not-found, import-untyped, unused-ignore]  # 
 import numpy as np
 
 from falconet.core.errors import ModelError
+from falconet.core.exported_files import model_files
 from falconet.core.manifest import MANIFEST_KEY, read_manifest
 from falconet.core.types import Pixels
 from falconet.runtime.engines import check_numbers, default_threads, named
@@ -17,11 +18,6 @@ from falconet.runtime.tasks import TASKS, Outputs
 
 FORMAT = 1
 """Of NAME.falconet.json."""
-
-
-def pair(path: Path) -> tuple[Path, Path, Path]:
-    """The files of a model: graph, weights, and what describes both."""
-    return path, path.with_suffix(".bin"), path.with_suffix(".falconet.json")
 
 
 class NcnnEngine:
@@ -48,7 +44,7 @@ class NcnnEngine:
         self.path, self.streams, self.batch = Path(path), streams, 1
         check_numbers(threads, streams)
         graph, binary = _checked(self.path)
-        self.manifest = read_manifest(_described(self.path)[MANIFEST_KEY], str(pair(self.path)[2]))
+        self.manifest = read_manifest(_described(self.path)[MANIFEST_KEY], str(model_files(self.path)[2]))
         self._outputs = tuple(TASKS[self.manifest.task].outputs(self.manifest))
         self._graph, self._binary = str(graph), str(binary)
         self._threads = threads or (default_threads() if streams == 1 else 1)
@@ -89,7 +85,7 @@ class NcnnEngine:
 
 
 def _described(path: Path) -> dict[str, Any]:
-    about = pair(path)[2]
+    about = model_files(path)[2]
     try:
         found = json.loads(about.read_text(encoding="utf-8"))
         text, sums = json.dumps(found[MANIFEST_KEY]), dict(found["sha256"])
@@ -110,7 +106,7 @@ def _checked(path: Path) -> tuple[Path, Path]:
     """Graph and weights, which are what their description says."""
     if not path.is_file():
         raise ModelError(f"{path}: no such file; expected a .param written by 'falconet export --to ncnn'")
-    sums, (graph, binary, about) = _described(path)["sha256"], pair(path)
+    sums, (graph, binary, about) = _described(path)["sha256"], model_files(path)
     for name, file in (("param", graph), ("bin", binary)):
         if not file.is_file():
             raise ModelError(f"{path}: {file.name} is not beside it; copy all three files of the model")

@@ -1,13 +1,15 @@
-"""Exported `.onnx` files in OpenVINO, on the CPU: in float32 as ONNX Runtime runs them, or in bfloat16 where asked."""
+"""Exported `.onnx` files, and OpenVINO's own pairs of `.xml` and `.bin`, in OpenVINO on the CPU: in float32 as ONNX
+Runtime runs them, or in bfloat16 where asked."""
 
+import hashlib
 import sys
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock, local
 from typing import Any
 
-from falconet.core.errors import ConfigError
+from falconet.core.errors import ConfigError, ModelError
 from falconet.core.manifest import MANIFEST_KEY
 from falconet.core.types import Pixels
 from falconet.runtime.engines import (
@@ -34,6 +36,14 @@ finally:
     if _telemetry is not None:
         sys.modules["openvino_telemetry"] = _telemetry
 
+SUFFIX = ".xml"
+"""Of the graph of OpenVINO's own pair."""
+
+MANIFEST = ("framework", MANIFEST_KEY)
+
+WEIGHTS_SUM = ("framework", "falconet_weights_sha256")
+"""Where the graph of a pair says which .bin belongs to it."""
+
 _TYPES = {"u8": "tensor(uint8)", "f32": "tensor(float)"}
 
 
@@ -44,7 +54,7 @@ class OpenVinoEngine:
     a network of fixed sizes is faster than one for any number.
 
     Args:
-        path: written by `falconet export --to onnx`.
+        path: written by `falconet export --to onnx`, or the .xml of `--to openvino`, whose .bin lies beside it.
         threads: for one image or batch; None takes `default_threads()`, or one where there are several streams.
         streams: runs that may go on at once.
         precision: float32 or bfloat16; "auto" is float32.
@@ -56,7 +66,7 @@ class OpenVinoEngine:
 
     Raises:
         ModelError: no such file, not an ONNX file (or half of one), one without a Falconet manifest, or one whose
-            inputs and outputs are not those of its task.
+            inputs and outputs are not those of its task; a .bin that is missing or belongs to another graph.
         ConfigError: bfloat16 on a processor that does not compute in it.
     """
 
@@ -73,7 +83,7 @@ class OpenVinoEngine:
             raise ConfigError("precision bfloat16: this processor does not compute in it; expected float32")
         self._network = _read(self._core, self.path)
         inputs, outputs = ([_describe(one) for one in ports] for ports in (self._network.inputs, self._network.outputs))
-        signature = read_signature(self.path, _metadata(self._network), inputs, outputs)
+        signature = read_signature(self.path, _said(self._network, MANIFEST), inputs, outputs)
         self.manifest, _, self._outputs, self.batch = signature
         self._hints = _hints(threads, streams, precision)
         self._compiled: dict[int, Any] = {}
@@ -141,16 +151,23 @@ def _hints(threads: int, streams: int = 1, precision: str = "auto") -> dict[str,
 
 
 def _read(core: Any, path: Path) -> Any:
+    weights = path.with_suffix(".bin")
+    if path.suffix == SUFFIX and not weights.is_file():
+        raise ModelError(f"{path}: {weights.name} is not beside it; copy both files of the model")
     try:
-        return core.read_model(str(path))
+        network = core.read_model(str(path))
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise incomplete(path, reason) from error
+    wanted = _said(network, WEIGHTS_SUM)
+    if wanted is not None and hashlib.sha256(weights.read_bytes()).hexdigest() != wanted:
+        raise ModelError(f"{weights}: is not the file that {path.name} was written with; copy both files again")
+    return network
 
 
-def _metadata(network: Any) -> str | None:
-    """The manifest's text among the file's metadata, which OpenVINO keeps under "framework"."""
-    path = ["framework", MANIFEST_KEY]
+def _said(network: Any, key: Sequence[str]) -> str | None:
+    """What a file says about itself; OpenVINO keeps the metadata of an ONNX file under "framework"."""
+    path = list(key)
     return str(network.get_rt_info(path).astype(str)) if network.has_rt_info(path) else None
 
 
@@ -167,3 +184,15 @@ def open_any(path: Path, inputs: list[Any], *, threads: int, precision: str) -> 
     network.reshape({port.any_name: list(value.shape) for port, value in zip(network.inputs, inputs, strict=True)})
     request = core.compile_model(network, "CPU", _hints(threads, 1, precision)).create_infer_request()
     return lambda: request.infer(inputs)
+
+
+def open_outputs(path: Path, names: Sequence[str]) -> Callable[[Pixels], list[Any]]:
+    """A call of a file that gives the outputs of these names, whether its task has them or not."""
+    core = openvino.Core()
+    request = core.compile_model(_read(core, path), "CPU", _hints(1)).create_infer_request()
+
+    def run(pixels: Pixels) -> list[Any]:
+        found = request.infer([pixels])
+        return [found[name] for name in names]
+
+    return run
