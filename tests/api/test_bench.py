@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 
 import falconet
 from falconet.api import tuned
-from falconet.api.bench import Row, bench
+from falconet.api.bench import Bench, Row, bench
 from falconet.api.tuned import fastest, remember, tune
 from falconet.cli.bench import print_rows
 from falconet.core.cpus import usable_cpus
@@ -133,13 +133,17 @@ def test_what_cannot_be_measured(tmp_path: Path) -> None:
         ([model], {"engines": ["tflite"]}, ConfigError, "engine 'tflite' is not known; expected some of onnxruntime"),
         ([model], {"precisions": ["int4"]}, ConfigError, "precision int4: expected some of float32"),
         ([], {"against": [vector]}, ModelError, "its input is tensor(float) [1, 8]; expected pixels"),
-        ([], {"against": [broken]}, ModelError, "is not a complete ONNX model"),
+        ([], {"against": [broken]}, ModelError, "broken.onnx: ONNX Runtime cannot open it ("),
+        ([], {"against": [tmp_path / "gone.onnx"]}, ModelError, "gone.onnx: no such file; expected an ONNX file"),
         ([broken], {}, ModelError, "is not a complete ONNX model"),
     ):
         with pytest.raises(kind, match=re.escape(expected)):
             bench(arguments, threads=[1], calls=5, **{"engines": ["onnxruntime"], **options})
-    with pytest.raises(ModelError, match="is not an exported file"):
+    with pytest.raises(ModelError, match="is a picture; expected a model, and pictures behind --pictures"):
         bench([save(tmp_path / "a.png", picture())])
+    (tmp_path / "w.safetensors").touch()
+    with pytest.raises(ModelError, match="is not an exported file; write one with 'falconet export"):
+        bench([tmp_path / "w.safetensors"])
 
 
 def test_nothing_goes_on_after_an_interruption(tmp_path: Path) -> None:
@@ -210,6 +214,43 @@ def test_what_was_found_is_taken_until_something_changes(
     for damaged in ("", "[]", '{"' + str(model) + '": 7}'):
         cache.write_text(damaged)
         assert falconet.load(model).engine.name == "onnxruntime"
+
+
+def test_people_are_told_what_tune_found(tmp_path: Path, cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("openvino")
+    caplog.set_level("INFO")
+    model = tiny_model.write(tmp_path / "m.onnx")
+    falconet.load(model)
+    assert not caplog.messages
+    remember(replace(row("openvino", 1.0), path=model))
+    falconet.load(model)
+    assert caplog.messages == [
+        "engine: openvino in float32, as 'falconet tune' found; --engine and --precision say otherwise"
+    ]
+    os.utime(model, ns=(1, 1))
+    falconet.load(model)
+    assert caplog.messages[1] == f"the file has changed since 'falconet tune {model}', which has to be repeated"
+    remember(replace(row("openvino", 1.0), path=model))
+    cache.write_text(cache.read_text().replace('"processor": "', '"processor": "another '))
+    falconet.load(model)
+    assert caplog.messages[2].startswith("the processor or an engine's version has changed since 'falconet tune")
+
+
+def test_what_cannot_be_remembered_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model.write(tmp_path / "m.onnx")
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(tuned, "_path", lambda: tmp_path / "file" / "tuned.json")
+    monkeypatch.setattr("falconet.api.bench.bench", lambda *_, **__: pytest.fail("measured in vain"))
+    with pytest.raises(ConfigError, match="what tune finds would be lost"):
+        tune(model)
+
+
+def test_a_table_without_empty_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    print_rows(Bench((row("onnxruntime", 3.0),), {"processor": "P", "cores": "2"}, 0.0))
+    shown = capsys.readouterr().out
+    assert "pictures/s" not in shown
+    assert "MB" not in shown
+    assert re.search("engine +threads +start s +p50 ms +p95 +p99\n", shown)
 
 
 def test_tune_measures_and_remembers(tmp_path: Path, cache: Path) -> None:

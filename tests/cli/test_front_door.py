@@ -163,6 +163,8 @@ def test_an_exported_file_is_measured_without_torch(tmp_path: Path) -> None:
         assert re.search(r"onnxruntime float32 +1 +[0-9. ]+\n *onnxruntime float32 +2 ", done.stdout)
     told = fail(ConfigError, "profile", str(tmp_path / "m.onnx"), "--compare", "a,b")
     assert told == "exported files are compared by 'falconet bench', each at its own size"
+    told = fail(ConfigError, "profile", str(tmp_path / "m.onnx"), "--layers")
+    assert told.startswith("--layers: an exported file is measured as a whole; expected the weights or the run folder")
 
 
 def test_what_is_exported_already(tmp_path: Path) -> None:

@@ -73,6 +73,24 @@ def test_threads_reach_the_session(model):
     assert threads_of(OnnxEngine(model, streams=2)) == [1, 1], "streams share the CPUs"
 
 
+@pytest.mark.parametrize("options", [{"threads": "two"}, {"streams": 2.5}, {"streams": None}, {"threads": True}])
+def test_what_is_no_number_of_runs(model, options):
+    ((name, value),) = options.items()
+    expected = f"{name}: expected a whole number from 1, but got {value!r}"
+    assert error_of(model, kind=ConfigError, **options) == expected
+
+
+def test_more_than_there_are_cpus_is_told(model, monkeypatch, caplog):
+    monkeypatch.setattr(engines, "usable_cpus", lambda: 2)
+    OnnxEngine(model, threads=2)
+    assert not caplog.messages
+    OnnxEngine(model, threads=3)
+    assert caplog.messages == ["threads 3: only 2 CPUs are usable here, and more threads than that are slower"]
+    monkeypatch.setattr(engines, "usable_cpus", lambda: 1)
+    OnnxEngine(model, streams=2)
+    assert caplog.messages[1] == "streams 2: only 1 CPU is usable here, and more streams than that are slower"
+
+
 def test_streams_of_one_thread_share_their_session(model):
     assert len({id(session) for session in sessions(OnnxEngine(model, streams=3))}) == 1
     assert len({id(session) for session in sessions(OnnxEngine(model, threads=2, streams=3))}) == 3
@@ -103,7 +121,7 @@ def test_bfloat16_only_where_the_processor_computes_in_it(model):
 
 
 def test_no_streams(model):
-    assert error_of(model, streams=0) == "streams must be 1 or more, but got 0"
+    assert error_of(model, streams=0, kind=ConfigError) == "streams: expected a whole number from 1, but got 0"
 
 
 def test_default_threads_follow_the_cpus_of_the_process(monkeypatch):
@@ -116,8 +134,8 @@ def test_default_threads_follow_the_cpus_of_the_process(monkeypatch):
     assert engines.default_threads() == 1
 
 
-def error_of(path, **options) -> str:
-    with pytest.raises(ModelError) as caught:
+def error_of(path, *, kind=ModelError, **options) -> str:
+    with pytest.raises(kind) as caught:
         OnnxEngine(path, **options)
     return str(caught.value)
 
@@ -184,7 +202,7 @@ def test_float_pixels_and_other_sizes_and_class_counts(tmp_path):
 
 
 def test_threads_below_one(model):
-    assert error_of(model, threads=0) == "threads must be 1 or more, but got 0"
+    assert error_of(model, threads=0, kind=ConfigError) == "threads: expected a whole number from 1, but got 0"
 
 
 def test_input_may_have_another_name(tmp_path):

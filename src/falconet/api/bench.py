@@ -25,7 +25,9 @@ from falconet.api.find import find_model
 from falconet.api.timed import READY
 from falconet.core.cpus import busy_cpus, usable_cpus
 from falconet.core.errors import ConfigError, ModelError
+from falconet.core.exported_files import BESIDE
 from falconet.core.figures import plural
+from falconet.core.images import is_picture
 from falconet.eval.latency import Latency, machine
 from falconet.runtime.engines import ENGINES as DEVICE_ENGINES
 
@@ -139,12 +141,13 @@ def bench(
     found = {str(one): find_model(one).path for one in models}
     _check(list(found.values()))
     given = {str(one): Path(one) for one in against}
+    _check_foreign(list(given.values()))
     counts = threads or sorted({1, min(usable_cpus(), 4)})
     jobs = list(_jobs(found, engines, precisions, counts)) + list(
         _jobs(given, engines, precisions, counts, foreign=True)
     )
     busy = busy_cpus() or 0.0
-    sides = _sides(found)
+    sides = _sides(jobs) if given else (0, 0)
     with _pictures(pictures) as files:
         measured: list[list[dict[str, Any]]] = [[] for _ in jobs]
         for number, (place, job) in progress(list(product(range(rounds), enumerate(jobs)))):
@@ -158,11 +161,29 @@ def bench(
 
 def _check(paths: Sequence[Path]) -> None:
     for path in paths:
-        if not any(path.suffix in row.suffixes for row in DEVICE_ENGINES.values()):
+        if is_picture(path):
+            raise ModelError(f"{path}: is a picture; expected a model, and pictures behind --pictures")
+        if path.suffix not in BESIDE:
             raise ModelError(
                 f"{path}: is not an exported file; write one with 'falconet export {path} --out exported', "
-                "or pass a file of another program behind --against"
+                "or pass an ONNX file of another program behind --against"
             )
+
+
+def _check_foreign(paths: Sequence[Path]) -> None:
+    """Raise ModelError for what no process needs to be started for."""
+    from falconet.runtime.onnx_engine import open_session
+
+    for path in paths:
+        if not path.is_file():
+            raise ModelError(f"--against {path}: no such file; expected an ONNX file of another program")
+        try:
+            open_session(path, 1)
+        except ModelError as error:
+            raise ModelError(
+                f"--against {path}: ONNX Runtime cannot open it ({error.__cause__ or error}); expected a complete "
+                "ONNX file of another program"
+            ) from error
 
 
 def _jobs(
@@ -202,13 +223,14 @@ def _jobs(
                 }
 
 
-def _sides(models: dict[str, Path]) -> tuple[int, int]:
+def _sides(jobs: Sequence[dict[str, Any]]) -> tuple[int, int]:
     """(height, width) for inputs of foreign files that leave them open: those of the first of our own."""
     from falconet.api.engines import open_engine
 
-    if not models:
+    own = [job for job in jobs if not job["foreign"]]
+    if not own:
         return 416, 416
-    rule = open_engine(next(iter(models.values()))).manifest.preprocess
+    rule = open_engine(Path(own[0]["model"]), engine=own[0]["engine"]).manifest.preprocess
     return rule.height, rule.width
 
 

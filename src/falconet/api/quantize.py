@@ -176,14 +176,15 @@ def _smallest(
         order = sensitivity(quantizer, agreement_with(found.path, spread), scratch=scratch, progress=bar)
     full = _value(found, ranging, metric, engine="onnxruntime")
     best: tuple[float, Path, tuple[str, ...]] | None = None
-    for number, share in enumerate(SHARES):
-        kept = tuple(order[: round(share * len(order))])
-        path = quantizer.write(scratch / f"{number}.onnx", kept)
-        value = _value(FoundModel(path, found.name), ranging, metric, engine="onnxruntime")
-        if best is None or value > best[0]:
-            best = value, path, kept
-        if value >= full - MARGIN * loss:
-            break
+    with progress("how many stay in float32") as bar:
+        for share in bar(SHARES):
+            kept = tuple(order[: round(share * len(order))])
+            path = quantizer.write(scratch / f"{len(kept)}.onnx", kept)
+            value = _value(FoundModel(path, found.name), ranging, metric, engine="onnxruntime")
+            if best is None or value > best[0]:
+                best = value, path, kept
+            if value >= full - MARGIN * loss:
+                break
     assert best is not None
     return best[1], best[2], len(order)
 

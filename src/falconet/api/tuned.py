@@ -2,16 +2,20 @@
 takes."""
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from falconet.core.errors import ConfigError, DataError
 from falconet.core.files import replace_file
 
 if TYPE_CHECKING:
     from falconet.api.bench import Bench, Row
+
+_log = logging.getLogger(__name__)
 
 MODULES = ("onnxruntime", "openvino")
 """A new version of one of these may be faster or slower than that which was measured."""
@@ -50,11 +54,12 @@ def tune(
         What was measured, the row that is taken from now on, and the file that remembers it.
 
     Raises:
-        ConfigError, ModelError: as `falconet.api.bench.bench`.
+        ConfigError, ModelError: as `falconet.api.bench.bench`; a cache folder that nothing can be remembered in.
     """
     from falconet.api.bench import bench
     from falconet.runtime.engines import default_threads
 
+    _check_writable(_path())
     found = bench(
         [model],
         precisions=("float32",) if data is None else (),
@@ -97,14 +102,30 @@ def remember(row: "Row") -> Path:
     return path
 
 
+def _check_writable(path: Path) -> None:
+    """Raise ConfigError before minutes are spent on what could not be remembered."""
+    try:
+        replace_file(path, json.dumps(_read(path), indent=2) + "\n")
+    except DataError as error:
+        raise ConfigError(
+            f"{error}; what tune finds would be lost. Let XDG_CACHE_HOME name a folder that can be written, or measure "
+            "with 'falconet bench', and pass --engine and --precision to predict and eval"
+        ) from error
+
+
 def tuned(model: Path) -> Tuned | None:
-    """What was found out about this file; None where nothing was, or something has changed since."""
+    """What was found out about this file; None where nothing was, or something has changed since, which is told."""
     entry = _read(_path()).get(str(model.resolve()))
     if not isinstance(entry, dict) or not model.is_file():
         return None
-    if any(entry.get(key) != value for key, value in _circumstances(model).items()):
+    changed = [key for key, value in _circumstances(model).items() if entry.get(key) != value]
+    if changed:
+        what = "the file has" if {"size", "changed"} & set(changed) else "the processor or an engine's version has"
+        _log.warning("%s changed since 'falconet tune %s', which has to be repeated", what, model)
         return None
-    return Tuned(str(entry.get("engine")), str(entry.get("precision")))
+    found = Tuned(str(entry.get("engine")), str(entry.get("precision")))
+    _log.info("engine: %s in %s, as 'falconet tune' found; --engine and --precision say otherwise", *astuple(found))
+    return found
 
 
 def _circumstances(model: Path) -> dict[str, Any]:

@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 
 
 def bench(
-    models: Annotated[list[str], typer.Argument(help="Exported files (.onnx) or published names.")],
+    models: Annotated[list[str], typer.Argument(help="Exported files or published names.")],
     engine: Annotated[
         str | None,
-        typer.Option(help="Some of onnxruntime,openvino [default: all that are installed].", show_default=False),
+        typer.Option(
+            help="Some of onnxruntime,openvino,ncnn [default: all that are installed and run the file].",
+            show_default=False,
+        ),
     ] = None,
     precision: Annotated[
         str | None,
@@ -111,8 +114,8 @@ def tune(
 ) -> None:
     """Find the fastest way to run a model on this machine, and remember it.
 
-    From then on `predict`, `eval` and falconet.load take this engine and precision for that file, until the file, the
-    processor or an engine's version changes, or --engine says otherwise.
+    From then on `predict`, `eval` and falconet.load take this engine and precision for that file, and say so, until the
+    file, the processor or an engine's version changes, or --engine says otherwise. After a new export, tune again.
     """
     from falconet.api.tuned import tune as find
 
@@ -122,6 +125,7 @@ def tune(
         )
     print_rows(found)
     print(f"remembered in {path}: {chosen.engine} in {chosen.precision} for {chosen.path}")
+    print("after a new export, or on another machine: tune again")
 
 
 def parse_threads(text: str) -> list[int]:
@@ -177,12 +181,16 @@ def print_rows(found: "Bench") -> None:
 
     names = {row.model for row in found.rows}
     metric = next((name for row in found.rows for name in row.metrics), None)
-    titles = ["engine", "threads", "start s", "p50 ms", "p95", "p99", "pictures/s", "MB"]
+    rows = [
+        {"model": Path(row.model).name, **_cells(row), **({metric: _rated(row, metric)} if metric else {})}
+        for row in found.rows
+    ]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in [*(["model"] if len(names) > 1 else []), *titles, *([metric] if metric else [])]:
+    titles = [one for one in rows[0] if any(row[one] for row in rows) and (one != "model" or len(names) > 1)]
+    for title in titles:
         table.add_column(title, justify="left" if title in ("model", "engine") else "right")
-    for row in found.rows:
-        table.add_row(*([Path(row.model).name] if len(names) > 1 else []), *_cells(row), *_rated(row, metric))
+    for cells in rows:
+        table.add_row(*(cells[title] for title in titles))
     if len(names) == 1:
         print(next(iter(names)))
     Console(width=110, soft_wrap=True).print(table)
@@ -198,17 +206,16 @@ def print_rows(found: "Bench") -> None:
     print(f"fastest: {_label(best)}, {best.latency.p50:.2f} ms")
 
 
-def _cells(row: "Row") -> list[str]:
+def _cells(row: "Row") -> dict[str, str]:
     rate = "" if row.per_second is None else f"{row.per_second:.1f}"
     times = [f"{value:.2f}" for value in (row.latency.p50, row.latency.p95, row.latency.p99)]
     memory = "" if row.peak_mb is None else f"{row.peak_mb:.0f}"
-    return [f"{row.engine} {row.precision}", str(row.threads), f"{row.start:.2f}", *times, rate, memory]
+    told = [f"{row.engine} {row.precision}", str(row.threads), f"{row.start:.2f}", *times, rate, memory]
+    return dict(zip(("engine", "threads", "start s", "p50 ms", "p95", "p99", "pictures/s", "MB"), told, strict=True))
 
 
-def _rated(row: "Row", metric: str | None) -> list[str]:
-    if metric is None:
-        return []
-    return [percent(row.metrics[metric]) if metric in row.metrics else ""]
+def _rated(row: "Row", metric: str) -> str:
+    return percent(row.metrics[metric]) if metric in row.metrics else ""
 
 
 def _flat(soak: dict[str, Any]) -> str:

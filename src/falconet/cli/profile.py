@@ -12,6 +12,7 @@ from falconet.cli.options import parse_size, words
 from falconet.cli.profile_tables import engine_label, print_comparison, print_layers, published
 from falconet.cli.progress import progress
 from falconet.core.errors import ConfigError
+from falconet.core.exported_files import is_exported
 from falconet.core.files import replace_file
 
 if TYPE_CHECKING:
@@ -69,9 +70,14 @@ def profile(
     blocks = block or []
     names = _names(model, compare, blocks)
     engines, counts = _engines(engine), parse_threads(threads)
-    if any(Path(name).suffix == ".onnx" for name in names):
+    if any(is_exported(Path(name)) for name in names):
         if compare is not None or size is not None:
             raise ConfigError("exported files are compared by 'falconet bench', each at its own size")
+        if layers or classes is not None:
+            raise ConfigError(
+                f"{'--layers' if layers else '--classes'}: an exported file is measured as a whole; expected the "
+                "weights or the run folder that it was made of"
+            )
         bench(names, engine=engine, threads=threads, calls=max(5, calls), rounds=1, out=out, as_json=as_json)
         return
     from falconet.api.require import require

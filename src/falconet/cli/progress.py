@@ -1,16 +1,25 @@
 """The one progress bar of loops over known items; `train` and `predict`, which follow other things, have their own."""
 
+import logging
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from falconet.core.figures import duration
 from falconet.core.terminal import beneath
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
 Item = TypeVar("Item")
+
+
+_log = logging.getLogger(__name__)
+
+EVERY = 15.0
+"""Seconds after which a line is written where there is no terminal."""
 
 
 class Bar(Protocol):
@@ -21,9 +30,23 @@ class Bar(Protocol):
 
 @contextmanager
 def progress(title: str) -> Iterator[Bar]:
-    """A bar on standard error, where that is a terminal."""
+    """A bar on standard error, where that is a terminal; elsewhere a line every `EVERY` seconds."""
+    if not sys.stderr.isatty():
+        yield lambda items: _told(title, items)
+        return
     with open_bar(title) as bar:
         yield lambda items: bar.track(items, total=len(items))
+
+
+def _told(title: str, items: Sequence[Item]) -> Iterator[Item]:
+    start = last = time.monotonic()
+    for done, item in enumerate(items):
+        now = time.monotonic()
+        if now - last >= EVERY:
+            left = duration((now - start) / done * (len(items) - done))
+            _log.info("%s: %d of %d, about %s left", title, done, len(items), left)
+            last = now
+        yield item
 
 
 @contextmanager

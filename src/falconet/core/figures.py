@@ -17,7 +17,7 @@ def clock(seconds: float) -> str:
 def duration(seconds: float) -> str:
     """A time in words: "45 seconds", "3.2 minutes", "1.5 hours"."""
     if seconds < 90:
-        return f"{seconds:.0f} seconds"
+        return plural(round(seconds), "second")
     return f"{seconds / 60:.1f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 

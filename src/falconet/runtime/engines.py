@@ -1,5 +1,6 @@
 """Engines: what runs a model file. Pixels go in, the task's outputs come out, the same for every architecture."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from falconet.core.errors import ConfigError, ModelError
 from falconet.core.manifest import Manifest, read_manifest
 from falconet.core.types import Floats, Pixels
 from falconet.runtime.tasks import TASKS, Outputs, Shape
+
+_log = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
@@ -283,18 +286,26 @@ FOREIGN = {
 
 
 def check_numbers(threads: int | None, streams: int) -> None:
-    """Raise ModelError where there is nothing to run on."""
-    if threads is not None and threads < 1:
-        raise ModelError(f"threads must be 1 or more, but got {threads}")
-    if streams < 1:
-        raise ModelError(f"streams must be 1 or more, but got {streams}")
+    """Raise ConfigError for what is no number to run with; warn of more than there are CPUs."""
+    for name, count in (("threads", threads), ("streams", streams)):
+        if count is None and name == "threads":
+            continue
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            raise ConfigError(f"{name}: expected a whole number from 1, but got {count!r}")
+        if count > usable_cpus():
+            _log.warning("%s %d: only %s usable here, and more %s than that are slower", name, count, _cpus(), name)
+
+
+def _cpus() -> str:
+    return "1 CPU is" if usable_cpus() == 1 else f"{usable_cpus()} CPUs are"
 
 
 def check_file(path: Path, threads: int | None, streams: int = 1) -> int:
     """The number of threads of each run of an exported file; None takes what `Use` says.
 
     Raises:
-        ModelError: what cannot be an exported model, before anything is opened; no number of threads.
+        ModelError: what cannot be an exported model, before anything is opened.
+        ConfigError: no number of threads or streams.
     """
     check_numbers(threads, streams)
     if path.is_dir() or path.suffix == ".safetensors":

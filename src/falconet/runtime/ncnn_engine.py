@@ -35,6 +35,7 @@ class NcnnEngine:
 
     Raises:
         ModelError: a file is missing, is not what its checksum says, or was not written by `falconet export`.
+        ConfigError: no number of threads or streams.
     """
 
     name = "ncnn"
