@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -18,6 +19,7 @@ from falconet.models import CLASSIFIERS, build
 from falconet.models.weights import ModelCard, save_weights
 from falconet.runtime.engines import ENGINES, Use
 from tests.exporting.models import write_weights
+from tests.runtime import tiny_model
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "javascript"
 
@@ -102,26 +104,66 @@ def test_nms_is_for_detectors_of_one_picture(tmp_path: Path) -> None:
     assert not (tmp_path / "x.onnx").exists()
 
 
-@pytest.mark.slow
-def test_javascript_without_python(selecting: Path, tmp_path: Path) -> None:
-    """The example, with packages of the npm registry, finds what Python finds."""
+@pytest.fixture(scope="module")
+def javascript(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example with its packages of the npm registry."""
     if shutil.which("npm") is None:
         pytest.skip("npm is not installed")
-    shutil.copytree(EXAMPLE, tmp_path / "js", ignore=shutil.ignore_patterns("node_modules"))
-    subprocess.run(["npm", "install", "--no-audit", "--no-fund"], cwd=tmp_path / "js", check=True, capture_output=True)
+    folder = tmp_path_factory.mktemp("js") / "example"
+    shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("node_modules"))
+    subprocess.run(["npm", "install", "--no-audit", "--no-fund"], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+def found_by_node(folder: Path, model: Path, image: np.ndarray, names: Sequence[str]) -> list[str]:
+    cv2.imwrite(str(folder / "a.png"), image)
+    (folder / "classes.txt").write_text("\n".join(names) + "\n")
+    words = ["node", "detect.mjs", str(model), "a.png", "classes.txt"]
+    done = subprocess.run(words, cwd=folder, check=True, capture_output=True, text=True)
+    return sorted(done.stdout.splitlines())
+
+
+@pytest.mark.slow
+def test_javascript_without_python(selecting: Path, javascript: Path) -> None:
+    """The example finds what Python finds."""
     random = np.random.default_rng(5)
     image = cv2.resize(random.integers(0, 256, (6, 8, 3), np.uint8), (128, 96), interpolation=cv2.INTER_NEAREST)
-    cv2.imwrite(str(tmp_path / "a.png"), image)
     predictor = falconet.load(selecting)
-    (tmp_path / "classes.txt").write_text("\n".join(predictor.names) + "\n")
-    words = ["node", "detect.mjs", str(selecting), str(tmp_path / "a.png"), str(tmp_path / "classes.txt")]
-    done = subprocess.run(words, cwd=tmp_path / "js", check=True, capture_output=True, text=True)
     expected = [
         f"{name} {score:.2f} at {','.join(str(round(float(side))) for side in box)}"
         for name, score, box in predictor.predict(image)
     ]
     assert expected
-    assert sorted(done.stdout.splitlines()) == sorted(expected)
+    assert found_by_node(javascript, selecting, image, predictor.names) == sorted(expected)
+
+
+@pytest.mark.slow
+def test_javascript_fits_large_pictures_as_we_do(javascript: Path, tmp_path: Path) -> None:
+    """A network that says how red a cell is, on stripes that whoever does not average takes for plain red."""
+    model = onnx.load(tiny_model.write(tmp_path / "m.onnx", batch=1))
+    add_selection(model, Selection(score_threshold=0.25))
+    onnx.save(model, tmp_path / "m.onnx")
+    striped = tiny_model.picture((0, 0, "red"), (2, 1, "blue"), scale=4)
+    striped[:, [column for column in range(256) if column % 4 in (0, 3)]] = 0
+    odd = cv2.resize(np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8), (320, 192))
+    for image in (striped, odd):
+        found = falconet.load(tmp_path / "m.onnx").predict(image)
+        ours = sorted((name, score, [round(float(side)) for side in box]) for name, score, box in found)
+        theirs = sorted(map(parsed, found_by_node(javascript, tmp_path / "m.onnx", image, tiny_model.NAMES)))
+        assert len(ours) == len(theirs) > 1
+        for one, other in zip(sorted(ours, key=place), sorted(theirs, key=place), strict=True):
+            assert place(one) == place(other)
+            assert one[1] == pytest.approx(other[1], abs=0.01), "rounded to two digits"
+
+
+def parsed(line: str) -> tuple[str, float, list[int]]:
+    """A line of the example: name, score, box."""
+    name, score, _, box = line.rsplit(" ", 3)
+    return name, float(score), [int(side) for side in box.split(",")]
+
+
+def place(found: tuple[str, float, list[int]]) -> tuple[str, list[int]]:
+    return found[0], found[2]
 
 
 def test_a_classifier_selects_nothing(tmp_path: Path) -> None:
