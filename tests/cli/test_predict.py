@@ -206,7 +206,7 @@ def test_streams_give_the_same_file(folder):
 @pytest.mark.usefixtures("folder")
 def test_streams_and_a_batch_exclude_each_other():
     message = fail(ConfigError, "in", "--model", "m.onnx", "--batch", "2", "--streams", "2")
-    assert message == "--batch 2 goes through the network alone; leave --streams 2 out"
+    assert message == "--batch 2 --streams 2: leave one out; a batch is one run at a time"
 
 
 @pytest.mark.usefixtures("folder")
@@ -253,6 +253,7 @@ def test_ctrl_c_and_sigterm_keep_what_is_done(folder, number):
     assert int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) == done
     capture.release()
     assert f"clip.mp4: {done} frames at 10 per second, nothing" in output
+    assert f"interrupted: {done + 1} of 41 done, the rest is not" in output
     assert [path for path in (folder / "out").rglob("*") if ".part" in path.name] == []
 
 

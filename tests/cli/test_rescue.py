@@ -60,7 +60,10 @@ def test_import_with_report(app: typer.Typer, pair: Path) -> None:
     assert "architecture  nanodet, input 64 x 96" in text
     assert "classes       3: apple, banana, cherry" in text
     assert "parity        largest difference on 4 pictures" in text
-    assert text.splitlines()[-1] == f"written       {out}"
+    assert text.splitlines()[-2:] == [
+        f"written       {out}",
+        f"next: falconet export {out} --images PICTURES --out exported",
+    ]
     detector, card = load_weights(out)
     assert card.classes == tuple(NAMES)
     assert unmeasured(detector)
@@ -97,7 +100,7 @@ def test_a_pair_straight_to_onnx(app: typer.Typer, tmp_path: Path) -> None:
         app, "import", tmp_path / "m.bin", tmp_path / "m.param", "--out", out, "--size", "64", "--classes", names
     )
     assert "parity        not measured: it takes torch (falconet[train]) and a network that can be rebuilt" in shown
-    assert shown.endswith(f"written       {out}\n")
+    assert shown.endswith(f"written       {out}\nnext: falconet predict PICTURES --model {out} --out found\n")
     predictor = load(out, threads=1)
     assert predictor.names == tuple(NAMES)
     assert predictor.manifest.preprocess.height == 64
@@ -108,11 +111,12 @@ def test_a_pair_straight_to_onnx_is_proven(app: typer.Typer, tmp_path: Path) -> 
     shown = _call(app, "import", GRAPH, "--out", tmp_path / "m.onnx")
     assert "matched       110\n" in shown, "the same table as of an import to weights"
     found = re.search(
-        "parity        largest difference on 4 pictures: scores ([0-9.e-]+), box codes ([0-9.e-]+)", shown
+        "parity        largest difference on 4 pictures: scores ([0-9.e-]+), boxes ([0-9.e-]+) of the", shown
     )
     assert found is not None
     assert max(map(float, found.groups())) < 1e-4
-    assert shown.endswith(f"written       {tmp_path / 'm.onnx'}\n")
+    assert "fine-tuning" not in shown, "which means nothing for an .onnx file"
+    assert f"written       {tmp_path / 'm.onnx'}\nnext: falconet predict " in shown
 
 
 def test_the_yaml_gives_names_and_input(app: typer.Typer, pair: Path) -> None:
@@ -318,6 +322,7 @@ def test_darknets_weights_with_their_cfg(app: typer.Typer, tmp_path: Path, monke
         "note          darknet 0.2.0, 32,013,312 pictures seen in training",
         "parity        no reference that could be run",
         f"written       {out}",
+        f"next: falconet export {out} --images PICTURES --out exported",
     ]
     assert load_weights(out)[1].source == "mine.weights"
     with pytest.raises(ModelError, match="is not a kind of weights known here"):

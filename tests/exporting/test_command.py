@@ -96,7 +96,8 @@ def test_a_drift_is_an_error_and_leaves_what_was_there():
 def test_errors_are_for_people():
     message = fail(ConfigError, "small.safetensors", "--out", "made")
     assert message == (
-        "small.safetensors: does not say which data it was measured on; add --data ANNOTATIONS (and --images FOLDER)"
+        "small.safetensors: does not say which data it was measured on; add --data ANNOTATIONS (and --images FOLDER); "
+        "any pictures are enough to compare on: --images FOLDER alone"
     )
     message = fail(ModelError, "none.safetensors", "--images", "in")
     assert message == (

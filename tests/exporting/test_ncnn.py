@@ -137,8 +137,12 @@ def test_exported_with_a_receipt(tmp_path: Path, records: list) -> None:
 
 def test_what_means_nothing_for_ncnn(tmp_path: Path) -> None:
     weights = write_weights(tmp_path / "small.safetensors")
-    for options in ({"nms": True}, {"opset": 18}, {"batch": 1}):
-        with pytest.raises(ConfigError, match="--to ncnn: --nms, --opset and --static-batch are for ONNX"):
+    for options, expected in (
+        ({"nms": True}, "--nms is for onnx and openvino; leave it out"),
+        ({"opset": 18}, "--opset is for onnx; leave it out"),
+        ({"batch": 1}, "--static-batch is for onnx and openvino; leave it out"),
+    ):
+        with pytest.raises(ConfigError, match=f"--to ncnn: {expected}"):
             export(weights, tmp_path / "out", to="ncnn", **options)
     with pytest.raises(ConfigError, match="--to tflite: is not known; expected some of onnx, openvino, ncnn"):
         export(weights, tmp_path / "out", to="tflite")

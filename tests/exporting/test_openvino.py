@@ -77,7 +77,7 @@ def test_exported_with_a_receipt(weights: Path, tmp_path: Path, records: list) -
     receipt = read_receipt(done.written[0][0])
     assert (receipt.exported.name, receipt.problems) == ("openvino", ())
     assert receipt.size == sum(file.stat().st_size for file in model_files(done.path))
-    with pytest.raises(ConfigError, match="--to openvino: --opset is for ONNX"):
+    with pytest.raises(ConfigError, match="--to openvino: --opset is for onnx; leave it out"):
         export(weights, tmp_path, to="openvino", opset=18)
 
 

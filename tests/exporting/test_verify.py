@@ -36,7 +36,7 @@ def test_receipt_of_a_good_export(receipt, exported):
     assert receipt.problems == ()
     assert (receipt.model, receipt.weights) == ("final.onnx", "small.safetensors")
     assert (receipt.task, receipt.images) == ("detect", 4)
-    assert found(receipt, "images").text == "3 of them have other proportions than the input"
+    assert found(receipt, "images").text == "3 of 4 have other proportions than the input"
     assert found(receipt, "matched detections").value == 1
     assert 0 <= found(receipt, "box difference").value < 1e-2
     assert "of 2 images before selection" in found(receipt, "box difference").text
@@ -54,7 +54,7 @@ def test_receipt_lies_beside_the_model(receipt, tmp_path):
     assert paths == receipt_paths(tmp_path / "m.onnx") == (tmp_path / "m.receipt.json", tmp_path / "m.receipt.txt")
     assert read_receipt(paths[0]) == receipt
     text = paths[1].read_text(encoding="utf-8")
-    assert "compared on 4 images\nimages               3 of them have other proportions" in text
+    assert "compared on 4 images\nimages               3 of 4 have other proportions" in text
     assert "verdict              the same within tolerance" in text
     assert json.loads(paths[0].read_text(encoding="utf-8"))["findings"][1]["most"] == 0.1
 

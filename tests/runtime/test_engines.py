@@ -178,6 +178,16 @@ def test_a_foreign_model(tmp_path):
     )
 
 
+def test_a_foreign_pair_is_to_be_imported_whatever_is_installed(tmp_path, monkeypatch):
+    monkeypatch.setattr(engines, "find_spec", lambda _: None)
+    (tmp_path / "theirs.param").touch()
+    with pytest.raises(ModelError, match="A pair of other programs is brought over by 'falconet import'"):
+        engines.choose_engine(tmp_path / "theirs.param", "auto")
+    (tmp_path / "theirs.falconet.json").touch()
+    with pytest.raises(ConfigError, match="engine ncnn: ncnn is not installed"):
+        engines.choose_engine(tmp_path / "theirs.param", "auto")
+
+
 def test_a_manifest_of_another_version(tmp_path):
     path = tiny_model.write(tmp_path / "later.onnx", text='{"format": 2}')
     assert "its manifest cannot be read (format: " in error_of(path)

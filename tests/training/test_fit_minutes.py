@@ -33,7 +33,7 @@ def test_a_run_ends_with_its_minutes(data: Path, tmp_path: Path) -> None:
     folder = fit(tiny_run(data, tmp_path / "run", "train.minutes=0.2", "train.epochs=1"))
     assert 8 < time.monotonic() - began < 20  # 12 seconds; a busy machine may need more to load and to write
     log = (folder / "train.log").read_text()
-    assert "0.2 minutes of 3 steps an epoch, 4 images a step" in log
+    assert "0.2 minutes; an epoch has 3 steps of 4 images" in log
     assert " of 0.2 minutes (" in log
     lines = metrics(folder)
     assert len(lines) > 3

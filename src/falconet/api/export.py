@@ -3,7 +3,7 @@
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from falconet.api.find import FoundModel, find_model, tell_unfinished
 from falconet.core.errors import ConfigError, DataError, ModelError
+from falconet.core.exported_files import model_files
 from falconet.core.figures import plural
 from falconet.core.manifest import Manifest
 from falconet.core.types import Pixels
@@ -22,6 +23,24 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
+def _to_onnx(weights: Path, out: Path, **options: Any) -> None:
+    from falconet.exporting.onnx import export_onnx
+
+    export_onnx(weights, out, **options)
+
+
+def _to_openvino(weights: Path, out: Path, **options: Any) -> None:
+    from falconet.exporting.openvino import export_openvino
+
+    export_openvino(weights, out, **options)
+
+
+def _to_ncnn(weights: Path, out: Path, **options: Any) -> None:
+    from falconet.exporting.ncnn import export_ncnn
+
+    export_ncnn(weights, out, **options)
+
+
 @dataclass(frozen=True, slots=True)
 class Format:
     """What a model can be exported to.
@@ -29,19 +48,26 @@ class Format:
     Attributes:
         suffix: of the file that stands for the model.
         engines: that run it, the usual one first.
+        convert: (weights, file to write, **options) writes it; every format takes the options `size` and `score`.
+        options: others that it takes.
         modules: that converting it takes, beside torch; the extra of the format's name brings them.
     """
 
     suffix: str
     engines: tuple[str, ...]
+    convert: Callable[..., None]
+    options: frozenset[str] = frozenset()
     modules: tuple[str, ...] = ()
 
 
 FORMATS = {
-    "onnx": Format(".onnx", ("onnxruntime",)),
-    "openvino": Format(".openvino.xml", ("openvino",), ("openvino",)),
-    "ncnn": Format(".param", ("ncnn",), ("ncnn", "pnnx")),
+    "onnx": Format(".onnx", ("onnxruntime",), _to_onnx, frozenset({"nms", "batch", "opset"})),
+    "openvino": Format(".openvino.xml", ("openvino",), _to_openvino, frozenset({"nms", "batch"}), ("openvino",)),
+    "ncnn": Format(".param", ("ncnn",), _to_ncnn, modules=("ncnn", "pnnx")),
 }
+
+WORDS = {"nms": "--nms", "batch": "--static-batch", "opset": "--opset"}
+"""Options of some formats, as the command calls them."""
 
 SELECTED = 50
 """Images on which the selection inside of a file is compared with ours."""
@@ -116,16 +142,10 @@ def export(
     """
     from falconet.api.require import require
 
-    if to not in FORMATS:
-        raise ConfigError(f"--to {to}: is not known; expected some of {', '.join(FORMATS)}")
-    row = FORMATS[to]
-    if to == "ncnn" and (nms or opset is not None or batch is not None):
-        raise ConfigError("--to ncnn: --nms, --opset and --static-batch are for ONNX; leave them out")
-    if to == "openvino" and opset is not None:
-        raise ConfigError("--to openvino: --opset is for ONNX; leave it out")
+    given = {name: value for name, value in {"nms": nms or None, "batch": batch, "opset": opset}.items() if value}
+    row = _format(to, given)
     require(["torch", "onnx", "onnxscript", "hotcoco"], extra="train", purpose="export")
     require(row.modules, extra=to, purpose=f"export to {to}")
-    from falconet.core.exported_files import model_files
     from falconet.exporting.receipt import write_receipt
     from falconet.exporting.torch_engine import manifest_of
     from falconet.models.weights import read_card
@@ -139,28 +159,11 @@ def export(
     truth = _truth(found, data, images, split, task=manifest.task)
     compare = _comparison(found, manifest, truth, pictures, progress)
     _make(folder)
-    _log.info("exporting %s", found.path)
+    _log.info("exporting %s to %s", found.path, to)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as beside:
         draft = Path(beside) / target.name
-        if to == "onnx":
-            from falconet.exporting.onnx import OPSET, export_onnx
-
-            export_onnx(found.path, draft, opset=opset or OPSET, batch=batch, size=size, score=score, nms=nms)
-        elif to == "openvino":
-            from falconet.exporting.openvino import export_openvino
-
-            export_openvino(found.path, draft, batch=batch, size=size, score=score, nms=nms)
-        else:
-            from falconet.exporting.ncnn import export_ncnn
-
-            export_ncnn(found.path, draft, size=size, score=score)
-        receipts = tuple(compare(draft, one) for one in chosen)
-        for receipt in receipts:
-            if receipt.problems:
-                raise ModelError(
-                    f"{target}: not written, the exported file in {receipt.exported.name} differs from torch: "
-                    f"{'; '.join(receipt.problems)}\n{receipt.text().rstrip()}"
-                )
+        row.convert(found.path, draft, size=size, score=score, **given)
+        receipts = tuple(_same(compare(draft, one), target) for one in chosen)
         if nms:
             _check_selection(draft, truth)
         for file in reversed(model_files(draft)):
@@ -170,6 +173,35 @@ def export(
             "%s: neither torch nor the file finds anything in these pictures; was it trained long enough?", target
         )
     return Exported(target, receipts, tuple(write_receipt(receipt, target) for receipt in receipts))
+
+
+def _format(to: str, given: Mapping[str, Any]) -> Format:
+    """The row of a format that takes these options.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if to not in FORMATS:
+        raise ConfigError(f"--to {to}: is not known; expected some of {', '.join(FORMATS)}")
+    for option in given:
+        if option not in FORMATS[to].options:
+            able = " and ".join(name for name, row in FORMATS.items() if option in row.options)
+            raise ConfigError(f"--to {to}: {WORDS[option]} is for {able}; leave it out")
+    return FORMATS[to]
+
+
+def _same(receipt: "Receipt", target: Path) -> "Receipt":
+    """The receipt of a file that does what torch does.
+
+    Raises:
+        ModelError: of another one.
+    """
+    if receipt.problems:
+        raise ModelError(
+            f"{target}: not written, the exported file in {receipt.exported.name} differs from torch: "
+            f"{'; '.join(receipt.problems)}\n{receipt.text().rstrip()}"
+        )
+    return receipt
 
 
 def _truth(
@@ -184,7 +216,12 @@ def _truth(
         tell(truth.notes)
         return truth
     paths = [None if path is None else Path(path) for path in (data, images)]
-    return open_ground_truth(found, paths[0], paths[1], split, task=task)
+    try:
+        return open_ground_truth(found, paths[0], paths[1], split, task=task)
+    except ConfigError as error:
+        if data is not None or images is not None:
+            raise
+        raise ConfigError(f"{error}; any pictures are enough to compare on: --images FOLDER alone") from error
 
 
 def _comparison(
@@ -199,9 +236,12 @@ def _comparison(
         translate = EVALUATIONS[manifest.task].match
         match = translate(truth.names, manifest.classes, data=truth.source, model=str(found.path))
 
+    chosen = truth.spread(count)
+
     def compare(file: Path, engine: str) -> "Receipt":
+        _log.info("comparing %s with torch, on %s and in milliseconds", engine, plural(len(chosen), "picture"))
         with progress(f"comparing {engine} with torch") as bar:
-            return verify(found.path, file, truth.spread(count), match=match, engine=engine, progress=bar)
+            return verify(found.path, file, chosen, match=match, engine=engine, progress=bar)
 
     return compare
 

@@ -155,7 +155,7 @@ def _with_weights(run: "RunConfig") -> "RunConfig":
     if wanted == "auto" and (usual := usual_weights(run.model)) is not None:
         try:
             path = weights_to_start_from(usual, run.model)
-            _log.info("train.weights=auto: %s", usual)
+            _log.info("starting from %s, published weights (train.weights=none starts from scratch)", usual)
         except FalconetError as error:
             _log.warning("from scratch, since the published weights cannot be had: %s", error)
     elif wanted is not None and wanted != "auto":

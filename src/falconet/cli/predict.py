@@ -119,6 +119,8 @@ def predict(
     with _writers(kinds, folder, predictor, found, to_stdout=json) as writers:
         stopped = _run(predictor, found, writers, report, batch=batch)
     report.summary()
+    if stopped:
+        report.interrupted(found)
     if kinds:
         report.print(f"saved {', '.join(kinds)} in {folder}")
     elif not json and report.frames:
@@ -179,7 +181,7 @@ def _use(
 
     if batch > 1:
         if streams is not None and streams > 1:
-            raise ConfigError(f"--batch {batch} goes through the network alone; leave --streams {streams} out")
+            raise ConfigError(f"--batch {batch} --streams {streams}: leave one out; a batch is one run at a time")
         return Use(threads, precision=precision)
     if streams is None:
         cpus = min(usable_cpus(), MOST_STREAMS)
@@ -381,6 +383,14 @@ class _Report:
         if self._times:
             stages = ", ".join(f"{stage} {_median(values):.1f}" for stage, values in self._times.items())
             self.print(f"median ms per {'picture' if pictures or not frames else 'frame'}: {stages}")
+
+    def interrupted(self, sources: "list[MediaSource]") -> None:
+        """How far it came."""
+        from falconet.runtime.stream import count_frames
+
+        total = count_frames(sources)
+        whole = "" if total is None else f" of {total}"
+        self.print(f"interrupted: {self.frames + self.broken}{whole} done, the rest is not")
 
 
 def _count(number: int, what: str) -> str:

@@ -1,5 +1,6 @@
 """`falconet import`, `falconet import-config`: foreign weights and their YAML brought here, with a report."""
 
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -87,6 +88,7 @@ def import_weights(
     for line in lines:
         print(line)
     print(f"written       {out}")
+    print(f"next: falconet export {out} --images PICTURES --out exported")
 
 
 def import_config(
@@ -258,6 +260,7 @@ def _to_onnx(
     for line in lines:
         print(line)
     print(f"written       {out}")
+    print(f"next: falconet predict PICTURES --model {out} --out found")
 
 
 def _rebuilt(
@@ -268,10 +271,12 @@ def _rebuilt(
         return None
     from falconet.zoo.imported import ImportOptions
     from falconet.zoo.importing import import_files
+    from falconet.zoo.nanodet.folded import FOLDED
 
     options = ImportOptions(preprocess=preprocess, classes=classes, source=source, licence=licence)
     try:
-        return import_files(files, options).report()
+        imported = import_files(files, options)
+        return replace(imported, notes=tuple(note for note in imported.notes if note != FOLDED)).report()
     except ModelError:  # `convert` took the files already: this network is only not among ours
         return None
 

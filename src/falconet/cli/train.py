@@ -84,7 +84,8 @@ def train(
     if os.environ.get("RANK", "0") == "0":  # once, when torchrun started several of us
         shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
         _log.info("next: falconet eval %s", shown)
-        print(folder)
+        if not sys.stdout.isatty():  # for scripts: RUN=$(falconet train ...)
+            print(folder)
 
 
 def config(

@@ -101,7 +101,7 @@ class CompareBoxes:
         counts = [sum(map(len, found)) for found in self._found]
         most = max(counts)
         share = self._matched / most if most else 1.0
-        proportions = f"{self._other_shapes} of them have other proportions than the input"
+        proportions = f"{self._other_shapes} of {len(self._records)} have other proportions than the input"
         return [
             Finding(key="images", text=proportions, value=len(self._records)),
             at_most(

@@ -12,6 +12,7 @@ import numpy as np
 
 from falconet.core.cpus import usable_cpus
 from falconet.core.errors import ConfigError, ModelError
+from falconet.core.exported_files import model_files
 from falconet.core.manifest import Manifest, read_manifest
 from falconet.core.types import Floats, Pixels
 from falconet.runtime.tasks import TASKS, Outputs, Shape
@@ -187,8 +188,20 @@ def choose_engine(path: Path, engine: str, *, engines: Mapping[str, EngineRow] =
         raise ConfigError(f"engine '{name}' is not known; expected auto or one of {', '.join(engines)}")
     if able and name not in able:
         raise ModelError(f"{path}: engine {name} does not run it; expected {' or '.join(able)}, or leave engine out")
+    if path.suffix == ".param" and path.is_file():
+        check_described(path)
     require_engine(name, engines=engines)
     return name
+
+
+def check_described(path: Path) -> None:
+    """Raise ModelError for a pair of ncnn's that another program wrote; whoever has one needs no engine for it."""
+    about = model_files(path)[-1]
+    if not about.is_file():
+        raise ModelError(
+            f"{path}: {about.name} is not beside it; expected the three files that 'falconet export --to ncnn' writes. "
+            "A pair of other programs is brought over by 'falconet import'"
+        )
 
 
 def require_engine(name: str, *, engines: Mapping[str, EngineRow] = ENGINES) -> None:

@@ -13,7 +13,7 @@ from falconet.core.errors import ModelError
 from falconet.core.exported_files import model_files
 from falconet.core.manifest import MANIFEST_KEY, read_manifest
 from falconet.core.types import Pixels
-from falconet.runtime.engines import check_numbers, default_threads, named
+from falconet.runtime.engines import check_described, check_numbers, default_threads, named
 from falconet.runtime.tasks import TASKS, Outputs
 
 FORMAT = 1
@@ -86,16 +86,14 @@ class NcnnEngine:
 
 
 def _described(path: Path) -> dict[str, Any]:
+    check_described(path)
     about = model_files(path)[2]
     try:
         found = json.loads(about.read_text(encoding="utf-8"))
         text, sums = json.dumps(found[MANIFEST_KEY]), dict(found["sha256"])
         kind = found["format"]
     except OSError as error:
-        raise ModelError(
-            f"{path}: {about.name} is not beside it; expected the three files that 'falconet export --to ncnn' writes. "
-            "A pair of other programs is brought over by 'falconet import'"
-        ) from error
+        raise ModelError(f"{about}: cannot be read: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{about}: does not describe an exported pair; export the model again") from error
     if kind != FORMAT:

@@ -83,7 +83,8 @@ class Predictor(Generic[Answer]):
 
         Raises:
             DataError: a file that is missing, broken or no image; an array of another type or shape, with
-                the conversion that helps.
+                the conversion that helps. Of a list, the answers for its other images are lost with it: where some may
+                be broken, `falconet.runtime.pipeline.predict_frames` goes on, as examples/detect_folder.py shows.
         """
         if isinstance(source, str | Path) or not isinstance(source, Sequence):
             return _of(self.answer([self.prepare(source)])[0], source)

@@ -188,6 +188,11 @@ def require_loggers(names: Sequence[str]) -> None:
             raise ConfigError(f"train.loggers: {module} is not installed; install it with: {install}")
 
 
+EXPLAINED = """AP tells how well objects are found and boxed, from 0 to 100: the mean over
+boxes that must overlap by 50 to 95 %. AP50 asks for 50 % only."""
+"""What stands above the first line of an epoch."""
+
+
 class Loggers:
     """Metrics into metrics.jsonl, the log, and every logger that the run names.
 
@@ -201,7 +206,7 @@ class Loggers:
     """
 
     def __init__(self, run: Any, folder: RunFolder, *, finished: int) -> None:
-        self._folder = folder
+        self._folder, self._explained = folder, finished > 0
         folder.keep_metrics_until(finished)
         self._loggers: dict[str, MetricLogger] = {}
         for name in run.train.loggers:
@@ -225,6 +230,9 @@ class Loggers:
             except Exception as error:
                 where = self._folder.metrics
                 _log.warning("%s did not take epoch %d, which is in %s: %s", name, metrics["epoch"], where, error)
+        if "AP" in metrics and not self._explained:
+            self._explained = True
+            _log.info("%s", EXPLAINED)
         line = summary(metrics, progress, improved=improved)
         _log.info("%s", line, extra={IN_FILE: f"{line}  ({details(metrics)})"})
 
@@ -243,7 +251,8 @@ def summary(metrics: dict[str, Any], progress: Progress, *, improved: bool = Fal
     if "val_images" in metrics:
         reached += f" ({metrics['val_images']} pictures)"
     place = f"/{progress.epochs}" if progress.epochs is not None else f" ({progress.fraction:.0%})"
-    left = "" if (progress.seconds_left or 0) < 1 else f"  {clock(progress.seconds_left)} left"
+    seconds = 0.0 if progress.fraction >= 1 else progress.seconds_left or 0.0
+    left = f"  {clock(seconds)} left" if seconds >= 1 else ""
     best = "  best" if improved else ""
     return (
         f"epoch {metrics['epoch']}{place}  loss {metrics['loss']:.3f}{reached}  {metrics['seconds']:.1f} s{left}{best}"

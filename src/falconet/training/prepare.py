@@ -123,7 +123,7 @@ def prepare(
     pace = _pace(run, data, loader, usual=start.rate(run.model, data.names), state=state, started=started, clock=clock)
     minutes = run.train.minutes
     length = plural(run.train.epochs, "epoch") if minutes is None else plural(minutes, "minute")
-    steps = f"{length} of {plural(loader.steps, 'step')} an epoch, {plural(loader.batch_size, 'image')} a step"
+    steps = f"{length}; an epoch has {plural(loader.steps, 'step')} of {plural(loader.batch_size, 'image')}"
     how = (
         f"{precision} ({reason}); {device.partition(':')[0]} x {process.count}, "
         f"{plural(torch.get_num_threads(), 'torch thread')}, {plural(workers, 'loader worker')}"

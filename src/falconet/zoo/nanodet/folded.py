@@ -16,6 +16,9 @@ from falconet.models import ModelConfig, build
 from falconet.models.detector import Detector
 from falconet.zoo.formats.ncnn_files import Layer
 
+FOLDED = "batch norms were folded in the file: fine-tuning measures them on its pictures first"
+"""What is told of such a file."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Place:

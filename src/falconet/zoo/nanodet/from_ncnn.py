@@ -12,7 +12,7 @@ from falconet.core.types import Pixels
 from falconet.zoo.formats.ncnn_files import Layer, read_ncnn
 from falconet.zoo.imported import NO_OPTIONS, Imported, ImportOptions
 from falconet.zoo.nanodet.architectures import candidates
-from falconet.zoo.nanodet.folded import fit_config
+from falconet.zoo.nanodet.folded import FOLDED, fit_config
 from falconet.zoo.nanodet.ncnn_to_onnx import class_names, find_head, network_input
 from falconet.zoo.nanodet.onnx_graph import IR_VERSION, OPSET, GraphWriter
 from falconet.zoo.parity import Outputs, compare, standard_images
@@ -44,7 +44,7 @@ def import_ncnn(
         options.card(config, names, f"{graph.name} and {weights.name}"),
         matched=len(convolutions),
         left_over=others,
-        notes=(*notes, "batch norms were folded in the file: fine-tuning measures them on its pictures first"),
+        notes=(*notes, FOLDED),
         parity=parity,
     )
 

@@ -14,7 +14,7 @@ from falconet.core.types import Floats, Pixels
 from falconet.zoo.formats.onnx_files import read_convolutions
 from falconet.zoo.imported import NO_OPTIONS, Imported, ImportOptions
 from falconet.zoo.nanodet.architectures import candidates
-from falconet.zoo.nanodet.folded import fit_config
+from falconet.zoo.nanodet.folded import FOLDED, fit_config
 from falconet.zoo.nanodet.ncnn_to_onnx import class_names
 from falconet.zoo.parity import Outputs, compare, standard_images
 
@@ -61,7 +61,7 @@ def import_onnx(
         detector,
         options.card(config, names, path.name),
         matched=len(convolutions),
-        notes=("batch norms were folded in the file: fine-tuning measures them on its pictures first",),
+        notes=(FOLDED,),
         parity=parity,
     )
 
