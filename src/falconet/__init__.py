@@ -29,6 +29,7 @@ _PUBLIC = {
     "FalconetError": "falconet.core.errors",
     "ConfigError": "falconet.core.errors",
     "DataError": "falconet.core.errors",
+    "PicturesError": "falconet.core.errors",
     "ModelError": "falconet.core.errors",
 }
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import falconet
-from falconet.core.errors import ConfigError, DataError, ModelError
+from falconet.core.errors import ConfigError, DataError, ModelError, PicturesError
 from falconet.core.manifest import Selection
 from falconet.core.types import Detections
 from falconet.runtime.predictor import Predictor
@@ -218,3 +218,27 @@ def test_unknown_engine(model):
 
 def test_nothing_prepared(model):
     assert falconet.load(model).answer([]) == []
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+def test_a_broken_picture_of_a_list_costs_no_other_its_answer(model, tmp_path, streams):
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    red, green = picture((0, 0, "red")), picture((1, 1, "green"))
+    wrong = [red, tmp_path / "broken.jpg", green, np.zeros((4, 5), np.uint8), red]
+    with pytest.raises(PicturesError) as caught:
+        falconet.load(model, streams=streams, threads=1).predict(wrong, batch=2)
+    error = caught.value
+    names = [None if one is None else [name for name, _, _ in one] for one in error.answers]
+    assert names == [["red"], None, ["green"], None, ["red"]]
+    assert np.array_equal(error.answers[2].source, green), "each answer knows its own picture"
+    assert list(error.errors) == [1, 3]
+    assert str(error).startswith("2 of 5 pictures cannot be used; the first of them is number 1 (from 0): ")
+    assert f"{tmp_path / 'broken.jpg'}: " in str(error)
+    assert "The answers for the others are this error's 'answers'" in str(error)
+
+
+def test_a_list_of_broken_pictures_alone_runs_no_network():
+    engine = Recorder()
+    with pytest.raises(PicturesError) as caught:
+        Predictor(engine).predict([Path("nowhere.jpg"), Path("neither.jpg")])
+    assert (engine.batches, caught.value.answers) == ([], [None, None])

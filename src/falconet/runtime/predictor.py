@@ -9,7 +9,7 @@ from typing import Any, Generic, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from falconet.core.errors import ConfigError, DataError, ModelError
+from falconet.core.errors import ConfigError, DataError, ModelError, PicturesError
 from falconet.core.images import read_image
 from falconet.core.manifest import Manifest, Selection
 from falconet.core.resize import resize
@@ -83,22 +83,39 @@ class Predictor(Generic[Answer]):
 
         Raises:
             DataError: a file that is missing, broken or no image; an array of another type or shape, with
-                the conversion that helps. Of a list, the answers for its other images are lost with it: where some may
-                be broken, `falconet.runtime.pipeline.predict_frames` goes on, as examples/detect_folder.py shows.
+                the conversion that helps. Of a list a `PicturesError`, after all others were answered: it holds
+                their answers.
         """
         if isinstance(source, str | Path) or not isinstance(source, Sequence):
             return _of(self.answer([self.prepare(source)])[0], source)
         if batch < 1:
             raise ConfigError(f"batch must be 1 or more, but got {batch}")
+        results: list[Answer | DataError] = []
         if self.streams > 1 and len(source) > 1:
             with ThreadPoolExecutor(self.streams, thread_name_prefix="falconet-stream") as pool:
-                return list(pool.map(lambda one: _of(self.answer([self.prepare(one)])[0], one), source))
-        found: list[Answer] = []
-        for start in range(0, len(source), batch):
-            part = source[start : start + batch]
-            answers = self.answer([self.prepare(one) for one in part])
-            found += [_of(answer, one) for answer, one in zip(answers, part, strict=True)]
+                for answered in pool.map(lambda one: self._answer_part([one]), source):
+                    results += answered
+        else:
+            for start in range(0, len(source), batch):
+                results += self._answer_part(source[start : start + batch])
+        found = [one for one in results if not isinstance(one, DataError)]
+        if len(found) < len(results):
+            raise PicturesError(results)
         return found
+
+    def _answer_part(self, part: Sequence[Source]) -> list[Answer | DataError]:
+        """The answers for some pictures, in one run of the network; an error in the place of a wrong one."""
+        ready: list[Prepared | DataError] = []
+        for one in part:
+            try:
+                ready.append(self.prepare(one))
+            except DataError as error:
+                ready.append(error)
+        answers = iter(self.answer([one for one in ready if not isinstance(one, DataError)]))
+        return [
+            one if isinstance(one, DataError) else _of(next(answers), source)
+            for one, source in zip(ready, part, strict=True)
+        ]
 
     @property
     def input_size(self) -> tuple[int, int]:
