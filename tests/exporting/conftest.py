@@ -1,8 +1,10 @@
 """One export for all tests of the folder: it takes seconds."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -43,3 +45,11 @@ def pixels() -> np.ndarray:
     random = np.random.default_rng(1)
     small = random.integers(0, 256, (3, 6, 8, 3), dtype=np.uint8)
     return np.stack([cv2.resize(one, (128, 96)) for one in small])
+
+
+@pytest.fixture(scope="module")
+def untyped() -> Iterator[None]:
+    """While a network is traced its sizes are tensors, which the types that the tests watch over do not allow."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -1,12 +1,13 @@
 """A small model with weights that answer: random, but neither flat nor saturated."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from falconet.core.manifest import Preprocess, Selection
-from falconet.models import PRESETS, build
+from falconet.models import CLASSIFIERS, PRESETS, build
 from falconet.models.weights import ModelCard, save_weights
 
 CLASSES = ("circle", "square", "triangle")
@@ -35,4 +36,20 @@ def write_weights(path: Path, *, classes=CLASSES, seed=0, **preprocess) -> Path:
         licence="CC0-1.0",
     )
     save_weights(path, detector, card)
+    return path
+
+
+def write_small(path: Path, name: str) -> Path:
+    """Weights of a preset or a classifier, drawn at random, for an input of 128 x 160."""
+    config = (PRESETS | CLASSIFIERS)[name]
+    config = config.model_copy(update={"input": replace(config.input, height=128, width=160)})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = build(config, 5)
+        norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+        for norm in norms:  # statistics as of a trained network, or what goes through deep ones grows and grows
+            norm.momentum = None
+        with torch.no_grad():
+            network.train()(torch.randn(4, 3, 128, 160))
+    save_weights(path, network, ModelCard(model=config, classes=("a", "b", "c", "d", "e")))
     return path

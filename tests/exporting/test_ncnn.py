@@ -2,15 +2,10 @@
 
 import json
 import shutil
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
-import jaxtyping
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 import falconet
 from falconet.api.export import export
@@ -18,63 +13,15 @@ from falconet.core.errors import ConfigError, ModelError
 from falconet.core.exported_files import model_files
 from falconet.exporting import ncnn as exporter
 from falconet.exporting.receipt import read_receipt
-from falconet.exporting.torch_engine import ALL_POINTS, TorchEngine
-from falconet.models import CLASSIFIERS, PRESETS, build
-from falconet.models.weights import ModelCard, save_weights
-from falconet.runtime.ncnn_engine import NcnnEngine
 from tests.exporting.models import write_weights
 
-KINDS = ["nanodet-m-320", "ppyoloe-plus-t-320", "yolov3-mobilenet-v2", "shufflenet-v2-0.5", "efficientnet-lite0"]
-MORE = ["yolov3-tiny", "ppyoloe-plus-t-relu-320", *(name for name in CLASSIFIERS if name not in KINDS)]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def untyped() -> Iterator[None]:
-    """While a network is traced its sizes are tensors, which the types that the tests watch over do not allow."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
-
-
-def small(path: Path, name: str) -> Path:
-    """Weights of a preset or a classifier, drawn at random, for a small input."""
-    config = (PRESETS | CLASSIFIERS)[name]
-    config = config.model_copy(update={"input": replace(config.input, height=128, width=160)})
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = build(config, 5)
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.running_mean.uniform_(-0.1, 0.1)
-                module.running_var.uniform_(0.8, 1.2)
-    save_weights(path, network, ModelCard(model=config, classes=("a", "b", "c", "d", "e")))
-    return path
-
-
-def differences(weights: Path, exported: Path) -> dict[str, float]:
-    pixels = np.random.default_rng(0).integers(0, 256, (2, 128, 160, 3), np.uint8)
-    ours, theirs = NcnnEngine(exported, threads=1)(pixels), TorchEngine(weights, max_points=ALL_POINTS)(pixels)
-    assert {name: values.shape for name, values in ours.items()} == {name: v.shape for name, v in theirs.items()}
-    return {name: float(np.abs(values - theirs[name]).max()) for name, values in ours.items()}
+pytestmark = pytest.mark.usefixtures("untyped")
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ncnn")
     return exporter.export_ncnn(write_weights(folder / "w.safetensors", channels="rgb"), folder / "m.param", score=0.1)
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_computes_what_torch_computes(tmp_path: Path, name: str) -> None:
-    weights = small(tmp_path / "w.safetensors", name)
-    for output, largest in differences(weights, exporter.export_ncnn(weights, tmp_path / "m.param")).items():
-        assert largest < (0.01 if output == "boxes" else 1e-4), output
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", MORE)
-def test_so_does_every_other_network(tmp_path: Path, name: str) -> None:
-    test_computes_what_torch_computes(tmp_path, name)
 
 
 def test_streams_and_threads_answer_alike(exported: Path) -> None:

@@ -69,6 +69,9 @@ FORMATS = {
 WORDS = {"nms": "--nms", "batch": "--static-batch", "opset": "--opset"}
 """Options of some formats, as the command calls them."""
 
+LEVELS = 32
+"""Pixels of the input for each cell of the coarsest usual level; what is left over is filled up."""
+
 SELECTED = 50
 """Images on which the selection inside of a file is compared with ours."""
 
@@ -159,6 +162,17 @@ def export(
     truth = _truth(found, data, images, split, task=manifest.task)
     compare = _comparison(found, manifest, truth, pictures, progress)
     _make(folder)
+    for side in dict.fromkeys(size or ()):
+        if side % LEVELS:
+            low, high = side // LEVELS * LEVELS, -(-side // LEVELS) * LEVELS
+            _log.info(
+                "--size: %d is no multiple of %d and takes as long as %d; nearby are %d and %d",
+                side,
+                LEVELS,
+                high,
+                low,
+                high,
+            )
     _log.info("exporting %s to %s", found.path, to)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as beside:
         draft = Path(beside) / target.name

@@ -1,0 +1,71 @@
+"""Every network, exported to everything, computes what torch computes; docs/export.md says so."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from falconet.core.errors import ModelError
+from falconet.exporting.compare import raw_differences
+from falconet.exporting.ncnn import export_ncnn
+from falconet.exporting.onnx import export_onnx
+from falconet.exporting.torch_engine import ALL_POINTS, TorchEngine
+from falconet.runtime.engines import ENGINES, Use, choose_engine
+from tests.exporting.models import write_small
+from tests.exporting.targets import BLOCKED, FAMILIES, PAGE, TARGETS, written
+
+pytestmark = pytest.mark.usefixtures("untyped")
+
+USUAL = ["NanoDet-m", "PP-YOLOE+ t", "YOLOv3 MobileNetV2", "classifier ShuffleNetV2", "classifier EfficientNet-Lite"]
+
+
+def _export_openvino(weights: Path, out: Path) -> Path:
+    pytest.importorskip("openvino")
+    from falconet.exporting.openvino import export_openvino
+
+    return export_openvino(weights, out)
+
+
+EXPORTERS: dict[str, Callable[[Path, Path], Path]] = {
+    "onnx": export_onnx,
+    "openvino": _export_openvino,
+    "ncnn": export_ncnn,
+}
+
+
+def check(folder: Path, family: str, target: str) -> None:
+    weights = write_small(folder / "w.safetensors", FAMILIES[family])
+    reason = BLOCKED.get((family, target))
+    if reason is not None:
+        with pytest.raises(ModelError, match=reason):
+            EXPORTERS[target](weights, folder / TARGETS[target])
+        return
+    path = EXPORTERS[target](weights, folder / TARGETS[target])
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 128, 160, 3), np.uint8)
+    exported = ENGINES[choose_engine(path, "auto")].open(path, Use(threads=1))
+    found, expected = exported(pixels), TorchEngine(weights, max_points=ALL_POINTS)(pixels)
+    assert list(found) == list(expected)
+    if "boxes" not in found:
+        assert np.abs(found["probabilities"] - expected["probabilities"]).max() < 1e-4
+        return
+    for one, other in zip(zip(*found.values(), strict=True), zip(*expected.values(), strict=True), strict=True):
+        box, score = raw_differences(*one, *other)
+        assert box < 0.05
+        assert score < 1e-4
+
+
+@pytest.mark.parametrize("family", USUAL)
+def test_a_pair_of_ncnn_computes_what_torch_computes(tmp_path: Path, family: str) -> None:
+    check(tmp_path, family, "ncnn")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_so_does_every_network_in_every_form(tmp_path: Path, family: str, target: str) -> None:
+    check(tmp_path, family, target)
+
+
+def test_the_page_says_what_these_tests_show() -> None:
+    assert PAGE.read_text(encoding="utf-8") == written(), "run: python -m tests.exporting.targets"
