@@ -5,6 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+import falconet
 from falconet.core import cpus
 from falconet.core.errors import ConfigError, ModelError
 from falconet.runtime import engines
@@ -78,6 +79,8 @@ def test_what_is_no_number_of_runs(model, options):
     ((name, value),) = options.items()
     expected = f"{name}: expected a whole number from 1, but got {value!r}"
     assert error_of(model, kind=ConfigError, **options) == expected
+    with pytest.raises(ConfigError, match=name):
+        falconet.load(model, **options)
 
 
 def test_more_than_there_are_cpus_is_told(model, monkeypatch, caplog):

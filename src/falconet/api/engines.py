@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from falconet.core.errors import ConfigError, ModelError
-from falconet.runtime.engines import DEFAULT_USE, Engine, EngineRow, Use, choose_engine
+from falconet.runtime.engines import DEFAULT_USE, Engine, EngineRow, Use, check_numbers, choose_engine
 from falconet.runtime.engines import ENGINES as DEVICE_ENGINES
 
 
@@ -74,6 +74,7 @@ def _as_tuned(path: Path, engine: str, use: Use) -> tuple[str, Use]:
 
 
 def _check_use(engine: str, use: Use) -> None:
+    check_numbers(use.threads, use.streams)
     row = ENGINES[engine]
     if use.precision not in ("auto", *row.precisions):
         able = [name for name, other in ENGINES.items() if use.precision in other.precisions]

@@ -299,13 +299,19 @@ FOREIGN = {
 
 
 def check_numbers(threads: int | None, streams: int) -> None:
-    """Raise ConfigError for what is no number to run with; warn of more than there are CPUs."""
+    """Raise ConfigError for what is no number to run with."""
     for name, count in (("threads", threads), ("streams", streams)):
         if count is None and name == "threads":
             continue
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise ConfigError(f"{name}: expected a whole number from 1, but got {count!r}")
-        if count > usable_cpus():
+
+
+def check_cpus(threads: int | None, streams: int) -> None:
+    """As `check_numbers`; and warn of more than there are CPUs."""
+    check_numbers(threads, streams)
+    for name, count in (("threads", threads), ("streams", streams)):
+        if count is not None and count > usable_cpus():
             _log.warning("%s %d: only %s usable here, and more %s than that are slower", name, count, _cpus(), name)
 
 
@@ -320,7 +326,7 @@ def check_file(path: Path, threads: int | None, streams: int = 1) -> int:
         ModelError: what cannot be an exported model, before anything is opened.
         ConfigError: no number of threads or streams.
     """
-    check_numbers(threads, streams)
+    check_cpus(threads, streams)
     if path.is_dir() or path.suffix == ".safetensors":
         kind = "a folder" if path.is_dir() else "a weights file"
         raise ModelError(

@@ -13,7 +13,7 @@ from falconet.core.errors import ModelError
 from falconet.core.exported_files import model_files
 from falconet.core.manifest import MANIFEST_KEY, read_manifest
 from falconet.core.types import Pixels
-from falconet.runtime.engines import check_described, check_numbers, default_threads, named
+from falconet.runtime.engines import check_cpus, check_described, default_threads, named
 from falconet.runtime.tasks import TASKS, Outputs
 
 FORMAT = 1
@@ -43,7 +43,7 @@ class NcnnEngine:
 
     def __init__(self, path: str | Path, *, threads: int | None = None, streams: int = 1) -> None:
         self.path, self.streams, self.batch = Path(path), streams, 1
-        check_numbers(threads, streams)
+        check_cpus(threads, streams)
         graph, binary = _checked(self.path)
         self.manifest = read_manifest(_described(self.path)[MANIFEST_KEY], str(model_files(self.path)[2]))
         self._outputs = tuple(TASKS[self.manifest.task].outputs(self.manifest))

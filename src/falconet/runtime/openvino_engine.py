@@ -36,6 +36,8 @@ finally:
     if _telemetry is not None:
         sys.modules["openvino_telemetry"] = _telemetry
 
+from falconet.runtime.openvino_rewrite import shuffles_to_convolutions  # noqa: E402  # it imports OpenVINO, too
+
 SUFFIX = ".xml"
 """Of the graph of OpenVINO's own pair."""
 
@@ -85,7 +87,7 @@ class OpenVinoEngine:
         inputs, outputs = ([_describe(one) for one in ports] for ports in (self._network.inputs, self._network.outputs))
         signature = read_signature(self.path, _said(self._network, MANIFEST), inputs, outputs)
         self.manifest, _, self._outputs, self.batch = signature
-        self._hints = _hints(threads, streams, precision)
+        self._hints, self._precision = _hints(threads, streams, precision), precision
         self._compiled: dict[int, Any] = {}
         self._compiling = Lock()
         self._own = local()
@@ -111,6 +113,8 @@ class OpenVinoEngine:
                     network = self._network.clone()
                     sides = [int(side.get_length()) for side in list(network.inputs[0].partial_shape)[1:]]
                     network.reshape([count, *sides])
+                    if self._precision == "bfloat16":
+                        shuffles_to_convolutions(network)
                     self._compiled[count] = self._core.compile_model(network, "CPU", self._hints)
             requests[count] = self._compiled[count].create_infer_request()
         return requests[count]

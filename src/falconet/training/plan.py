@@ -8,7 +8,7 @@ import torch
 
 from falconet.training.run_config import Train
 
-SCRATCH_RATE, TUNING_RATE, NEW_CLASSES_RATE = 4e-3, 1e-3, 2e-3
+SCRATCH_RATE, TUNING_RATE, NEW_CLASSES_RATE = 4e-3, 1e-3, 3e-3
 """Learning rates at a batch of 16: small data sets in few epochs want a high one, trained weights a gentle one, unless
 they know few of the classes: then there is more to learn."""
 
