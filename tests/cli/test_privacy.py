@@ -52,3 +52,11 @@ def test_predict_leaves_nothing_elsewhere_and_asks_nobody(tmp_path: Path, engine
     assert list(home.rglob("*")) == []
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
     assert left == ["a.png", "home", "m.onnx", "out", str(Path("out/detections.json"))]
+
+
+@pytest.mark.parametrize("module", ["exporting.openvino", "runtime.openvino_rewrite"])
+def test_openvino_is_imported_in_one_way(module: str) -> None:
+    if find_spec("openvino") is None:
+        pytest.skip("openvino is not installed")
+    code = f"import sys, falconet.{module}; sys.exit('openvino_telemetry' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

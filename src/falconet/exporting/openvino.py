@@ -9,11 +9,10 @@ import hashlib
 import tempfile
 from pathlib import Path
 
-import openvino  # type: ignore[import-not-found, import-untyped, unused-ignore]
-
 from falconet.core.files import replace_file
 from falconet.exporting.onnx import export_onnx
 from falconet.runtime.openvino_engine import WEIGHTS_SUM
+from falconet.runtime.openvino_import import openvino
 
 
 def export_openvino(

@@ -68,8 +68,6 @@ def verify(
     left: Predictor[Any] = Predictor(TorchEngine(weights, max_points=ALL_POINTS, size=size))
     comparison = comparison or COMPARISONS[right.manifest.task](right.manifest, match)
     count, first = _compare(left, right, progress(records), comparison)
-    if first is None:
-        raise ModelError(f"{model}: an export is compared with torch on images, but there are none")
     pixels, shipped = first.pixels[None], TorchEngine(weights, size=size)
     busy = busy_cpus() or 0.0
     times = milliseconds_of_both(lambda: shipped(pixels), lambda: right.engine(pixels), threads=used)
@@ -93,7 +91,7 @@ def verify(
 
 def _compare(
     left: Predictor[Any], right: Predictor[Any], records: Iterable[Record], comparison: Comparison
-) -> tuple[int, Prepared | None]:
+) -> tuple[int, Prepared]:
     """How many images entered the comparison, and the first of them."""
     first: Prepared | None = None
     count = 0
@@ -106,6 +104,8 @@ def _compare(
             comparison.add(record, prepared.placement, torch, {key: value[0] for key, value in alone.items()})
             first = first or prepared
             count += 1
+    if first is None:
+        raise ModelError("an export is compared with torch on images, but there are none that can be read")
     return count, first
 
 

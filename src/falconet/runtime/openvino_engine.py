@@ -2,7 +2,6 @@
 Runtime runs them, or in bfloat16 where asked."""
 
 import hashlib
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,20 +22,9 @@ from falconet.runtime.engines import (
     run_fixed_batch,
     time_calls,
 )
+from falconet.runtime.openvino_import import openvino
+from falconet.runtime.openvino_rewrite import shuffles_to_convolutions
 from falconet.runtime.tasks import Outputs
-
-# Importing OpenVINO sends an event to its makers and writes an id into the home folder, unless it has to do without the
-# package for that, as it can.
-_telemetry = sys.modules.get("openvino_telemetry")
-sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
-try:
-    import openvino  # type: ignore[import-not-found, import-untyped, unused-ignore]  # optional
-finally:
-    del sys.modules["openvino_telemetry"]
-    if _telemetry is not None:
-        sys.modules["openvino_telemetry"] = _telemetry
-
-from falconet.runtime.openvino_rewrite import shuffles_to_convolutions  # noqa: E402  # it imports OpenVINO, too
 
 SUFFIX = ".xml"
 """Of the graph of OpenVINO's own pair."""

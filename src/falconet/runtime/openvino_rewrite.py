@@ -9,9 +9,9 @@ what they would save.
 from typing import Any
 
 import numpy as np
-from openvino import opset13 as ops  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
 from falconet.core.types import Floats
+from falconet.runtime.openvino_import import ops
 
 
 def shuffles_to_convolutions(network: Any) -> int:

@@ -76,8 +76,7 @@ def train(
         for networks in (prepared.networks, state.average.module):
             average_buffers(networks)
         metrics = _metrics(state, sums, loader, seconds=pace.clock() - began, steps=state.step - first_step)
-        metrics["learning_rate"] = rate
-        progress = pace.at(state.epoch, state.step)
+        metrics["learning_rate"], progress = rate, pace.at(state.epoch, state.step)
         last = progress.fraction >= 1
         if pace.validates(progress, last=last):
             metrics |= _validate(prepared, state, reported)

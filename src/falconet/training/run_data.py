@@ -53,33 +53,13 @@ def load_data(data: Data, *, image_level_labels: bool = False) -> RunData:
     notes: list[str] = []
     train = _open(data.train, "training", notes, image_level_labels=image_level_labels)
     train.refuse_same_names()
-    if data.val is None:
-        train_records, val_records = train_val_split(train.records, fraction=data.val_fraction)
-        if not val_records:
-            raise DataError(
-                f"{train.source}: a single picture cannot be split into training and validation; "
-                "give data.val, or more pictures"
-            )
-        notes.append(
-            f"validation: no data.val given; {len(val_records)} of {len(train)} pictures are set aside for it, the "
-            "same in every run of these data"
-        )
-    else:
-        val = _open(data.val, "validation", notes, image_level_labels=image_level_labels)
-        train_records, val_records = train.records, _relabelled(val, train)
-    if data.classes is not None and sorted(data.classes) == sorted(train.names):
-        ordered = replace(train, names=data.classes)
+    train_records, val_records = _parts(data, train, notes, image_level_labels=image_level_labels)
+    if data.classes is not None:
+        ordered = _ordered(data.classes, train)
         train_records, val_records = (
             _relabelled(replace(train, records=records), ordered) for records in (train_records, val_records)
         )
         train = ordered
-    elif data.classes is not None:
-        raise ConfigError(
-            f"data.classes differs from the classes of {train.source}\n"
-            f"  run file: {', '.join(data.classes)}\n"
-            f"  data:     {', '.join(train.names)}\n"
-            "expected the same names, in the order that the model shall have; correct data.classes, or set it to null"
-        )
     if image_level_labels and len(train.names) == 1:
         raise DataError(
             f"{train.source}: holds a single class, {train.names[0]}, and whatever answers that is always right; "
@@ -111,6 +91,42 @@ def load_data(data: Data, *, image_level_labels: bool = False) -> RunData:
         + ", ".join(f"{name} ({counts[c]})" for c, name in enumerate(train.names))
     )
     return RunData(train.names, train_records, val_records, tuple(notes))
+
+
+def _parts(
+    data: Data, train: DataSet, notes: list[str], *, image_level_labels: bool
+) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
+    """The records to train on and to validate on, as given or set aside."""
+    if data.val is None:
+        records = train_val_split(train.records, fraction=data.val_fraction)
+        if not records[1]:
+            raise DataError(
+                f"{train.source}: a single picture cannot be split into training and validation; "
+                "give data.val, or more pictures"
+            )
+        notes.append(
+            f"validation: no data.val given; {len(records[1])} of {len(train)} pictures are set aside for it, the "
+            "same in every run of these data"
+        )
+        return records
+    val = _open(data.val, "validation", notes, image_level_labels=image_level_labels)
+    return train.records, _relabelled(val, train)
+
+
+def _ordered(classes: tuple[str, ...], train: DataSet) -> DataSet:
+    """The data with their classes in the order of the run file.
+
+    Raises:
+        ConfigError: other classes.
+    """
+    if sorted(classes) == sorted(train.names):
+        return replace(train, names=classes)
+    raise ConfigError(
+        f"data.classes differs from the classes of {train.source}\n"
+        f"  run file: {', '.join(classes)}\n"
+        f"  data:     {', '.join(train.names)}\n"
+        "expected the same names, in the order that the model shall have; correct data.classes, or set it to null"
+    )
 
 
 def train_val_split(records: Sequence[Record], *, fraction: float) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
