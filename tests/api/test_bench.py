@@ -216,6 +216,12 @@ def test_what_was_found_is_taken_until_something_changes(
         assert falconet.load(model).engine.name == "onnxruntime"
 
 
+def test_more_threads_than_cpus_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model, count = tiny_model.write(tmp_path / "m.onnx"), usable_cpus() + 1
+    bench([model], engines=["onnxruntime"], threads=[count], pictures=[], calls=5, rounds=1)
+    assert any(message.startswith(f"threads {count}: only ") for message in caplog.messages)
+
+
 def test_people_are_told_what_tune_found(tmp_path: Path, cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     pytest.importorskip("openvino")
     caplog.set_level("INFO")

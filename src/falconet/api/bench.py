@@ -30,6 +30,7 @@ from falconet.core.figures import plural
 from falconet.core.images import is_picture
 from falconet.eval.latency import Latency, machine
 from falconet.runtime.engines import ENGINES as DEVICE_ENGINES
+from falconet.runtime.engines import check_cpus
 
 ROUNDS = 2
 PICTURES = 40
@@ -143,6 +144,8 @@ def bench(
     given = {str(one): Path(one) for one in against}
     _check_foreign(list(given.values()))
     counts = threads or sorted({1, min(usable_cpus(), 4)})
+    for count in counts:
+        check_cpus(count, 1)
     jobs = list(_jobs(found, engines, precisions, counts)) + list(
         _jobs(given, engines, precisions, counts, foreign=True)
     )
