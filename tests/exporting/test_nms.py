@@ -1,11 +1,7 @@
 """Selection inside of an exported file: the same boxes as ours, for whoever has no NMS of their own."""
 
-import shutil
-import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import onnx
 import pytest
@@ -19,9 +15,6 @@ from falconet.models import CLASSIFIERS, build
 from falconet.models.weights import ModelCard, save_weights
 from falconet.runtime.engines import ENGINES, Use
 from tests.exporting.models import write_weights
-from tests.runtime import tiny_model
-
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "javascript"
 
 
 @pytest.fixture(scope="module")
@@ -102,68 +95,6 @@ def test_nms_is_for_detectors_of_one_picture(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="one picture per run: leave --static-batch out"):
         export_onnx(weights, tmp_path / "x.onnx", nms=True, batch=2)
     assert not (tmp_path / "x.onnx").exists()
-
-
-@pytest.fixture(scope="module")
-def javascript(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example with its packages of the npm registry."""
-    if shutil.which("npm") is None:
-        pytest.skip("npm is not installed")
-    folder = tmp_path_factory.mktemp("js") / "example"
-    shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("node_modules"))
-    subprocess.run(["npm", "install", "--no-audit", "--no-fund"], cwd=folder, check=True, capture_output=True)
-    return folder
-
-
-def found_by_node(folder: Path, model: Path, image: np.ndarray, names: Sequence[str]) -> list[str]:
-    cv2.imwrite(str(folder / "a.png"), image)
-    (folder / "classes.txt").write_text("\n".join(names) + "\n")
-    words = ["node", "detect.mjs", str(model), "a.png", "classes.txt"]
-    done = subprocess.run(words, cwd=folder, check=True, capture_output=True, text=True)
-    return sorted(done.stdout.splitlines())
-
-
-@pytest.mark.slow
-def test_javascript_without_python(selecting: Path, javascript: Path) -> None:
-    """The example finds what Python finds."""
-    random = np.random.default_rng(5)
-    image = cv2.resize(random.integers(0, 256, (6, 8, 3), np.uint8), (128, 96), interpolation=cv2.INTER_NEAREST)
-    predictor = falconet.load(selecting)
-    expected = [
-        f"{name} {score:.2f} at {','.join(str(round(float(side))) for side in box)}"
-        for name, score, box in predictor.predict(image)
-    ]
-    assert expected
-    assert found_by_node(javascript, selecting, image, predictor.names) == sorted(expected)
-
-
-@pytest.mark.slow
-def test_javascript_fits_large_pictures_as_we_do(javascript: Path, tmp_path: Path) -> None:
-    """A network that says how red a cell is, on stripes that whoever does not average takes for plain red."""
-    model = onnx.load(tiny_model.write(tmp_path / "m.onnx", batch=1))
-    add_selection(model, Selection(score_threshold=0.25))
-    onnx.save(model, tmp_path / "m.onnx")
-    striped = tiny_model.picture((0, 0, "red"), (2, 1, "blue"), scale=4)
-    striped[:, [column for column in range(256) if column % 4 in (0, 3)]] = 0
-    odd = cv2.resize(np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8), (320, 192))
-    for image in (striped, odd):
-        found = falconet.load(tmp_path / "m.onnx").predict(image)
-        ours = sorted((name, score, [round(float(side)) for side in box]) for name, score, box in found)
-        theirs = sorted(map(parsed, found_by_node(javascript, tmp_path / "m.onnx", image, tiny_model.NAMES)))
-        assert len(ours) == len(theirs) > 1
-        for one, other in zip(sorted(ours, key=place), sorted(theirs, key=place), strict=True):
-            assert place(one) == place(other)
-            assert one[1] == pytest.approx(other[1], abs=0.01), "rounded to two digits"
-
-
-def parsed(line: str) -> tuple[str, float, list[int]]:
-    """A line of the example: name, score, box."""
-    name, score, _, box = line.rsplit(" ", 3)
-    return name, float(score), [int(side) for side in box.split(",")]
-
-
-def place(found: tuple[str, float, list[int]]) -> tuple[str, list[int]]:
-    return found[0], found[2]
 
 
 def test_a_classifier_selects_nothing(tmp_path: Path) -> None:
