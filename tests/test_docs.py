@@ -139,11 +139,11 @@ def test_every_page_is_in_the_site():
 def test_python(folder):
     """The blocks one after the other, with a smaller training."""
     text = (DOCS / "python.md").read_text(encoding="utf-8")
-    first, second = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    first, *others = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     small = json.dumps({key: json.loads(value) for key, _, value in (option.partition("=") for option in SMALL)})
     asked = 'minutes=20, output="runs/mine")'
     assert asked in first
-    program = first.replace(asked, f'output="runs/mine", changes={small})') + second
+    program = first.replace(asked, f'output="runs/mine", changes={small})') + "".join(others)
     (folder / "program.py").write_text(program, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "program.py"], cwd=folder, capture_output=True, text=True, check=False, timeout=300,

@@ -51,5 +51,8 @@ def write_small(path: Path, name: str) -> Path:
             norm.momentum = None
         with torch.no_grad():
             network.train()(torch.randn(4, 3, 128, 160))
+            for module in network.modules():
+                if isinstance(module, nn.Conv2d) and module.bias is not None:
+                    module.weight *= 0.1  # or scores are 0 and 1, and no box can be told from the next
     save_weights(path, network, ModelCard(model=config, classes=("a", "b", "c", "d", "e")))
     return path

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from falconet.core.errors import ModelError
-from falconet.exporting.compare import raw_differences
+from falconet.exporting.compare import CompareBoxes, raw_differences
 from falconet.exporting.ncnn import export_ncnn
 from falconet.exporting.onnx import export_onnx
 from falconet.exporting.torch_engine import ALL_POINTS, TorchEngine
@@ -49,10 +49,11 @@ def check(folder: Path, family: str, target: str) -> None:
     if "boxes" not in found:
         assert np.abs(found["probabilities"] - expected["probabilities"]).max() < 1e-4
         return
+    allowed = CompareBoxes(exported.manifest).tolerance  # as of every export
     for one, other in zip(zip(*found.values(), strict=True), zip(*expected.values(), strict=True), strict=True):
         box, score = raw_differences(*one, *other)
-        assert box < 0.05
-        assert score < 1e-4
+        assert box < allowed["box"]
+        assert score < allowed["score"]
 
 
 @pytest.mark.parametrize("family", USUAL)
