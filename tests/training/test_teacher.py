@@ -174,7 +174,7 @@ def test_unlabelled_pictures_are_those_that_nobody_annotated(data: Path, master:
     assert any(note.startswith("data.unlabelled: left out: ") for note in load_data(broken).notes)
     log = (fit(run) / "train.log").read_text()
     assert "unlabelled: 8 pictures of" in log
-    assert "2 epochs of 3 steps an epoch" in log
+    assert "2 epochs; an epoch has 3 steps" in log
 
 
 def test_unlabelled_pictures_want_a_teacher(data: Path, master: Path, tmp_path: Path) -> None:
