@@ -41,7 +41,7 @@ class Parity(NamedTuple):
     def __str__(self) -> str:
         return (
             f"largest difference on {self.pictures} pictures: scores {self.scores:.2g}, "
-            f"boxes {self.code:.2g} of the largest number that describes one"
+            f"boxes {self.code:.2g} (relative)"
         )
 
 
