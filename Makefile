@@ -18,10 +18,11 @@ help:
 	@echo "make clean  remove the virtual environment and caches"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
-	@echo "installing Falconet and what it needs into $(VENV): about 2 GB, a few minutes"
+	@echo "installing Falconet and what it needs into $(VENV): about 2 GB, a few minutes; first torch ..."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	@echo "... then everything else"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,dev]'
 	@touch $@
 

@@ -94,7 +94,8 @@ def test_an_exported_file_leads_to_the_weights_that_its_receipt_names(trained: P
 
 def receipt(weights: str) -> str:
     side = {"name": "torch", "version": "2", "milliseconds": 1.0, "threads": 1}
-    tree = {"task": "detect", "model": "m.onnx", "weights": weights, "sha256": "", "size": 1, "images": 1}
+    tree = {"task": "detect", "model": "m.onnx", "weights": Path(weights).name, "weights_path": weights}
+    tree |= {"sha256": "", "size": 1, "images": 1}
     return json.dumps(tree | {"findings": [], "torch": side, "exported": side})
 
 

@@ -117,3 +117,12 @@ def test_what_a_training_says_is_seen(capsys: pytest.CaptureFixture[str]) -> Non
     with spoken():
         logging.getLogger("falconet.anything").info("epoch 3")
     assert capsys.readouterr().err == ""
+
+
+def test_an_option_of_evaluate_that_is_none(model: Path) -> None:
+    with pytest.raises(ConfigError, match="evaluate: dta is none of its options; did you mean 'data'"):
+        falconet.evaluate(model, dta=3)
+
+
+def test_a_predictor_says_what_it_is(model: Path) -> None:
+    assert repr(falconet.load(model)) == "<cells, 64 x 64, 3 classes, in onnxruntime>"

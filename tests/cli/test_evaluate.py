@@ -142,7 +142,7 @@ def test_files_of_out(folder):
         "score": 1.0,
     }
     page = (made / "report.html").read_text(encoding="utf-8")
-    for shown in ("cells: m.onnx", "truth.json", "read and decode", "3, 1 of them without boxes", "matched by name"):
+    for shown in ("cells: m", "truth.json", "read and decode", "3, 1 of them without boxes", "matched by name"):
         assert shown in page
 
 

@@ -141,3 +141,18 @@ def test_no_bar_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     bar.step(Progress(0, 2, 0.1), step=1, loss=1.0)
     bar.stop()
     assert capsys.readouterr().err == ""
+
+
+def test_a_long_epoch_without_a_terminal_says_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    caplog.set_level("INFO")
+    bar = commands.TrainBar()
+    bar.start(Progress(0, 2, 0.0), steps=3)
+    for step in (1, 2, 3):
+        now[0] += 8
+        bar.step(Progress(0, 2, 0.1, 61.0), step=step, loss=1.0)
+    bar.stop()
+    assert caplog.messages == ["epoch 1/2: step 2/3  loss 1.000  1:01 left"]

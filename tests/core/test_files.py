@@ -1,6 +1,7 @@
 """Files appear whole or not at all."""
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from falconet.core.errors import DataError
 from falconet.core.files import regular, replace_file
 from falconet.core.images import image_size, read_image
+from falconet.core.terminal import argument
 from falconet.data.dataset import read_text
 
 
@@ -55,3 +57,9 @@ def test_pipes_are_no_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.json: cannot be read: is a pipe"):
         read_text(tmp_path / "a.json")
     assert regular(tmp_path / "absent") == tmp_path / "absent"
+
+
+def test_arguments_can_be_pasted() -> None:
+    assert argument(Path("runs/mine-2")) == "runs/mine-2"
+    assert shlex.split(f"eval {argument('runs/mine ü')}") == ["eval", "runs/mine ü"]
+    assert shlex.split(f"eval {argument('it is $HOME')}") == ["eval", "it is $HOME"]

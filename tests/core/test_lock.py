@@ -57,7 +57,7 @@ def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path, caplog: pytest
 def test_a_file_in_the_folders_place(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
     with (
-        pytest.raises(DataError, match="run: cannot be written"),
+        pytest.raises(DataError, match="run: is a file; expected a folder"),
         locked(tmp_path / "run"),
     ):
         pass

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from falconet.core.errors import DataError
-from falconet.data.check import check_splits, class_counts, open_splits, summary
+from falconet.data.check import check_splits, class_counts, open_splits, spelt_twice, summary
 from falconet.data.dataset import KINDS, DataSet, Problem
 from falconet.data.formats import open_dataset
 from tests.core.pictures import encode
@@ -159,3 +159,27 @@ def test_summary_counts_kinds() -> None:
     problems = [Problem("a", "x", "no-area"), Problem("b", "x", "wrong-size"), Problem("c", "x", "wrong-size")]
     assert list(summary(problems).items()) == [("wrong-size", 2), ("no-area", 1)]
     assert set(summary(problems)) <= set(KINDS)
+
+
+def test_classes_spelt_in_two_ways(tmp_path: Path) -> None:
+    boxes = {"a.png": [(0, 1, 1, 20, 20), (1, 2, 2, 30, 30)]}
+    tree = coco_tree(boxes, names=("Traffic-Light", "traffic light"))
+    path = write_coco(tmp_path / "x.json", tree)
+    (problem,) = check(open_dataset(path))
+    assert problem.kind == "spelt-twice"
+    assert "the class 'traffic light' (1 boxes) is spelt almost as 'Traffic-Light' (1)" in problem.what
+
+
+@pytest.mark.parametrize(
+    ("boxes", "pairs"),
+    [
+        ({"apple": 32, "aple": 3}, [("aple", "apple")]),
+        ({"apple": 32, "aple": 30}, []),  # too many for a slip
+        ({"class1": 32, "class2": 1}, []),
+        ({"car": 32, "cat": 1}, []),
+        ({"apple": 32, "Apple": 40, "APPLE": 1}, [("apple", "Apple"), ("APPLE", "Apple")]),
+        ({"apple": 32, "Apple": 0}, []),  # told as a class without boxes
+    ],
+)
+def test_what_is_a_slip(boxes: dict[str, int], pairs: list[tuple[str, str]]) -> None:
+    assert spelt_twice(boxes) == pairs

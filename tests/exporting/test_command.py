@@ -12,6 +12,7 @@ from falconet.cli import export as command
 from falconet.core.errors import ConfigError, DataError, ModelError
 from falconet.exporting import onnx as exporter
 from falconet.exporting import verify as verification
+from falconet.exporting.receipt import exported_from
 from falconet.runtime import engines
 from tests.exporting.models import write_weights
 
@@ -70,6 +71,9 @@ def test_model_and_receipt():
     assert set(receipt["torch"]["metrics"]) == {"AP", "AP50"}
     assert "verdict              the same within tolerance" in out
     assert f"model                {Path('made/small.onnx')}" in out
+    assert receipt["weights_path"] == "../small.safetensors"
+    shutil.copytree(".", "../moved")
+    assert exported_from(Path("../moved/made/small.onnx")) == Path("../moved/small.safetensors")
 
 
 @pytest.mark.usefixtures("folder")

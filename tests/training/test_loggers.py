@@ -1,6 +1,7 @@
 """Where metrics go: metrics.jsonl and the log always, and the loggers that a run names."""
 
 import json
+import logging
 import re
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from falconet.core.errors import ConfigError
 from falconet.training import fit, resume
-from falconet.training.loggers import NullCallback, details, summary
+from falconet.training.loggers import NullCallback, details, logging_to, open_log, summary
 from falconet.training.progress import Progress
 from falconet.training.run_folder import RunFolder
 from tests.training.tiny import draw, tiny_run
@@ -191,3 +192,22 @@ def test_the_file_says_more_than_the_terminal(tmp_path: Path, caplog: pytest.Log
     assert "waiting for data" not in shown
     assert shown in kept
     assert re.search(r"\(class [0-9.]+, box [0-9.]+, distribution [0-9.]+, .* waiting for data\)$", kept)
+
+
+def test_a_log_on_a_full_disk_is_given_up_with_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_text: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    log = logging.getLogger("falconet.training")
+    with logging_to(tmp_path / "train.log") as buffer:
+        open_log(buffer)
+        assert isinstance(buffer.target, logging.FileHandler)
+        monkeypatch.setattr(
+            buffer.target, "stream", SimpleNamespace(write=full, flush=lambda: None, close=buffer.target.stream.close)
+        )
+        for count in range(3):
+            log.warning("line %d", count)
+    told = [message for message in caplog.messages if "cannot be written any more" in message]
+    assert told == [f"{tmp_path / 'train.log'}: cannot be written any more: [Errno 28] No space left on device"]

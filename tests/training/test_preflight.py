@@ -1,14 +1,20 @@
 """Warnings before the first step: anchors that do not fit."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
+from torch import nn
 
+from falconet.core.errors import DataError
 from falconet.core.types import Record
 from falconet.models import PRESETS
 from falconet.models.yolov3 import YOLOv3HeadConfig
-from falconet.training.preflight import preflight_warnings
+from falconet.training import fit
+from falconet.training.preflight import check_space, preflight_warnings
 from falconet.training.run_config import RunConfig
+from tests.training.tiny import draw, tiny_run
 
 DATA = {"train": {"annotations": "train.json", "split": "train"}}
 
@@ -42,3 +48,20 @@ def test_only_anchors_in_a_mask_count():
 
 def test_models_without_anchors():
     assert preflight_warnings(run(PRESETS["nanodet-plus-demo"]), records(4)) == []
+
+
+def test_a_disk_without_room_for_the_run(tmp_path, monkeypatch):
+    network = nn.Linear(1024, 1024)  # 4 MB, so 10 files of that and a bit
+    usage = shutil._ntuple_diskusage(1 << 40, 0, 20 << 20)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    check_space(tmp_path, network, resumed=True)
+    with pytest.raises(DataError, match=r"20 MB are free, but .* of this run take about 41 MB"):
+        check_space(tmp_path, network, resumed=False)
+
+
+def test_a_run_without_room_leaves_no_folder(tmp_path, monkeypatch):
+    usage = shutil._ntuple_diskusage(1 << 40, 0, 1000)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    with pytest.raises(DataError, match="0 MB are free"):
+        fit(tiny_run(draw(tmp_path / "data"), tmp_path / "run"))
+    assert not (tmp_path / "run").exists()

@@ -157,7 +157,7 @@ class Evaluation:
         manifest, log = self.predictor.manifest, None if self.model.run is None else self.model.run / METRICS
         history = read_history(log) if log is not None and log.is_file() else []
         return Report(
-            title=f"{manifest.model}: {self.model.path}",
+            title=f"{manifest.model}: {self.model.name}",
             facts=self._facts(),
             lead=[*self.results.sentences(), self._circumstances(history)],
             history=history,

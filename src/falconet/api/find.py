@@ -61,9 +61,18 @@ def find_model(model: str | Path, *, weights: bool = False, others: Iterable[str
         exported = "" if weights else ", an exported .onnx file"
         raise ModelError(
             f"{name}: no such file; expected a run folder, a weights file{exported} or the name of published "
-            f"weights; {did_you_mean(name, (*PUBLISHED, *others))}".removesuffix("; ")
+            f"weights; {_name_like(name, (*PUBLISHED, *others))}".removesuffix("; ")
         )
     return FoundModel(_fetch(name, weights=weights), name)
+
+
+FILES = (".safetensors", ".onnx", ".pt", ".pth", ".ckpt")
+"""Endings of what is no name."""
+
+
+def _name_like(name: str, known: Iterable[str]) -> str:
+    """The known name that is meant, where no path is."""
+    return "" if len(Path(name).parts) > 1 or Path(name).suffix in FILES else did_you_mean(name, known)
 
 
 def tell_unfinished(model: FoundModel) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from falconet.api.engines import open_engine
 from falconet.api.evaluation import Evaluation
 from falconet.api.find import find_model, tell_unfinished
 from falconet.api.ground_truth import open_ground_truth
+from falconet.core.errors import ConfigError
+from falconet.core.suggest import did_you_mean
 from falconet.core.types import Record
 from falconet.runtime.engines import Use
 
@@ -47,6 +50,11 @@ def evaluate(
     Raises:
         ConfigError, DataError, ModelError: nothing to measure on, nothing to measure, or options that do not fit.
     """
+    known = {name for row in evaluation.EVALUATIONS.values() for name in row.options}
+    if foreign := sorted(options.keys() - known):
+        every = [*(name for name in signature(evaluate).parameters if name != "options"), *sorted(known)]
+        hint = did_you_mean(foreign[0], every) or f"expected some of {', '.join(every)}"
+        raise ConfigError(f"evaluate: {foreign[0]} is none of its options; {hint}")
     found = find_model(os.fspath(model), weights=engine == "torch" or size is not None)
     tell_unfinished(found)
     opened = open_engine(found.path, engine=engine, use=Use(threads, precision=precision), size=size)

@@ -9,6 +9,7 @@ import typer
 from falconet.cli.options import ENGINE_HELP, PRECISION_HELP, parse_size
 from falconet.cli.progress import progress
 from falconet.core.errors import ConfigError
+from falconet.core.terminal import argument
 
 
 def evaluate(
@@ -94,6 +95,6 @@ def evaluate(
     if out is not None:
         print(f"report: {done.save(out)}")
     if found.path.suffix == ".safetensors":
-        print(f"next: falconet export {model} --out exported")
+        print(f"next: falconet export {argument(model)} --out exported")
     elif found.run is None:
-        print(f"next: falconet predict PICTURES --model {model} --out found")
+        print(f"next: falconet predict PICTURES --model {argument(model)} --out found")

@@ -8,6 +8,7 @@ import typer
 
 from falconet.cli.options import parse_size, words
 from falconet.cli.progress import progress
+from falconet.core.terminal import argument
 
 if TYPE_CHECKING:
     from falconet.exporting.receipt import Receipt
@@ -100,7 +101,7 @@ def export(
         print(done)
         for as_json_path, as_text in done.written:
             print(f"{'receipt':<20} {as_json_path}, {as_text}")
-    print(f"next: falconet predict PICTURES --model {everything[0].path} --out found")
+    print(f"next: falconet predict PICTURES --model {argument(everything[0].path)} --out found")
 
 
 def _json_list(receipts: "Sequence[Receipt]") -> str:

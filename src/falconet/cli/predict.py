@@ -16,6 +16,7 @@ from falconet.cli import startup
 from falconet.cli.options import ENGINE_HELP, PRECISION_HELP, words
 from falconet.cli.predict_report import Report
 from falconet.core.errors import ConfigError
+from falconet.core.terminal import argument
 
 if TYPE_CHECKING:
     from falconet.runtime.engines import Engine, Use
@@ -110,7 +111,9 @@ def predict(
     kinds = words(save) if save is not None else list(default)
     folder = out or Path("runs/predict")
     startup.finish()
-    report = Report(predictor, to="stderr" if json else "stdout", quiet=quiet)
+    # On one terminal the lines for people would stand inside of the document.
+    alone = json and sys.stdout.isatty()
+    report = Report(predictor, to="stderr" if json else "stdout", quiet=quiet or alone)
     with _writers(kinds, folder, predictor, found, to_stdout=json) as writers:
         stopped = _run(predictor, found, writers, report, batch=batch)
     report.summary()
@@ -149,7 +152,7 @@ def _find(model: str | None, *, weights: bool, quiet: bool) -> Path:
         model = DEFAULT
         if not quiet:
             own = next((path.parent for path in sorted(Path("runs").glob("*/best.safetensors"))), None)
-            yours = f"; your own: --model {own}" if own is not None else "; --model takes your own"
+            yours = f"; your own: --model {argument(own)}" if own is not None else "; --model takes your own"
             print(f"model: {DEFAULT}, which knows the 80 classes of COCO{yours}", file=sys.stderr, flush=True)
     return find_model(model, weights=weights).path
 

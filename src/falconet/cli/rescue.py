@@ -13,6 +13,7 @@ from falconet.core.config import plain, read_yaml, validate, write_yaml
 from falconet.core.errors import ConfigError, DataError, ModelError
 from falconet.core.files import replace_file
 from falconet.core.manifest import Preprocess
+from falconet.core.terminal import argument
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,7 +89,7 @@ def import_weights(
     for line in lines:
         print(line)
     print(f"written       {out}")
-    print(f"next: falconet export {out} --images PICTURES --out exported")
+    print(f"next: falconet export {argument(out)} --images PICTURES --out exported")
 
 
 def import_config(
@@ -260,7 +261,7 @@ def _to_onnx(
     for line in lines:
         print(line)
     print(f"written       {out}")
-    print(f"next: falconet predict PICTURES --model {out} --out found")
+    print(f"next: falconet predict PICTURES --model {argument(out)} --out found")
 
 
 def _rebuilt(

@@ -3,15 +3,17 @@
 import logging
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from falconet.cli.progress import EVERY
 from falconet.core.errors import ConfigError
 from falconet.core.figures import clock, percent
 from falconet.core.files import replace_file
-from falconet.core.terminal import beneath
+from falconet.core.terminal import argument, beneath
 
 if TYPE_CHECKING:
     from falconet.training.progress import Progress
@@ -83,7 +85,7 @@ def train(
         folder = train_with(run, overrides or [], recipe=recipe, callback=callback).path
     if os.environ.get("RANK", "0") == "0":  # once, when torchrun started several of us
         shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-        _log.info("next: falconet eval %s", shown)
+        _log.info("next: falconet eval %s", argument(shown))
         if not sys.stdout.isatty():  # for scripts: RUN=$(falconet train ...)
             print(folder)
 
@@ -113,7 +115,10 @@ def config(
 
 
 class TrainBar:
-    """A progress bar with loss, AP or accuracy and time left, where there is a terminal; log lines go above it."""
+    """A progress bar with loss, AP or accuracy and time left, where there is a terminal; log lines go above it.
+
+    Elsewhere a line in each epoch that takes longer than `EVERY` seconds.
+    """
 
     def __init__(self) -> None:
         self._progress: Any = None
@@ -121,6 +126,7 @@ class TrainBar:
         self._moved: list[tuple[logging.StreamHandler[Any], Any]] = []
         self._steps = 0
         self._reached = ""
+        self._said = time.monotonic()
 
     def start(self, progress: "Progress", *, steps: int) -> None:
         """Show the bar."""
@@ -128,9 +134,9 @@ class TrainBar:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         console = Console(file=beneath(sys.stderr))
+        self._steps = steps
         if not console.is_terminal:
             return
-        self._steps = steps
         self._progress = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
@@ -160,6 +166,11 @@ class TrainBar:
                 reached=self._reached,
                 left=_left(progress),
             )
+        elif time.monotonic() - self._said >= EVERY:
+            self._said = time.monotonic()
+            epochs = "" if progress.epochs is None else f"/{progress.epochs}"
+            where = f"epoch {progress.epoch + 1}{epochs}: step {step}/{self._steps}"
+            _log.info("%s", "  ".join(filter(None, (where, f"loss {loss:.3f}", _left(progress)))))
 
     def epoch(self, metrics: dict[str, Any], progress: "Progress") -> None:
         """Show the AP of the last validation."""
@@ -167,6 +178,7 @@ class TrainBar:
 
         shown = [f"  {name} {percent(metrics[name])}" for name in SHOWN_METRICS if name in metrics]
         self._reached = "".join(shown) or self._reached
+        self._said = time.monotonic()
         if self._progress is not None:
             self._progress.update(self._task, completed=progress.fraction, reached=self._reached, left=_left(progress))
 

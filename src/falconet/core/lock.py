@@ -24,6 +24,8 @@ def locked(folder: Path) -> Iterator[None]:
         DataError: another process holds it, or the folder cannot be written.
     """
     path, new = folder / LOCK, not folder.exists()
+    if not new and not folder.is_dir():
+        raise DataError(f"{folder}: is a file; expected a folder, or a name that nothing has yet")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if path.exists():

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from typing import IO, Any
 
 from falconet.core.errors import DataError
@@ -22,6 +23,14 @@ def one_line(text: str, *, longest: int | None = None) -> str:
     """A foreign name as part of a line: printable, line ends and tabs as `\\n`, `\\t`; cut to `longest` characters."""
     shown = printable(text).replace("\n", "\\n").replace("\t", "\\t")
     return shown if longest is None or len(shown) <= longest else f"{shown[: longest - 3]}..."
+
+
+def argument(value: object) -> str:
+    """A path or name as one argument of a command that somebody may paste into a shell."""
+    text = str(value)
+    if re.fullmatch(r"[\w@%+=:,./\\~-]+", text):
+        return text
+    return f'"{text}"' if os.name == "nt" else shlex.quote(text)
 
 
 class SafeStream:

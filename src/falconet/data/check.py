@@ -1,7 +1,9 @@
 """Every problem of a data set, with the file and the line or id it has."""
 
+import difflib
 import hashlib
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +18,16 @@ from falconet.data.box_form import crowd_problems, form_problems
 from falconet.data.dataset import DataSet, Problem
 from falconet.data.formats import open_dataset, splits_of
 from falconet.data.records import box_problems, file_kind, size_problems, sizes_of_files
+
+RARE, FEW = 0.05, 3
+"""Share of another class's boxes, or number of boxes, up to which a name that is almost the other's is a slip."""
+
+MANY = 5
+"""How many times as many boxes that other class has, at least."""
+
+SHORT, LETTERS, ALIKE = 4, 2, 0.85
+"""Length from which on names can be almost the same, by how many letters it may differ, and how much of both is then
+the same (Ratcliff and Obershelp)."""
 
 Progress = Callable[[int, int], None]
 """Called with (pictures done, pictures in all)."""
@@ -117,11 +129,47 @@ def _class_problems(splits: Mapping[str, DataSet]) -> Iterator[Problem]:
             where = ", ".join(dict.fromkeys(part.source for part in splits.values() if name in part.names))
             what = f"the class {name!r} begins or ends with a blank; other files will spell it in another way"
             yield Problem(where, what, "blank-class")
+    for name, usual in spelt_twice(used):
+        where = ", ".join(dict.fromkeys(part.source for part in splits.values() if name in part.names))
+        what = (
+            f"the class '{name}' ({used[name]} boxes) is spelt almost as '{usual}' ({used[usual]}); to a model these "
+            "are two classes"
+        )
+        yield Problem(where, what, "spelt-twice")
     first, *others = splits.values()
     for other in others:
         if other.names != first.names:
             what = f"classes are {_list(other.names)}, but {_list(first.names)} in {first.source}"
             yield Problem(other.source, what, "different-classes")
+
+
+def spelt_twice(boxes: Mapping[str, int]) -> list[tuple[str, str]]:
+    """Pairs (rarer, more frequent) of names that are probably meant to be one class.
+
+    They differ in upper and lower case, blanks, hyphens and underscores alone; or in a letter or two, where the rarer
+    one is so rare that it is more likely a slip than a class. Names with digits are told apart by these.
+
+    Args:
+        boxes: how many each class has.
+    """
+    pairs = []
+    order = sorted((name for name in boxes if boxes[name]), key=lambda name: (-boxes[name], name))
+    plain = {name: re.sub(r"[\s_-]+", "", name.casefold()) for name in order}
+    for place, name in enumerate(order):
+        for usual in order[:place]:
+            one, other = plain[name], plain[usual]
+            rare = boxes[name] <= max(FEW, RARE * boxes[usual]) and boxes[usual] >= MANY * boxes[name]
+            if one == other or (rare and _almost(one, other)):
+                pairs.append((name, usual))
+                break
+    return pairs
+
+
+def _almost(one: str, other: str) -> bool:
+    """Whether one of these words may be a slip of the other."""
+    if abs(len(one) - len(other)) > LETTERS or min(len(one), len(other)) < SHORT or re.search(r"\d", one + other):
+        return False
+    return difflib.SequenceMatcher(None, one, other).ratio() >= ALIKE
 
 
 def _list(names: tuple[str, ...]) -> str:

@@ -53,6 +53,7 @@ KINDS = {
     "duplicate-annotation-id": "annotation ids used twice",
     "duplicate-file": "picture files listed twice",
     "duplicate-class": "class names used twice",
+    "spelt-twice": "class names that are almost another's",
     "unused-class": "classes without a box",
     "blank-class": "class names that begin or end with a blank",
     "different-classes": "splits with other classes",

@@ -1,6 +1,9 @@
 """What a comparison of an exported file with torch found, for programs (JSON) and for people."""
 
+import glob
 import hashlib
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +43,7 @@ class Receipt(Config):
     task: str = Field(description="detect or classify")
     model: str = Field(description="the exported file")
     weights: str = Field(description="what it was exported from")
+    weights_path: str = Field(default="", description="where that lies, from the folder of the receipt")
     sha256: str = Field(description="of the exported file; of a pair, of graph and weights one after the other")
     size: int = Field(description="of the exported file, bytes; of a pair, of both")
     images: int = Field(description="compared")
@@ -72,6 +76,7 @@ def describe_file(model: Path, weights: Path, name: str | None) -> dict[str, Any
     return {
         "model": name or model.name,
         "weights": weights.name,
+        "weights_path": str(weights.absolute()),
         "sha256": hashlib.sha256(content).hexdigest(),
         "size": len(content),
         "machine": machine(),
@@ -87,6 +92,9 @@ def receipt_paths(model: Path, *, engine: str = "onnxruntime") -> tuple[Path, Pa
 def write_receipt(receipt: Receipt, model: Path) -> tuple[Path, Path]:
     """Write the receipt beside the model file; returns where. Raises DataError when it cannot be written."""
     as_json, as_text = receipt_paths(model, engine=receipt.exported.name)
+    with suppress(ValueError):  # on another drive of Windows
+        near = os.path.relpath(receipt.weights_path, model.parent.absolute())
+        receipt = receipt.model_copy(update={"weights_path": Path(near).as_posix()})
     replace_file(as_json, receipt.model_dump_json(indent=2) + "\n")
     replace_file(as_text, receipt.text())
     return as_json, as_text
@@ -110,11 +118,10 @@ def exported_from(model: Path) -> Path | None:
     """The weights that an exported file was made of, as the receipt beside it says; None where nothing says so, or they
     are gone."""
     source = model.with_name(model.name.replace(".int8.onnx", ".onnx"))
-    receipt = receipt_paths(source, engine="ncnn" if model.suffix == ".param" else "onnxruntime")[0]
-    if not receipt.is_file():
-        return None
-    try:
-        weights = Path(read_receipt(receipt).weights)
-    except ModelError:
-        return None
-    return weights if weights.suffix == ".safetensors" and weights.is_file() else None
+    for file in sorted(model.parent.glob(f"{glob.escape(source.stem)}*.receipt.json")):
+        with suppress(ModelError):
+            receipt = read_receipt(file)
+            weights = Path(os.path.normpath(model.parent / receipt.weights_path))
+            if receipt.model == source.name and weights.suffix == ".safetensors" and weights.is_file():
+                return weights
+    return None

@@ -63,6 +63,11 @@ class Predictor(Generic[Answer]):
         self.streams: int = getattr(engine, "streams", 1)
         self.task: Task[Answer] = open_task(self.manifest, selection=selection, classes=classes, top=top)
 
+    def __repr__(self) -> str:
+        rule, count = self.manifest.preprocess, len(self.names)
+        classes = "1 class" if count == 1 else f"{count} classes"
+        return f"<{self.manifest.model}, {rule.width} x {rule.height}, {classes}, in {self.engine.name}>"
+
     @overload
     def predict(  # type: ignore[overload-overlap]  # a str is also a Sequence[str]; it counts as a path
         self, source: Source, *, batch: int = ...

@@ -11,12 +11,14 @@ import torch
 
 from falconet.core.errors import ConfigError, ProcessError
 from falconet.core.lock import locked, refuse_if_locked
+from falconet.core.terminal import argument
 from falconet.core.terminate import Terminated
 from falconet.eval.report import read_history
 from falconet.training.loader import killed_workers_told
 from falconet.training.loggers import Callback, Loggers, NullCallback, logging_to, open_log, require_loggers
 from falconet.training.loop import train
 from falconet.training.outcome import outcome
+from falconet.training.preflight import check_space
 from falconet.training.prepare import Prepared, prepare
 from falconet.training.processes import Process, in_processes, joined, launched
 from falconet.training.run_config import RunConfig
@@ -56,8 +58,8 @@ def fit(
     """
     run = run.absolute()
     folder = RunFolder(run.output)
-    folder.refuse_if_used()
     _refuse_if_running(folder)
+    folder.refuse_if_used()
     return _start(run, folder, callback or NullCallback(), clock, clock() if started is None else started)
 
 
@@ -70,7 +72,10 @@ def resume(path: Path, *, callback: Callback | None = None, clock: Callable[[], 
     """
     folder = RunFolder(Path(path).absolute())
     _refuse_if_running(folder)
-    return _start(folder.read_run(), folder, callback or NullCallback(), clock, clock())
+    run = folder.read_run()
+    if not folder.state.exists():
+        _log.info("%s: no epoch was finished, so the run begins anew", folder.path)
+    return _start(run, folder, callback or NullCallback(), clock, clock())
 
 
 def _refuse_if_running(folder: RunFolder) -> None:
@@ -96,7 +101,8 @@ def _start(run: RunConfig, folder: RunFolder, callback: Callback, clock: Callabl
     except ProcessError as error:
         if not folder.run_file.is_file():
             raise
-        raise ProcessError(f"{error}; go on with the run by: falconet train --resume {folder.path}") from error
+        again = argument(folder.path)
+        raise ProcessError(f"{error}; go on with the run by: falconet train --resume {again}") from error
     return folder.path
 
 
@@ -114,8 +120,8 @@ def _run(
             "%s: this run is finished. To train longer, start a new run from its weights: falconet train %s "
             "train.weights=%s output=NEW",
             folder.path,
-            folder.run_file,
-            folder.path,
+            argument(folder.run_file),
+            argument(folder.path),
         )
         return
     with (
@@ -139,6 +145,7 @@ def _run(
             if process.rank == 0:
                 if state is None and folder.state.exists():  # of a run that has begun and ended meanwhile
                     folder.refuse_if_used()
+                check_space(folder.path, prepared.networks, resumed=state is not None)
                 folder.write_run(prepared.run)
                 open_log(log)
             _follow(prepared, train_state, folder, callback)
@@ -161,7 +168,9 @@ def _follow(prepared: Prepared, state: TrainState, folder: RunFolder, callback: 
         train(prepared, state, folder, loggers=loggers, callback=callback)
     except (KeyboardInterrupt, Terminated) as error:
         how = "terminated" if isinstance(error, Terminated) else "interrupted"
-        _log.info("%s in epoch %d; go on with it by: falconet train --resume %s", how, state.epoch + 1, folder.path)
+        kept = "" if folder.state.exists() else ", before anything was kept: it will begin anew"
+        again = argument(folder.path)
+        _log.info("%s in epoch %d%s; go on with it by: falconet train --resume %s", how, state.epoch + 1, kept, again)
         raise
     finally:
         if loggers is not None:

@@ -3,6 +3,7 @@
 import logging
 import logging.handlers
 import os
+import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -74,11 +75,26 @@ class _FileFormatter(logging.Formatter):
         return super().formatMessage(record)
 
 
+class _FileHandler(logging.FileHandler):
+    """A file that is given up when it cannot be written: training is worth more than its log."""
+
+    failed = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self.failed:
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 (logging's name)
+        if not self.failed:
+            self.failed = True
+            _log.warning("%s: cannot be written any more: %s", self.baseFilename, sys.exc_info()[1])
+
+
 def open_log(buffer: logging.handlers.MemoryHandler) -> None:
     """Write what was logged so far, and from now on line by line."""
     path: Path = buffer.path  # type: ignore[attr-defined]
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _FileHandler(path, encoding="utf-8")
     handler.setFormatter(_FileFormatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     buffer.setTarget(handler)
     buffer.flush()

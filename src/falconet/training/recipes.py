@@ -8,6 +8,7 @@ from typing import Any, Literal
 from falconet.core.config import apply_overrides, plain, read_yaml, validate, write_yaml
 from falconet.core.errors import ConfigError
 from falconet.core.suggest import did_you_mean
+from falconet.core.terminal import argument
 from falconet.models import CLASSIFIERS, PRESETS
 from falconet.training.criteria import CRITERIA
 from falconet.training.find_data import find_data
@@ -109,7 +110,7 @@ def read_run(source: str | Path, overrides: Sequence[str] = (), recipe: Recipe =
     if path.is_dir():
         raise ConfigError(
             f"{path}: is a folder; expected a run file or a preset name (an interrupted run goes on with "
-            f"'falconet train --resume {path}')"
+            f"'falconet train --resume {argument(path)}')"
         )
     is_file = path.is_file() or path.suffix in (".yaml", ".yml")
     if is_file and recipe != "default":

@@ -11,6 +11,7 @@ import numpy as np
 from falconet.core.errors import ConfigError, DataError
 from falconet.core.images import image_size, is_picture
 from falconet.core.types import Record
+from falconet.data.check import spelt_twice
 from falconet.data.dataset import DataSet, Problem
 from falconet.data.folders import open_image_folder
 from falconet.data.formats import open_dataset
@@ -86,6 +87,11 @@ def load_data(data: Data, *, image_level_labels: bool = False) -> RunData:
     notes.append(f"data: {len(train_records)} training pictures{without}, {len(val_records)} for validation")
     if not any((~record.crowd).any() for record in val_records):
         notes.append("validation: none of its pictures has a box that counts, so AP will be -1, for nothing to measure")
+    for name, usual in spelt_twice({train.names[c]: count for c, count in counts.items()}):
+        notes.append(
+            f"the classes '{name}' and '{usual}' are spelt almost alike, and are learnt as two; 'falconet data check' "
+            "says more"
+        )
     notes.append(
         f"classes ({'pictures' if image_level_labels else 'boxes'}): "
         + ", ".join(f"{name} ({counts[c]})" for c, name in enumerate(train.names))

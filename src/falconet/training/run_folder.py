@@ -21,6 +21,7 @@ from falconet.core.config import read_yaml, validate, write_yaml
 from falconet.core.errors import ConfigError, ModelError
 from falconet.core.files import replace_file
 from falconet.core.run_files import BEST, LAST, METRICS, RUN_FILE, STATE, STATE_KEY
+from falconet.core.terminal import argument
 from falconet.training.run_config import RunConfig
 
 STATE_KINDS: dict[str, Any] = {
@@ -48,7 +49,7 @@ class RunFolder:
         if left:
             raise ConfigError(
                 f"{self.path}: already holds a run ({', '.join(left)}); go on with it by "
-                f"'falconet train --resume {self.path}', or choose another folder with output=..."
+                f"'falconet train --resume {argument(self.path)}', or choose another folder with output=..."
             )
 
     def write_run(self, run: RunConfig) -> None:
