@@ -6,12 +6,13 @@ BIN    := $(VENV)/bin
 # Tests start one process per core; torch must not start threads of its own on top of them.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help install demo test slow lint docs wheel bench clean
+.PHONY: help install demo test slow targets lint docs wheel bench clean
 
 help:
 	@echo "make demo   install, train on a drawn data set, evaluate, export, detect; results in runs/demo"
 	@echo "make test   install, static checks and all quick tests"
 	@echo "make slow   the tests that take longer"
+	@echo "make targets  the tests of --to litert and --to executorch, in environments of their own; 4 GB"
 	@echo "make docs   the site, with its links checked; runs/site/index.html"
 	@echo "make wheel  the package as one file for any machine; dist"
 	@echo "make bench  all benchmarks; renews benchmarks/results"
@@ -43,6 +44,17 @@ test: lint
 
 slow: install
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+
+# What converters of 2 GB and more write, each in an environment of its own.
+targets:
+	for target in litert:litert-export executorch:executorch; do \
+	  name=$${target%%:*}; bin=$(VENV)-$$name/bin; \
+	  $(PYTHON) -m venv $(VENV)-$$name && $$bin/python -m pip install --quiet --constraint constraints.txt torch && \
+	  $$bin/python -m pip install --quiet --constraint constraints.txt --editable ".[train,$${target##*:}]" \
+	    beartype hypothesis pytest pytest-timeout pytest-xdist && \
+	  $(TEST_ENV) $$bin/python -m pytest -n 2 -p no:anyio -W ignore::DeprecationWarning -W ignore::FutureWarning \
+	    -W ignore::UserWarning tests/exporting/test_targets.py tests/exporting/test_mobile.py -k $$name || exit 1; \
+	done
 
 # After the installation nothing is fetched.
 docs: install

@@ -34,7 +34,13 @@ FAMILIES = {
 }
 """By name for people: the preset that stands for the family."""
 
-TARGETS = {"onnx": "m.onnx", "openvino": "m.openvino.xml", "ncnn": "m.param"}
+TARGETS = {
+    "onnx": "m.onnx",
+    "openvino": "m.openvino.xml",
+    "ncnn": "m.param",
+    "litert": "m.tflite",
+    "executorch": "m.pte",
+}
 
 BLOCKED: dict[tuple[str, str], str] = {}
 """(family, target) -> why it does not go, as the exporter says it."""

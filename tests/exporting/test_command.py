@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -137,3 +138,14 @@ def test_a_receipt_for_each_engine(monkeypatch):
     assert "engine 'tflite' is not known" in fail(ConfigError, *arguments, "--engine", "tflite")
     monkeypatch.setattr(engines, "find_spec", lambda _name: None)
     assert "install it with: pip install 'falconet[openvino]'" in fail(ConfigError, *arguments, "--engine", "openvino")
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("to", ["litert", "executorch"])
+def test_formats_whose_converters_are_not_there(to):
+    if find_spec({"litert": "litert_torch"}.get(to, to)) is not None:
+        pytest.skip("it is there")
+    said = fail(ConfigError, "small.safetensors", "--to", to, "--images", "in")
+    assert said.startswith(f"export to {to} needs ")
+    assert ("a virtual environment of their own" in said) == (to == "litert")
+    assert not Path("export").exists()

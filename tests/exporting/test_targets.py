@@ -8,10 +8,10 @@ import pytest
 
 from falconet.core.errors import ModelError
 from falconet.exporting.compare import CompareBoxes, raw_differences
-from falconet.exporting.ncnn import export_ncnn
+from falconet.exporting.engines import ENGINES
 from falconet.exporting.onnx import export_onnx
 from falconet.exporting.torch_engine import ALL_POINTS, TorchEngine
-from falconet.runtime.engines import ENGINES, Use, choose_engine
+from falconet.runtime.engines import Use, choose_engine
 from tests.exporting.models import write_small
 from tests.exporting.targets import BLOCKED, FAMILIES, PAGE, TARGETS, written
 
@@ -27,10 +27,33 @@ def _export_openvino(weights: Path, out: Path) -> Path:
     return export_openvino(weights, out)
 
 
+def _export_ncnn(weights: Path, out: Path) -> Path:
+    pytest.importorskip("pnnx")
+    from falconet.exporting.ncnn import export_ncnn
+
+    return export_ncnn(weights, out)
+
+
+def _export_litert(weights: Path, out: Path) -> Path:
+    pytest.importorskip("litert_torch", reason="has an environment of its own: make targets")
+    from falconet.exporting.litert import export_litert
+
+    return export_litert(weights, out)
+
+
+def _export_executorch(weights: Path, out: Path) -> Path:
+    pytest.importorskip("executorch", reason="has an environment of its own: make targets")
+    from falconet.exporting.executorch import export_executorch
+
+    return export_executorch(weights, out)
+
+
 EXPORTERS: dict[str, Callable[[Path, Path], Path]] = {
     "onnx": export_onnx,
     "openvino": _export_openvino,
-    "ncnn": export_ncnn,
+    "ncnn": _export_ncnn,
+    "litert": _export_litert,
+    "executorch": _export_executorch,
 }
 
 
@@ -43,7 +66,7 @@ def check(folder: Path, family: str, target: str) -> None:
         return
     path = EXPORTERS[target](weights, folder / TARGETS[target])
     pixels = np.random.default_rng(0).integers(0, 256, (2, 128, 160, 3), np.uint8)
-    exported = ENGINES[choose_engine(path, "auto")].open(path, Use(threads=1))
+    exported = ENGINES[choose_engine(path, "auto", engines=ENGINES)].open(path, Use(threads=1))
     found, expected = exported(pixels), TorchEngine(weights, max_points=ALL_POINTS)(pixels)
     assert list(found) == list(expected)
     if "boxes" not in found:

@@ -20,7 +20,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from falconet.api.engines import ENGINES
 from falconet.api.find import find_model
 from falconet.api.timed import READY
 from falconet.core.cpus import busy_cpus, usable_cpus
@@ -29,6 +28,7 @@ from falconet.core.exported_files import BESIDE
 from falconet.core.figures import plural
 from falconet.core.images import is_picture
 from falconet.eval.latency import Latency, machine
+from falconet.exporting.engines import ENGINES
 from falconet.runtime.engines import ENGINES as DEVICE_ENGINES
 from falconet.runtime.engines import check_cpus
 

@@ -1,32 +1,12 @@
-"""All engines: those of the device side, and torch, which runs weights files."""
+"""A model in an engine, as it was asked for or as `falconet tune` found it the fastest."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 from falconet.core.errors import ConfigError, ModelError
-from falconet.runtime.engines import DEFAULT_USE, Engine, EngineRow, Use, check_numbers, choose_engine
-from falconet.runtime.engines import ENGINES as DEVICE_ENGINES
-
-
-def _open_torch(path: Path, use: Use, size: tuple[int, int] | None = None) -> Engine:
-    import torch
-
-    from falconet.exporting.torch_engine import TorchEngine
-
-    if use.threads is not None:
-        torch.set_num_threads(use.threads)
-    return TorchEngine(path, size=size)
-
-
-ENGINES: Mapping[str, EngineRow] = {
-    **DEVICE_ENGINES,
-    "torch": EngineRow(
-        suffixes=(".safetensors",), open=_open_torch, module="torch", install="pip install 'falconet[train]'"
-    ),
-}
-"""By name, in the order in which `auto` takes them."""
+from falconet.exporting.engines import ENGINES, open_torch
+from falconet.runtime.engines import DEFAULT_USE, Engine, Use, check_numbers, choose_engine
 
 
 def open_engine(
@@ -58,7 +38,7 @@ def open_engine(
         return ENGINES[chosen].open(path, use)
     if chosen != "torch":
         raise ConfigError(f"--size: the input of {path} is fixed; pass the weights it was exported from")
-    return _open_torch(path, use, size)
+    return open_torch(path, use, size)
 
 
 def _as_tuned(path: Path, engine: str, use: Use) -> tuple[str, Use]:

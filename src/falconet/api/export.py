@@ -41,6 +41,18 @@ def _to_ncnn(weights: Path, out: Path, **options: Any) -> None:
     export_ncnn(weights, out, **options)
 
 
+def _to_litert(weights: Path, out: Path, **options: Any) -> None:
+    from falconet.exporting.litert import export_litert
+
+    export_litert(weights, out, **options)
+
+
+def _to_executorch(weights: Path, out: Path, **options: Any) -> None:
+    from falconet.exporting.executorch import export_executorch
+
+    export_executorch(weights, out, **options)
+
+
 @dataclass(frozen=True, slots=True)
 class Format:
     """What a model can be exported to.
@@ -50,7 +62,10 @@ class Format:
         engines: that run it, the usual one first.
         convert: (weights, file to write, **options) writes it; every format takes the options `size` and `score`.
         options: others that it takes.
-        modules: that converting it takes, beside torch; the extra of the format's name brings them.
+        modules: that converting it takes, beside torch.
+        extra: brings them.
+        note: what to know before installing these.
+        slow: converting takes a minute or two.
     """
 
     suffix: str
@@ -58,12 +73,30 @@ class Format:
     convert: Callable[..., None]
     options: frozenset[str] = frozenset()
     modules: tuple[str, ...] = ()
+    extra: str = ""
+    note: str = ""
+    slow: bool = False
 
 
 FORMATS = {
     "onnx": Format(".onnx", ("onnxruntime",), _to_onnx, frozenset({"nms", "batch", "opset"})),
-    "openvino": Format(".openvino.xml", ("openvino",), _to_openvino, frozenset({"nms", "batch"}), ("openvino",)),
-    "ncnn": Format(".param", ("ncnn",), _to_ncnn, modules=("ncnn", "pnnx")),
+    "openvino": Format(
+        ".openvino.xml", ("openvino",), _to_openvino, frozenset({"nms", "batch"}), ("openvino",), "openvino"
+    ),
+    "ncnn": Format(".param", ("ncnn",), _to_ncnn, modules=("ncnn", "pnnx"), extra="ncnn"),
+    "litert": Format(
+        ".tflite",
+        ("litert",),
+        _to_litert,
+        modules=("litert_torch", "ai_edge_litert"),
+        extra="litert-export",
+        note="that is 1.1 GB beside torch and takes older versions of other packages, so give it and falconet[train] a "
+        "virtual environment of their own",
+        slow=True,
+    ),
+    "executorch": Format(
+        ".pte", ("executorch",), _to_executorch, modules=("executorch",), extra="executorch", slow=True
+    ),
 }
 
 WORDS = {"nms": "--nms", "batch": "--static-batch", "opset": "--opset"}
@@ -104,7 +137,7 @@ def export(
     model: "str | os.PathLike[str]",
     out: str | Path = "export",
     *,
-    to: Literal["onnx", "openvino", "ncnn"] = "onnx",
+    to: Literal["onnx", "openvino", "ncnn", "litert", "executorch"] = "onnx",
     name: str | None = None,
     data: str | Path | None = None,
     images: str | Path | None = None,
@@ -123,7 +156,8 @@ def export(
     Args:
         model: run folder, weights file or published name.
         out: folder for NAME.onnx (of openvino NAME.openvino.xml and .bin, of ncnn NAME.param, NAME.bin and
-            NAME.falconet.json) and the receipts.
+            NAME.falconet.json, of litert NAME.tflite, of executorch NAME.pte) and
+            the receipts.
         to: the format.
         name: of the file, without ending; None takes that of the run or the weights file.
         data: pictures with truth for the comparison; None takes what the model was validated on.
@@ -135,7 +169,7 @@ def export(
         score: threshold that the file of a detector carries; None: that of the weights.
         nms: the file of a detector selects its boxes itself: a further output `detections` [N, 6].
         opset: version of ONNX's operators; None: 18.
-        batch: pictures per run, fixed in the file; None: any number, of ncnn one.
+        batch: pictures per run, fixed in the file; None: any number; of ncnn, litert and executorch one.
         progress: shows how far a comparison is.
 
     Raises:
@@ -148,7 +182,8 @@ def export(
     given = {name: value for name, value in {"nms": nms or None, "batch": batch, "opset": opset}.items() if value}
     row = _format(to, given)
     require(["torch", "onnx", "onnxscript", "hotcoco"], extra="train", purpose="export")
-    require(row.modules, extra=to, purpose=f"export to {to}")
+    require(row.modules, extra=row.extra, purpose=f"export to {to}", note=row.note)
+    from falconet.exporting.engines import ENGINES
     from falconet.exporting.receipt import write_receipt
     from falconet.exporting.torch_engine import manifest_of
     from falconet.models.weights import read_card
@@ -157,7 +192,7 @@ def export(
     found, folder = find_model(os.fspath(model), weights=True), Path(out)
     tell_unfinished(found)
     target = folder / f"{name or found.name}{row.suffix}"
-    chosen = [choose_engine(target, one) for one in engines or row.engines]
+    chosen = [choose_engine(target, one, engines=ENGINES) for one in engines or row.engines]
     manifest = manifest_of(read_card(found.path))
     truth = _truth(found, data, images, split, task=manifest.task)
     compare = _comparison(found, manifest, truth, pictures, progress)
@@ -173,7 +208,7 @@ def export(
                 low,
                 high,
             )
-    _log.info("exporting %s to %s", found.path, to)
+    _log.info("exporting %s to %s%s", found.path, to, row.slow * ", which takes a minute or two")
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as beside:
         draft = Path(beside) / target.name
         row.convert(found.path, draft, size=size, score=score, **given)

@@ -30,8 +30,8 @@ def load(
     Args:
         model: an exported .onnx file, the name of published weights or, with torch installed, a weights file or the
             folder of a training run.
-        engine: what runs it: onnxruntime, openvino or ncnn for exported files, torch for weights; `auto` takes what
-            `falconet tune` found, else onnxruntime, or by the file's ending another one.
+        engine: what runs it: onnxruntime, openvino, ncnn, litert or executorch for exported files, torch for weights;
+            `auto` takes what `falconet tune` found, else onnxruntime, or by the file's ending another one.
         threads: for the network; None takes the CPUs this process may use, at most four; one where there are
             several streams.
         streams: runs of the network that go on at once over a list of pictures, a folder or a video. As many as CPUs

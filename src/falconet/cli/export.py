@@ -19,7 +19,9 @@ IMAGES = 200
 
 def export(
     weights: Annotated[str, typer.Argument(help="Run folder, weights file (.safetensors) or published name.")],
-    to: Annotated[str, typer.Option(help="Formats, some of onnx, openvino and ncnn, as in onnx,openvino.")] = "onnx",
+    to: Annotated[
+        str, typer.Option(help="Formats, some of onnx, openvino, ncnn, litert and executorch, as in onnx,openvino.")
+    ] = "onnx",
     out: Annotated[Path, typer.Option(help="Folder for the model and its receipt.")] = Path("export"),
     name: Annotated[
         str | None, typer.Option(help="Name of the file, without ending [default: that of the run or weights file].")
@@ -67,8 +69,9 @@ def export(
 ) -> None:
     """Export a model and prove that the file does what torch does.
 
-    Writes NAME.onnx, of openvino NAME.openvino.xml and .bin, of ncnn NAME.param, NAME.bin and NAME.falconet.json, and
-    receipts as .json and .txt: NAME.receipt.*, of other engines than ONNX Runtime NAME.ENGINE.receipt.*.
+    Writes NAME.onnx, of openvino NAME.openvino.xml and .bin, of ncnn NAME.param, NAME.bin and NAME.falconet.json, of
+    litert NAME.tflite, of executorch NAME.pte, and receipts as .json and .txt: NAME.receipt.*, of other engines than
+    ONNX Runtime NAME.ENGINE.receipt.*.
     A file that differs from torch is not kept, and the exit code is 2.
     """
     from falconet.api.export import export as write

@@ -4,7 +4,8 @@ from falconet.core.errors import ConfigError
 from falconet.core.manifest import LARGEST_SIDE
 
 ENGINE_HELP = (
-    "What runs the model: onnxruntime, openvino, ncnn, torch; auto takes by the file onnxruntime, ncnn or torch."
+    "What runs the model: onnxruntime, openvino, ncnn, litert, executorch, torch; auto takes the usual one of the "
+    "file's format."
 )
 PRECISION_HELP = "float32, or bfloat16 with openvino on processors that compute in it; auto is float32."
 """Written out, since the table of engines takes as long to import as a picture takes to detect in."""

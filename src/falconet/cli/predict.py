@@ -172,8 +172,8 @@ def _use(
     Raises:
         ConfigError: streams beside a batch.
     """
-    from falconet.api.engines import ENGINES
     from falconet.core.cpus import usable_cpus
+    from falconet.exporting.engines import ENGINES
     from falconet.runtime.engines import Use, choose_engine
     from falconet.runtime.stream import Camera, ImageFile
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-BESIDE = {".onnx": (), ".param": (".bin", ".falconet.json"), ".xml": (".bin",)}
-"""By the ending of the file that stands for the model: ONNX, ncnn, OpenVINO."""
+BESIDE = {".onnx": (), ".param": (".bin", ".falconet.json"), ".xml": (".bin",), ".tflite": (), ".pte": ()}
+"""By the ending of the file that stands for the model: ONNX, ncnn, OpenVINO, LiteRT, ExecuTorch."""
 
 
 def model_files(model: Path) -> tuple[Path, ...]:

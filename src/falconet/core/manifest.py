@@ -10,6 +10,9 @@ from falconet.core.values import Value, setting
 
 MANIFEST_KEY = "falconet"
 
+MANIFEST_FILE = "falconet.json"
+"""Its name in an archive."""
+
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 """Red, green, blue, 0..255."""
 

@@ -4,9 +4,11 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 import falconet
 from falconet.core.errors import ConfigError
@@ -71,6 +73,18 @@ def deployable(network: Network, card: ModelCard, *, max_points: int) -> Deploya
     if isinstance(network, Classifier):
         return fold_input(DeployableClassifier(fuse(network), card.model.input)).eval()
     return fold_input(Deployable(fuse(network), card.model.input, max_points=max_points)).eval()
+
+
+class Plain(nn.Module):
+    """A deployable network whose outputs are a plain tuple, for exporters that know no named one."""
+
+    def __init__(self, whole: nn.Module) -> None:
+        super().__init__()
+        self.whole = whole
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        found: Any = self.whole(pixels)
+        return tuple(found) if isinstance(found, tuple) else (found,)
 
 
 class TorchEngine:

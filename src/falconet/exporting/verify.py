@@ -11,9 +11,10 @@ from falconet.core.types import Record
 from falconet.eval.classes import ClassMatch
 from falconet.eval.classification import AllClasses
 from falconet.exporting.compare import CompareBoxes, CompareClasses, Comparison
+from falconet.exporting.engines import ENGINES
 from falconet.exporting.receipt import Receipt, Side, describe_file
 from falconet.exporting.torch_engine import ALL_POINTS, TorchEngine, milliseconds_of_both
-from falconet.runtime.engines import ENGINES, Use, choose_engine, default_threads
+from falconet.runtime.engines import Use, choose_engine, default_threads
 from falconet.runtime.predictor import Predictor, Prepared
 
 _log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ def verify(
     """
     used = threads or default_threads()
     # Every point of torch's network is decoded: which points a file decodes is part of what is compared.
-    right: Predictor[Any] = Predictor(ENGINES[choose_engine(model, engine)].open(model, Use(used)))
+    right: Predictor[Any] = Predictor(ENGINES[choose_engine(model, engine, engines=ENGINES)].open(model, Use(used)))
     size = (right.manifest.preprocess.height, right.manifest.preprocess.width)
     left: Predictor[Any] = Predictor(TorchEngine(weights, max_points=ALL_POINTS, size=size))
     comparison = comparison or COMPARISONS[right.manifest.task](right.manifest, match)

@@ -133,6 +133,12 @@ def _open_ncnn(path: Path, use: Use) -> Engine:
     return NcnnEngine(path, threads=use.threads, streams=use.streams)
 
 
+def _open_litert(path: Path, use: Use) -> Engine:
+    from falconet.runtime.litert_engine import LiteRtEngine
+
+    return LiteRtEngine(path, threads=use.threads, streams=use.streams)
+
+
 def _openvino_precisions() -> tuple[str, ...]:
     from falconet.runtime.openvino_engine import precisions
 
@@ -163,6 +169,13 @@ ENGINES: Mapping[str, EngineRow] = {
         open=_open_ncnn,
         module="ncnn",
         install="pip install 'falconet[ncnn]'",
+        streams=True,
+    ),
+    "litert": EngineRow(
+        suffixes=(".tflite",),
+        open=_open_litert,
+        module="ai_edge_litert",
+        install="pip install 'falconet[litert]'",
         streams=True,
     ),
 }
@@ -292,7 +305,6 @@ FOREIGN = {
     **dict.fromkeys((".pdparams", ".pdmodel"), "Paddle"),
     **dict.fromkeys((".weights", ".cfg"), "darknet"),
     **dict.fromkeys((".param", ".bin"), "ncnn"),
-    ".tflite": "TensorFlow Lite",
     ".engine": "TensorRT",
 }
 """Programs that write files of these endings."""
@@ -343,9 +355,18 @@ def check_file(path: Path, threads: int | None, streams: int = 1) -> int:
     return threads or (default_threads() if streams == 1 else 1)
 
 
+KINDS = {
+    ".onnx": ("ONNX", "onnx"),
+    ".xml": ("OpenVINO", "openvino"),
+    ".tflite": ("LiteRT", "litert"),
+    ".pte": ("ExecuTorch", "executorch"),
+}
+"""By the ending: what a file is a model of, and the name of that format."""
+
+
 def incomplete(path: Path, reason: str) -> ModelError:
     """The error for a file that an engine cannot read."""
-    kind, wanted = ("OpenVINO", "openvino") if path.suffix == ".xml" else ("ONNX", "onnx")
+    kind, wanted = KINDS.get(path.suffix, KINDS[".onnx"])
     return ModelError(
         f"{path}: is not a complete {kind} model ({reason}); "
         f"expected a file written by 'falconet export --to {wanted}': copy or export it again"
