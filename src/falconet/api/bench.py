@@ -29,7 +29,6 @@ from falconet.core.figures import plural
 from falconet.core.images import is_picture
 from falconet.eval.latency import Latency, machine
 from falconet.exporting.engines import ENGINES
-from falconet.runtime.engines import ENGINES as DEVICE_ENGINES
 from falconet.runtime.engines import check_cpus
 
 ROUNDS = 2
@@ -198,7 +197,7 @@ def _jobs(
     foreign: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Each combination that can be run here."""
-    able = dict(DEVICE_ENGINES)
+    able = {name: row for name, row in ENGINES.items() if name != "torch"}
     for name in engines:
         if name not in able:
             raise ConfigError(f"engine '{name}' is not known; expected some of {', '.join(able)}")
@@ -221,7 +220,7 @@ def _jobs(
                     "engine": engine,
                     "precision": precision,
                     "threads": count,
-                    "streams": max(1, usable_cpus() // count),
+                    "streams": max(1, usable_cpus() // count) if able[engine].streams else 1,
                     "foreign": foreign,
                 }
 

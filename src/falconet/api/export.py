@@ -197,17 +197,7 @@ def export(
     truth = _truth(found, data, images, split, task=manifest.task)
     compare = _comparison(found, manifest, truth, pictures, progress)
     _make(folder)
-    for side in dict.fromkeys(size or ()):
-        if side % LEVELS:
-            low, high = side // LEVELS * LEVELS, -(-side // LEVELS) * LEVELS
-            _log.info(
-                "--size: %d is no multiple of %d and takes as long as %d; nearby are %d and %d",
-                side,
-                LEVELS,
-                high,
-                low,
-                high,
-            )
+    _tell_odd_sides(size)
     _log.info("exporting %s to %s%s", found.path, to, row.slow * ", which takes a minute or two")
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as beside:
         draft = Path(beside) / target.name
@@ -222,6 +212,15 @@ def export(
             "%s: neither torch nor the file finds anything in these pictures; was it trained long enough?", target
         )
     return Exported(target, receipts, tuple(write_receipt(receipt, target) for receipt in receipts))
+
+
+def _tell_odd_sides(size: tuple[int, int] | None) -> None:
+    """Say where a side of the input costs as much as the next larger one that fits the network's levels."""
+    for side in dict.fromkeys(size or ()):
+        if side % LEVELS:
+            low, high = side // LEVELS * LEVELS, -(-side // LEVELS) * LEVELS
+            text = "--size: %d is no multiple of %d and takes as long as %d; nearby are %d and %d"
+            _log.info(text, side, LEVELS, high, low, high)
 
 
 def _format(to: str, given: Mapping[str, Any]) -> Format:

@@ -14,7 +14,8 @@ from executorch.runtime import Runtime, Verification  # type: ignore[import-not-
 
 from falconet.core.manifest import MANIFEST_KEY, read_manifest
 from falconet.core.types import Pixels
-from falconet.runtime.engines import TensorInfo, check_file, failed, incomplete, named, read_signature, run_fixed_batch
+from falconet.runtime.engines import check_file, failed, incomplete, named, run_fixed_batch
+from falconet.runtime.signature import TensorInfo, read_signature
 from falconet.runtime.tasks import TASKS, Outputs
 
 METHOD = "forward"

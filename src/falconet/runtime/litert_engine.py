@@ -12,7 +12,8 @@ from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-not-fo
 
 from falconet.core.manifest import MANIFEST_FILE, read_manifest
 from falconet.core.types import Pixels
-from falconet.runtime.engines import TensorInfo, check_file, failed, incomplete, named, read_signature, run_fixed_batch
+from falconet.runtime.engines import check_file, failed, incomplete, named, run_fixed_batch
+from falconet.runtime.signature import TensorInfo, read_signature
 from falconet.runtime.tasks import TASKS, Outputs
 
 LARGEST_MANIFEST = 16 << 20

@@ -12,17 +12,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 
 from falconet.core.manifest import MANIFEST_KEY
 from falconet.core.types import Pixels
-from falconet.runtime.engines import (
-    NodeTimes,
-    TensorInfo,
-    check_file,
-    failed,
-    incomplete,
-    named,
-    read_signature,
-    run_fixed_batch,
-    time_calls,
-)
+from falconet.runtime.engines import NodeTimes, check_file, failed, incomplete, named, run_fixed_batch, time_calls
+from falconet.runtime.signature import TensorInfo, read_signature
 from falconet.runtime.tasks import Outputs
 
 # ONNX Runtime's exceptions share no base class but Exception.

@@ -11,19 +11,10 @@ from typing import Any
 from falconet.core.errors import ConfigError, ModelError
 from falconet.core.manifest import MANIFEST_KEY
 from falconet.core.types import Pixels
-from falconet.runtime.engines import (
-    NodeTimes,
-    TensorInfo,
-    check_file,
-    failed,
-    incomplete,
-    named,
-    read_signature,
-    run_fixed_batch,
-    time_calls,
-)
+from falconet.runtime.engines import NodeTimes, check_file, failed, incomplete, named, run_fixed_batch, time_calls
 from falconet.runtime.openvino_import import openvino
 from falconet.runtime.openvino_rewrite import shuffles_to_convolutions
+from falconet.runtime.signature import TensorInfo, read_signature
 from falconet.runtime.tasks import Outputs
 
 SUFFIX = ".xml"
