@@ -23,7 +23,7 @@ def bench(
     engine: Annotated[
         str | None,
         typer.Option(
-            help="Some of onnxruntime,openvino,ncnn,litert,executorch [default: all that are installed and run the file].",
+            help="Some of onnxruntime,openvino,ncnn,litert,executorch [default: all installed that run the file].",
             show_default=False,
         ),
     ] = None,
