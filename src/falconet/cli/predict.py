@@ -4,7 +4,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -20,6 +20,7 @@ from falconet.core.terminal import argument
 
 if TYPE_CHECKING:
     from falconet.runtime.engines import Engine, Use
+    from falconet.runtime.journal import Journal
     from falconet.runtime.predictor import Predictor
     from falconet.runtime.stream import MediaSource
     from falconet.runtime.writers import Writer
@@ -90,6 +91,9 @@ def predict(
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document; all other lines go to standard error.")
     ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run in --out: what is finished stays.")
+    ] = False,
     task: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Say what is in pictures, videos and camera streams: boxes of a detector, classes of a classifier.
@@ -114,11 +118,17 @@ def predict(
     # On one terminal the lines for people would stand inside of the document.
     alone = json and sys.stdout.isatty()
     report = Report(predictor, to="stderr" if json else "stdout", quiet=quiet or alone)
+    if resume and not kinds:
+        raise ConfigError("--resume goes on with what an interrupted run saved; expected its --out beside it")
+    head = {"engine": predictor.engine.name, "precision": use.precision, **given, "save": kinds}
     with _writers(kinds, folder, predictor, found, to_stdout=json) as writers:
-        stopped = _run(predictor, found, writers, report, batch=batch)
+        journal = _journal(folder, path, head, predictor, found, resume=resume) if kinds else None
+        stopped = _run(predictor, found, writers, report, journal, batch=batch)
+    if journal is not None and not stopped:
+        journal.forget()
     report.summary()
     if stopped:
-        report.interrupted(found)
+        report.interrupted(found, goes_on=journal is not None)
     if kinds:
         report.print(f"saved {', '.join(kinds)} in {folder}")
     elif not json and report.frames:
@@ -247,23 +257,60 @@ def _writers(
         yield writers
 
 
+def _journal(
+    folder: Path,
+    model: Path,
+    head: "dict[str, Any]",
+    predictor: "Predictor[Any]",
+    sources: "list[MediaSource]",
+    *,
+    resume: bool,
+) -> "Journal | None":
+    """What keeps the answers of pictures, for a run that is interrupted; None for a single picture and for cameras."""
+    from hashlib import sha256
+
+    from falconet.runtime.journal import NAME, Journal
+    from falconet.runtime.stream import ImageFile
+    from falconet.runtime.writers import ANNOTATED, annotated_file
+
+    if sum(isinstance(source, ImageFile) for source in sources) < 2 and not resume:
+        return None
+    there = (folder / NAME).exists()
+    if resume and not there:
+        print(f"--resume: no interrupted run is in {folder}; it begins anew", file=sys.stderr)
+    elif there and not resume:
+        print(f"an interrupted run was in {folder}; this one begins anew, --resume goes on", file=sys.stderr)
+    drawn = folder / ANNOTATED if "images" in head["save"] else None
+    return Journal(
+        folder,
+        {"model": sha256(model.read_bytes()).hexdigest(), **head},
+        predictor,
+        resume=resume,
+        is_whole=lambda source: drawn is None or annotated_file(drawn, source).is_file(),
+    )
+
+
 def _run(
     predictor: "Predictor[Any]",
     sources: "list[MediaSource]",
     writers: "list[Writer]",
     report: Report,
+    journal: "Journal | None",
     *,
     batch: int,
 ) -> int:
     """Answer for everything; the exit code of the signal that ended it early, or 0."""
-    from falconet.runtime.pipeline import predict_frames
+    from falconet.runtime.journal import frames_with
 
-    results = predict_frames(predictor, sources, batch=batch)
-    with closing(results), _signals() as came, _progress(sources) as advance:
+    results = frames_with(journal, predictor, sources, batch=batch)
+    kept = nullcontext() if journal is None else closing(journal)
+    with kept, closing(results), _signals() as came, _progress(sources) as advance:
         for item in results:
             start = perf_counter()
             for writer in writers:
                 writer.add(item)
+            if journal is not None:  # when the rest is written
+                journal.add(item)
             report.add(item, write=(perf_counter() - start) * 1e3 if writers else None)
             advance()
             if came:

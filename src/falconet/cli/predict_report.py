@@ -34,7 +34,7 @@ class Report:
         self._video_found: Counter[str] = Counter()
         self._video_rate: float | None = None
         self._found = self._of_videos = 0
-        self.frames = self.broken = 0
+        self.frames = self.broken = self.again = 0
 
     def print(self, line: str) -> None:
         if self._quiet:
@@ -48,6 +48,12 @@ class Report:
             self._end_video()
             self.broken += 1
             print(f"falconet: {item.error}", file=sys.stderr, flush=True)
+            return
+        if item.frame.is_kept:
+            self._end_video()
+            self.again += 1
+            self.frames += 1
+            self._found += self._task.names(item.answer).total()
             return
         took = item.milliseconds._asdict() | ({} if write is None else {"write": write})
         for stage, milliseconds in took.items():
@@ -86,18 +92,20 @@ class Report:
         pictures, frames = self.frames - self._of_videos, self._of_videos
         counts = [_count(pictures, "picture")] if pictures or not frames else []
         counts += [_count(frames, "frame")] if frames else []
-        self.print(f"{', '.join(counts)}{found}{broken}")
+        again = f", {self.again} of them by the run before" if self.again else ""
+        self.print(f"{', '.join(counts)}{found}{broken}{again}")
         if self._times:
             stages = ", ".join(f"{stage} {_median(values):.1f}" for stage, values in self._times.items())
             self.print(f"median ms per {'picture' if pictures or not frames else 'frame'}: {stages}")
 
-    def interrupted(self, sources: "list[MediaSource]") -> None:
+    def interrupted(self, sources: "list[MediaSource]", *, goes_on: bool) -> None:
         """How far it came."""
         from falconet.runtime.stream import count_frames
 
         total = count_frames(sources)
         whole = "" if total is None else f" of {total}"
-        self.print(f"interrupted: {self.frames + self.broken}{whole} done, the rest is not")
+        further = "; the same command with --resume goes on" if goes_on else ""
+        self.print(f"interrupted: {self.frames + self.broken}{whole} done, the rest is not{further}")
 
 
 def _count(number: int, what: str) -> str:

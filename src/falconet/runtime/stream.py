@@ -72,6 +72,11 @@ class Frame:
     original: tuple[int, int]
     rate: float | None = None
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether it was finished by an earlier run; the image is empty then."""
+        return not self.image.size
+
 
 class Broken(NamedTuple):
     """A source that could not be read, with the error that says why."""

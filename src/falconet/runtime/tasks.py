@@ -67,6 +67,14 @@ class Task(Protocol[Answer]):
         """Lines of a CSV file, aligned with `csv_columns`."""
         ...
 
+    def tree(self, answer: Answer) -> dict[str, Any]:
+        """All of the answer as plain values, to the last digit."""
+        ...
+
+    def from_tree(self, tree: Mapping[str, Any], names: tuple[str, ...]) -> Answer:
+        """The answer that `tree` was made of."""
+        ...
+
 
 class Detect:
     """Boxes with classes and scores.
@@ -127,6 +135,14 @@ class Detect:
         for name, score, box in answer:
             yield (name, round(score, 6), *(round(value, 3) for value in box))
 
+    def tree(self, answer: Detections) -> dict[str, Any]:
+        """Boxes, scores and labels."""
+        return {key: getattr(answer, key).tolist() for key in ("boxes", "scores", "labels")}
+
+    def from_tree(self, tree: Mapping[str, Any], names: tuple[str, ...]) -> Detections:
+        """The detections that `tree` was made of."""
+        return Detections(np.asarray(tree["boxes"], np.float32).reshape(-1, 4), tree["scores"], tree["labels"], names)
+
 
 class Classify:
     """What an image shows.
@@ -173,6 +189,14 @@ class Classify:
         """One line per class, the most probable first."""
         for rank, (name, score) in enumerate(answer.top(self._top), start=1):
             yield (rank, name, round(score, 6))
+
+    def tree(self, answer: Classification) -> dict[str, Any]:
+        """The probabilities."""
+        return {"probabilities": answer.probabilities.tolist()}
+
+    def from_tree(self, tree: Mapping[str, Any], names: tuple[str, ...]) -> Classification:
+        """The classification that `tree` was made of."""
+        return Classification(np.asarray(tree["probabilities"], np.float32), names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -215,9 +215,11 @@ class AnnotatedWriter:
         if isinstance(item, Broken):
             return
         frame = item.frame
+        if frame.is_kept:  # it was drawn by the run that finished it
+            return
         if isinstance(frame.source, ImageFile):
             drawn = self._task.draw(_full_image(frame), item.answer)
-            write_image(self._folder / f"{frame.source.name}.jpg", drawn, jpeg_quality=90)
+            write_image(annotated_file(self._folder, frame.source), drawn, jpeg_quality=90)
             return
         if self._video is None or self._video.source is not frame.source:
             self.close(keep=True)
@@ -228,6 +230,11 @@ class AnnotatedWriter:
         video, self._video = self._video, None
         if video is not None:
             video.close(keep=keep)
+
+
+def annotated_file(folder: Path, source: ImageFile) -> Path:
+    """Where a picture with its answer drawn in lies in the folder for these."""
+    return folder / f"{source.name}.jpg"
 
 
 ANNOTATED, YOLO_LABELS = "annotated", "yolo_labels"
