@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import falconet
-from falconet.core.errors import ConfigError, DataError
+from falconet.core.errors import ConfigError
 from falconet.core.types import Classification
 from falconet.runtime.journal import NAME, Journal, frames_with
 from falconet.runtime.pipeline import predict_frames
@@ -43,7 +43,7 @@ def predictor(folder: Path):
 
 def keep(folder: Path, predictor, count: int) -> None:
     """A run that ends after so many items."""
-    journal = Journal(folder / "out", HEAD, predictor, resume=False)
+    journal = Journal(folder / "out", HEAD, predictor)
     items = frames_with(journal, predictor, find_sources([folder / "in"]), batch=1)
     for _, item in zip(range(count), items, strict=False):
         journal.add(item)
@@ -59,7 +59,7 @@ def answers(items) -> list[tuple[str, object]]:
 
 
 def resumed(folder: Path, predictor, **options) -> tuple[Journal, list]:
-    journal = Journal(folder / "out", HEAD, predictor, resume=True, **options)
+    journal = Journal(folder / "out", HEAD, predictor, **options)
     items = list(frames_with(journal, predictor, find_sources([folder / "in"]), batch=1))
     journal.close()
     return journal, items
@@ -96,7 +96,7 @@ def test_half_a_line_is_done_anew_and_nothing_is_written_behind_it(folder: Path,
     keep(folder, predictor, 4)
     path = folder / "out" / NAME
     path.write_bytes(path.read_bytes()[:-20])
-    journal = Journal(folder / "out", HEAD, predictor, resume=True)
+    journal = Journal(folder / "out", HEAD, predictor)
     assert journal.found == 2
     for item in frames_with(journal, predictor, find_sources([folder / "in"]), batch=1):
         journal.add(item)
@@ -104,13 +104,19 @@ def test_half_a_line_is_done_anew_and_nothing_is_written_behind_it(folder: Path,
     assert resumed(folder, predictor)[0].found == 4
 
 
-def test_another_model_or_option_is_refused(folder: Path, predictor) -> None:
+def test_another_model_or_option_begins_anew_or_is_refused(folder: Path, predictor) -> None:
     keep(folder, predictor, 2)
-    with pytest.raises(ConfigError, match=r"begun with another score: None, now 0\.3; go on with the same one"):
-        Journal(folder / "out", HEAD | {"score": 0.3}, predictor, resume=True)
+    with pytest.raises(ConfigError, match=r"was begun with another score: None, now 0\.3; go on with the same"):
+        Journal(folder / "out", HEAD | {"score": 0.3}, predictor, strict=True)
+    with pytest.raises(ConfigError, match="was begun with another model; go on"):
+        Journal(folder / "out", HEAD | {"model": "def"}, predictor, strict=True)
+    assert resumed(folder, predictor)[0].found == 2
+    anew = Journal(folder / "out", HEAD | {"score": 0.3}, predictor)
+    anew.close()
+    assert (anew.found, anew.differs) == (0, "was begun with another score: None, now 0.3")
     (folder / "out" / NAME).write_text("[1]\n")
-    with pytest.raises(DataError, match="is not what an interrupted run left; remove it"):
-        Journal(folder / "out", HEAD, predictor, resume=True)
+    journal, _ = resumed(folder, predictor)
+    assert (journal.found, journal.differs) == (0, "cannot be read")
 
 
 def test_classes_to_the_last_digit(predictor) -> None:
@@ -145,10 +151,11 @@ def test_files_are_those_of_an_undisturbed_run(folder: Path, number: int) -> Non
         time.sleep(0.05)
     process.send_signal(number)
     said, _ = process.communicate(timeout=60)
-    assert ("the same command with --resume goes on" in said) == (number == signal.SIGINT)
+    assert ("the same command goes on" in said) == (number == signal.SIGINT)
     subprocess.run([*start, "whole"], check=True, capture_output=True)
-    again = subprocess.run([*start, "out", "--resume"], check=True, capture_output=True, text=True)
+    again = subprocess.run([*start, "out"], check=True, capture_output=True, text=True)
     assert " of them by the run before" in again.stdout
+    assert "an interrupted run with the same settings finished" in again.stderr
     files = sorted(path.relative_to(folder / "whole") for path in (folder / "whole").rglob("*"))
     assert files == sorted(path.relative_to(folder / "out") for path in (folder / "out").rglob("*"))
     for file in files:

@@ -92,7 +92,8 @@ def predict(
         bool, typer.Option("--json", help="Print one JSON document; all other lines go to standard error.")
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted run in --out: what is finished stays.")
+        bool,
+        typer.Option("--resume", help="Refuse to begin anew where --out holds an interrupted run with other settings."),
     ] = False,
     task: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
@@ -275,19 +276,23 @@ def _journal(
 
     if sum(isinstance(source, ImageFile) for source in sources) < 2 and not resume:
         return None
-    there = (folder / NAME).exists()
-    if resume and not there:
+    if resume and not (folder / NAME).exists():
         print(f"--resume: no interrupted run is in {folder}; it begins anew", file=sys.stderr)
-    elif there and not resume:
-        print(f"an interrupted run was in {folder}; this one begins anew, --resume goes on", file=sys.stderr)
     drawn = folder / ANNOTATED if "images" in head["save"] else None
-    return Journal(
+    journal = Journal(
         folder,
         {"model": sha256(model.read_bytes()).hexdigest(), **head},
         predictor,
-        resume=resume,
+        strict=resume,
         is_whole=lambda source: drawn is None or annotated_file(drawn, source).is_file(),
     )
+    if journal.differs:
+        print(f"the interrupted run in {folder} {journal.differs}; this one begins anew", file=sys.stderr)
+    elif journal.found:
+        print(
+            f"an interrupted run with the same settings finished {journal.found} pictures; it goes on", file=sys.stderr
+        )
+    return journal
 
 
 def _run(

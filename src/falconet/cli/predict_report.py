@@ -104,7 +104,7 @@ class Report:
 
         total = count_frames(sources)
         whole = "" if total is None else f" of {total}"
-        further = "; the same command with --resume goes on" if goes_on else ""
+        further = "; the same command goes on" if goes_on else ""
         self.print(f"interrupted: {self.frames + self.broken}{whole} done, the rest is not{further}")
 
 

@@ -31,14 +31,15 @@ class Journal:
         folder: of the results, which this process has locked.
         head: all that has to be as it was: model, options, what is saved.
         predictor: gives the answers.
-        resume: go on with what is there; otherwise it begins anew.
+        strict: refuse what was begun with another head; otherwise begin anew then.
         is_whole: whether what was made of a finished picture, a drawn copy say, is still there.
 
     Attributes:
         found: pictures that were finished before.
+        differs: why it begins anew where an interrupted run was; empty otherwise.
 
     Raises:
-        ConfigError: what is there was begun with another head.
+        ConfigError: what is there was begun with another head, and `strict`.
         DataError: the file cannot be read or written.
     """
 
@@ -48,28 +49,31 @@ class Journal:
         head: Mapping[str, Any],
         predictor: Predictor[Any],
         *,
-        resume: bool,
+        strict: bool = False,
         is_whole: Callable[[ImageFile], bool] = lambda _: True,
     ) -> None:
         self.path, self._task, self._is_whole = folder / NAME, predictor.task, is_whole
         self._names = predictor.names
         self._places: dict[str, int] = {}
+        first = json.dumps(dict(head)) + "\n"
         with self._told():
             folder.mkdir(parents=True, exist_ok=True)
-            if not resume or not self.path.exists():
-                self.path.write_text(json.dumps(dict(head)) + "\n", encoding="utf-8")
+            self.differs = self._difference(json.loads(first)) if self.path.exists() else ""
+            if self.differs and strict:
+                raise ConfigError(
+                    f"--resume: the run in {folder} {self.differs}; go on with the same, or leave --resume out to "
+                    "begin anew"
+                )
+            if not self.path.exists() or self.differs:
+                self.path.write_text(first, encoding="utf-8")
             self._stream: IO[bytes] = self.path.open("r+b")
-        try:
-            self._read(head)
-        except BaseException:
-            self._stream.close()
-            raise
+            self._read()
         self.found = len(self._places)
 
-    def _read(self, head: Mapping[str, Any]) -> None:
+    def _read(self) -> None:
         """Where each picture's line is; half a line at the end, of a process that was killed, is cut off."""
         with self._told():
-            place = self._check(self._stream.readline(), head)
+            place = len(self._stream.readline())
             for line in self._stream:
                 try:
                     self._places[str(json.loads(line)["file"])] = place
@@ -78,18 +82,19 @@ class Journal:
                 place += len(line)
             self._stream.truncate(place)
 
-    def _check(self, line: bytes, head: Mapping[str, Any]) -> int:
+    def _difference(self, head: Mapping[str, Any]) -> str:
+        """What the run that is there was begun with instead; empty where that is the same."""
+        with self.path.open("rb") as stream:
+            line = stream.readline()
         try:
             there = dict(json.loads(line))
-        except (ValueError, TypeError) as error:
-            raise DataError(f"{self.path}: is not what an interrupted run left; remove it") from error
-        for key, value in json.loads(json.dumps(dict(head))).items():
+        except (ValueError, TypeError):
+            return "cannot be read"
+        for key, value in head.items():
             if there.get(key) != value:
-                raise ConfigError(
-                    f"--resume: the run in {self.path.parent} was begun with another {key}: {there.get(key)!r}, now "
-                    f"{value!r}; go on with the same one, or leave --resume out to begin anew"
-                )
-        return len(line)
+                told = "" if key == "model" else f": {there.get(key)!r}, now {value!r}"
+                return f"was begun with another {key}{told}"
+        return ""
 
     def kept(self, source: MediaSource) -> Result | None:
         """The answer for a picture that was finished before, and has not changed since; None for all others."""
