@@ -21,9 +21,9 @@ from falconet.models.deployable import Deployable, DeployableClassifier
 from falconet.models.reparam import fuse
 from falconet.profile.block import parse_block
 from falconet.profile.layers import OTHER, count_layers, layer_of, part_of, tagged_group
-from falconet.profile.roofline import Peak, measure_peak
 from falconet.profile.scatter import Point, scatter
 from falconet.runtime import engines, onnx_engine
+from falconet.runtime.roofline import Peak, measure_peak
 
 _register()
 

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from importlib.util import find_spec
 from itertools import product
@@ -30,6 +30,8 @@ from falconet.core.images import is_picture
 from falconet.eval.latency import Latency, machine
 from falconet.exporting.engines import ENGINES
 from falconet.runtime.engines import check_cpus
+from falconet.runtime.onnx_cost import multiply_adds
+from falconet.runtime.roofline import measure_peak
 
 ROUNDS = 2
 PICTURES = 40
@@ -54,6 +56,8 @@ class Row:
         peak_mb: most memory of the process; None where the system does not tell.
         metrics: AP, or top-1, as fractions; empty without data.
         soak: of a long run, see `falconet.api.timed`.
+        peak_share: multiply-adds per second over those of a float32 matrix product with as many threads, measured in
+            the same run; None where the file's arithmetic cannot be told.
     """
 
     model: str
@@ -70,6 +74,7 @@ class Row:
     peak_mb: float | None
     metrics: dict[str, float] = field(default_factory=dict)
     soak: dict[str, Any] | None = None
+    peak_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +163,7 @@ def bench(
             measured[place].append(_run(job | extra | {"calls": calls, "size": sides}))
     metrics = {} if data is None else _metrics(jobs, data, split)
     rows = tuple(_row(job, runs, metrics) for job, runs in zip(jobs, measured, strict=True))
+    rows = _with_shares(rows, sides)
     return Bench(rows, machine(), busy)
 
 
@@ -294,6 +300,19 @@ def _metrics(jobs: Sequence[dict[str, Any]], data: str | Path, split: str | None
             values = done.as_dict()
             found[key] = {name: values[name] for name in ("AP", "AP50", "top1") if name in values}
     return found
+
+
+def _with_shares(rows: Sequence[Row], size: tuple[int, int]) -> tuple[Row, ...]:
+    """The rows with the share of this machine's peak that each reaches, where its arithmetic can be told."""
+    macs = {path: multiply_adds(path, size=size) for path in {row.path for row in rows}}
+    if not any(macs.values()):
+        return tuple(rows)
+    peaks = {threads: measure_peak(threads).macs for threads in {row.threads for row in rows}}
+    shares = [None if (count := macs[row.path]) is None else count / (row.latency.p50 / 1e3) for row in rows]
+    return tuple(
+        replace(row, peak_share=None if rate is None else rate / peaks[row.threads])
+        for row, rate in zip(rows, shares, strict=True)
+    )
 
 
 def _row(job: dict[str, Any], runs: Sequence[dict[str, Any]], metrics: dict[tuple[str, ...], Any]) -> Row:

@@ -68,7 +68,8 @@ def bench(
     """Measure exported models on this machine: each engine, precision and number of threads in a process of its own.
 
     Start is from nothing to the first answer; p50, p95 and p99 are milliseconds of one picture through the network;
-    pictures per second are from files to boxes, with as many at once as the CPUs allow.
+    pictures per second are from files to boxes, with as many at once as the CPUs allow. The peak is what this machine
+    does in a float32 matrix product with as many threads.
     """
     from falconet.api.bench import bench as measure
 
@@ -210,8 +211,10 @@ def _cells(row: "Row") -> dict[str, str]:
     rate = "" if row.per_second is None else f"{row.per_second:.1f}"
     times = [f"{value:.2f}" for value in (row.latency.p50, row.latency.p95, row.latency.p99)]
     memory = "" if row.peak_mb is None else f"{row.peak_mb:.0f}"
-    told = [f"{row.engine} {row.precision}", str(row.threads), f"{row.start:.2f}", *times, rate, memory]
-    return dict(zip(("engine", "threads", "start s", "p50 ms", "p95", "p99", "pictures/s", "MB"), told, strict=True))
+    share = "" if row.peak_share is None else f"{row.peak_share:.0%}"
+    told = [f"{row.engine} {row.precision}", str(row.threads), f"{row.start:.2f}", *times, rate, memory, share]
+    titles = ("engine", "threads", "start s", "p50 ms", "p95", "p99", "pictures/s", "MB", "of peak")
+    return dict(zip(titles, told, strict=True))
 
 
 def _rated(row: "Row", metric: str) -> str:

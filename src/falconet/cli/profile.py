@@ -85,7 +85,7 @@ def profile(
     require(["torch", "onnx", "onnxscript"], extra="train", purpose="profile")
     from falconet.eval.latency import machine
     from falconet.profile.measure import Timing
-    from falconet.profile.roofline import measure_peak
+    from falconet.runtime.roofline import measure_peak
 
     wanted = [(name, *_network(name, size, classes)) for name in names]
     _same_task(wanted, compare)

@@ -1,4 +1,5 @@
 """What a network costs: counted layer by layer, and measured beside what this machine could do.
 
-`layers` counts, `roofline` measures the machine, `measure` brings both together, `scatter` draws accuracy over time.
+`layers` counts, `measure` holds that against what the machine can do (`falconet.runtime.roofline`), `scatter` draws
+accuracy over time.
 """

@@ -19,8 +19,8 @@ from falconet.models import Network
 from falconet.models.reparam import fuse
 from falconet.models.weights import ModelCard
 from falconet.profile.layers import Group, GroupOf, count_layers, layer_of, part_of, tag, tagged_group
-from falconet.profile.roofline import Peak
 from falconet.runtime.engines import ENGINES, NodeTimes, require_engine
+from falconet.runtime.roofline import Peak
 
 
 @dataclass(frozen=True, slots=True)
