@@ -2,6 +2,7 @@
 
 import json
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -52,7 +53,9 @@ def test_receipt_of_a_good_export(receipt, exported):
 def test_receipt_lies_beside_the_model(receipt, tmp_path):
     paths = write_receipt(receipt, tmp_path / "m.onnx")
     assert paths == receipt_paths(tmp_path / "m.onnx") == (tmp_path / "m.receipt.json", tmp_path / "m.receipt.txt")
-    assert read_receipt(paths[0]) == receipt
+    read = read_receipt(paths[0])
+    assert read.model_copy(update={"weights_path": receipt.weights_path}) == receipt
+    assert (tmp_path / read.weights_path).resolve() == Path(receipt.weights_path).resolve()
     text = paths[1].read_text(encoding="utf-8")
     assert "compared on 4 images\nimages               3 of 4 have other proportions" in text
     assert "verdict              the same within tolerance" in text
