@@ -39,7 +39,8 @@ def evaluate(
         images: folder of the pictures, where it cannot be told.
         split: part of the data.
         engine: see `falconet.load`.
-        threads, precision: see `falconet.load`.
+        threads: see `falconet.load`.
+        precision: likewise.
         size: (height, width) of the input of weights; None: that of the training.
         progress: wraps the records, to show how far it is.
         options: `score`, `protocol`, `voc` of a detector; see `falconet.api.evaluation.evaluate`.
