@@ -18,6 +18,7 @@ from falconet.api.find import FoundModel
 from falconet.cli import predict as command
 from falconet.core.errors import ConfigError, DataError, ModelError
 from tests.runtime import tiny_model
+from tests.runtime.test_journal import SLOW
 from tests.runtime.test_stream import write_video
 from tests.runtime.tiny_model import picture, save
 
@@ -227,16 +228,8 @@ def test_numbers_out_of_range(option):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_and_sigterm_keep_what_is_done(folder, number):
     write_video(folder / "clip.mp4", frames=40)
-    slow = (
-        "import time, typer\n"
-        "from falconet.cli.predict import predict\n"
-        "from falconet.runtime.predictor import Predictor\n"
-        "run = Predictor.run\n"
-        "Predictor.run = lambda self, prepared: (time.sleep(0.3), run(self, prepared))[1]\n"
-        "app = typer.Typer(); app.command()(predict); app()\n"
-    )
     words = ["in/a.png", "clip.mp4", "--model", "m.onnx", "--out", "out", "--save", "images,json,csv,coco,yolo"]
-    process = subprocess.Popen([sys.executable, "-c", slow, *words], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", SLOW, *words], stdout=subprocess.PIPE, text=True)
     labels = folder / "out" / "yolo_labels" / "clip.mp4"
     deadline = time.monotonic() + 60
     while not (labels / "000001.txt").exists() and time.monotonic() < deadline:
