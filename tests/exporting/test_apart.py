@@ -31,18 +31,18 @@ def converter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_what_it_writes(weights: Path, converter, capfd: pytest.CaptureFixture[str]) -> None:
-    module = converter('file.write_text(f"{[*pixels.shape]} {manifest} {len(network(pixels))}")')
-    content = convert_apart(module, weights, "about", size=(64, 96), program="some")
-    assert content.decode() == "[1, 64, 96, 3] about 2"
+    module = converter('file.write_text(f"{[*pixels.shape]} {manifest[:18]} {len(network(pixels))}")')
+    content = convert_apart(module, weights, program="some", size=(64, 96))
+    assert content.decode() == '[1, 64, 96, 3] {"format": 1, "tas 2'
     assert capfd.readouterr() == ("", "")
 
 
 def test_what_it_says_where_it_fails(weights: Path, converter) -> None:
     module = converter('raise ValueError("no such operator: gelu")')
     with pytest.raises(ModelError, match="some does not convert this network: ValueError: no such operator: gelu"):
-        convert_apart(module, weights, "about", size=None, program="some")
+        convert_apart(module, weights, program="some", size=None)
 
 
 def test_one_that_dies(weights: Path, converter) -> None:
     with pytest.raises(ModelError, match="some does not convert this network: noise"):
-        convert_apart(converter("import os; os._exit(3)"), weights, "about", size=None, program="some")
+        convert_apart(converter("import os; os._exit(3)"), weights, program="some", size=None)

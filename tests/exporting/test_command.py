@@ -27,7 +27,13 @@ def folder(weights, exported, records, tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     shutil.copy(weights, "small.safetensors")
     shutil.copytree(records[0].path.parent, "in")
-    monkeypatch.setattr(exporter, "export_onnx", lambda _weights, out, **_options: Path(shutil.copy(exported, out)))
+
+    def copied(_weights, out, *, layers=False, **_options):
+        if layers:
+            raise ModelError("this one is copied")
+        return Path(shutil.copy(exported, out))
+
+    monkeypatch.setattr(exporter, "export_onnx", copied)
     monkeypatch.setattr(verification, "default_threads", lambda: 1)
     truth = {
         "images": [{"id": r.image_id, "file_name": r.path.name, "width": r.width, "height": r.height} for r in records],
@@ -93,6 +99,7 @@ def test_a_drift_is_an_error_and_leaves_what_was_there():
     message = fail(ModelError, "bent.safetensors", "--out", "made", "--images", "in")
     assert message.startswith(f"{Path('made/bent.onnx')}: not written, the exported file in onnxruntime differs from")
     assert "torch: boxes differ by" in message
+    assert "\nwhich layer differs first could not be found: this one is copied\n" in message
     assert [path.name for path in Path("made").iterdir()] == ["bent.onnx"]
     assert Path("made/bent.onnx").read_bytes() == b"the one before"
 

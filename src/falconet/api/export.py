@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -105,6 +106,9 @@ WORDS = {"nms": "--nms", "batch": "--static-batch", "opset": "--opset"}
 LEVELS = 32
 """Pixels of the input for each cell of the coarsest usual level; what is left over is filled up."""
 
+LOOKED_AT = 4
+"""Images on which the first layer that differs is looked for."""
+
 SELECTED = 50
 """Images on which the selection inside of a file is compared with ours."""
 
@@ -202,7 +206,9 @@ def export(
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as beside:
         draft = Path(beside) / target.name
         row.convert(found.path, draft, size=size, score=score, **given)
-        receipts = tuple(_same(compare(draft, one), target) for one in chosen)
+        convert = partial(row.convert, found.path, size=size, layers=True)
+        where = partial(_first_difference, found.path, convert, draft.with_name(f"layers{row.suffix}"), truth, size)
+        receipts = tuple(_same(compare(draft, one), target, partial(where, one)) for one in chosen)
         if nms:
             _check_selection(draft, truth)
         for file in reversed(model_files(draft)):
@@ -238,8 +244,11 @@ def _format(to: str, given: Mapping[str, Any]) -> Format:
     return FORMATS[to]
 
 
-def _same(receipt: "Receipt", target: Path) -> "Receipt":
+def _same(receipt: "Receipt", target: Path, where: Callable[[], str]) -> "Receipt":
     """The receipt of a file that does what torch does.
+
+    Args:
+        where: says in which layer another one differs first.
 
     Raises:
         ModelError: of another one.
@@ -247,9 +256,34 @@ def _same(receipt: "Receipt", target: Path) -> "Receipt":
     if receipt.problems:
         raise ModelError(
             f"{target}: not written, the exported file in {receipt.exported.name} differs from torch: "
-            f"{'; '.join(receipt.problems)}\n{receipt.text().rstrip()}"
+            f"{'; '.join(receipt.problems)}\n{where()}\n{receipt.text().rstrip()}"
         )
     return receipt
+
+
+def _first_difference(
+    weights: Path,
+    convert: Callable[[Path], None],
+    file: Path,
+    truth: "GroundTruth",
+    size: tuple[int, int] | None,
+    engine: str,
+) -> str:
+    """In words, the first layer of the file in `engine` whose output differs from torch's."""
+    from falconet.exporting.engines import ENGINES
+    from falconet.exporting.layers import first_difference
+    from falconet.exporting.torch_engine import TorchEngine
+    from falconet.runtime.engines import DEFAULT_USE
+    from falconet.runtime.predictor import Predictor
+
+    _log.info("looking for the first layer that differs")
+    ours = TorchEngine(weights, size=size, layers=True)
+    predictor: Predictor[Any] = Predictor(ours)
+    pictures = []
+    for record in truth.spread(LOOKED_AT):
+        with suppress(DataError):  # it was told already
+            pictures.append(predictor.prepare(record.path).pixels)
+    return first_difference(convert, lambda path: ENGINES[engine].open(path, DEFAULT_USE), ours, file, pictures)
 
 
 def _truth(

@@ -12,10 +12,12 @@ from torch import Tensor
 from falconet.core.files import replace_file
 from falconet.core.manifest import MANIFEST_FILE
 from falconet.exporting.apart import convert_apart, run_converter
-from falconet.exporting.torch_engine import Plain, load_at, manifest_of
+from falconet.exporting.torch_engine import Plain, load_at
 
 
-def export_litert(weights: Path, out: Path, *, size: tuple[int, int] | None = None, score: float | None = None) -> Path:
+def export_litert(
+    weights: Path, out: Path, *, size: tuple[int, int] | None = None, score: float | None = None, layers: bool = False
+) -> Path:
     """Write the model of `weights` to `out`, in a minute or two. Whoever ships it compares it first.
 
     Args:
@@ -23,14 +25,16 @@ def export_litert(weights: Path, out: Path, *, size: tuple[int, int] | None = No
         out: ends in .tflite.
         size: (height, width) of the input; None: that of the training.
         score: threshold of a detector; None: its own.
+        layers: see `falconet.exporting.torch_engine.shipped`.
 
     Raises:
         ConfigError: a threshold of a classifier.
         ModelError: no weights there, or a network that litert-torch does not convert.
         DataError: `out` cannot be written.
     """
-    manifest = manifest_of(load_at(weights, size, score=score)[1]).to_json()
-    replace_file(out, convert_apart(__name__, weights, manifest, size=size, program="litert-torch"))
+    load_at(weights, size, score=score)  # what is wrong with these is told before another process starts
+    options = {"size": size, "score": score, "layers": layers}
+    replace_file(out, convert_apart(__name__, weights, program="litert-torch", **options))
     return out
 
 

@@ -12,7 +12,6 @@ import subprocess
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +20,8 @@ from falconet.core.errors import ModelError
 from falconet.core.exported_files import model_files
 from falconet.core.files import replace_file
 from falconet.core.manifest import MANIFEST_KEY
-from falconet.exporting.torch_engine import ALL_POINTS, deployable, load_at, manifest_of
+from falconet.exporting.layers import Layers
+from falconet.exporting.torch_engine import ALL_POINTS, shipped
 from falconet.models.deployable import Deployable, DeployableClassifier, SubtractMean
 from falconet.runtime.ncnn_engine import FORMAT
 
@@ -29,22 +29,25 @@ from falconet.runtime.ncnn_engine import FORMAT
 class _Planar(nn.Module):
     """A deployable network on pixels as ncnn has them: float32 [1, 3, H, W]."""
 
-    def __init__(self, whole: Deployable | DeployableClassifier) -> None:
+    def __init__(self, whole: Deployable | DeployableClassifier | Layers) -> None:
         super().__init__()
         assert isinstance(whole.normalize, SubtractMean), "the input is folded"
         self.mean = nn.Parameter(whole.normalize.mean[None], requires_grad=False)
-        self.network: nn.Module = whole.detector if isinstance(whole, Deployable) else whole.classifier
-        self.detects = isinstance(whole, Deployable)
+        self.whole = whole
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor] | Tensor:
-        found: Any = self.network(pixels - self.mean)
-        if not self.detects:
-            return torch.softmax(found, -1)
-        boxes, scores = self.network.decode(found)  # type: ignore[operator]
+        images, whole = pixels - self.mean, self.whole
+        if isinstance(whole, Layers):
+            return whole.of_images(images)
+        if isinstance(whole, DeployableClassifier):
+            return torch.softmax(whole.classifier(images), -1)
+        boxes, scores = whole.detector.decode(whole.detector(images))
         return boxes, scores
 
 
-def export_ncnn(weights: Path, out: Path, *, size: tuple[int, int] | None = None, score: float | None = None) -> Path:
+def export_ncnn(
+    weights: Path, out: Path, *, size: tuple[int, int] | None = None, score: float | None = None, layers: bool = False
+) -> Path:
     """Write the model of `weights` to `out` and the two files beside it. Whoever ships it compares it first.
 
     Args:
@@ -52,15 +55,15 @@ def export_ncnn(weights: Path, out: Path, *, size: tuple[int, int] | None = None
         out: ends in .param.
         size: (height, width) of the input; None: that of the training.
         score: threshold of a detector; None: its own.
+        layers: see `falconet.exporting.torch_engine.shipped`.
 
     Raises:
         ConfigError: a threshold of a classifier.
         ModelError: no weights there, or a network that pnnx does not convert.
         DataError: `out` cannot be written.
     """
-    network, card = load_at(weights, size, score=score)
-    manifest = manifest_of(card)
-    planar = _Planar(deployable(network, card, max_points=ALL_POINTS)).eval()
+    whole, manifest = shipped(weights, size=size, score=score, max_points=ALL_POINTS, layers=layers)
+    planar = _Planar(whole).eval()
     height, width = manifest.preprocess.height, manifest.preprocess.width
     with tempfile.TemporaryDirectory(prefix="falconet-ncnn-") as folder:
         param, weights_file = _convert(planar, (height, width), Path(folder))

@@ -15,8 +15,7 @@ from falconet.core.files import replace_file
 from falconet.core.manifest import MANIFEST_KEY, Manifest
 from falconet.exporting.nms import add_selection
 from falconet.exporting.rewrite import rewrite
-from falconet.exporting.torch_engine import deployable, load_at, manifest_of, points_to_decode
-from falconet.models.deployable import Deployable, DeployableClassifier
+from falconet.exporting.torch_engine import shipped
 from falconet.runtime.tasks import TASKS
 
 OPSET = 18
@@ -32,6 +31,7 @@ def export_onnx(
     size: tuple[int, int] | None = None,
     score: float | None = None,
     nms: bool = False,
+    layers: bool = False,
 ) -> Path:
     """Write the model of `weights` to the file `out`. Whoever ships it compares it first, see `verify`.
 
@@ -43,6 +43,7 @@ def export_onnx(
         size: (height, width) of the input; None: that of the training.
         score: threshold of a detector; None: its own.
         nms: a detector of one picture per run that selects its boxes itself, see `falconet.exporting.nms`.
+        layers: see `falconet.exporting.torch_engine.shipped`.
 
     Raises:
         ConfigError: a threshold of a classifier, or `nms`; `nms` beside a larger batch.
@@ -54,11 +55,9 @@ def export_onnx(
     if not 18 <= opset <= onnx.defs.onnx_opset_version():
         newest = onnx.defs.onnx_opset_version()
         raise ModelError(f"opset {opset} cannot be exported; expected 18..{newest}, as in --opset {OPSET}")
-    network, card = load_at(weights, size, score=score)
-    manifest = manifest_of(card)
+    module, manifest = shipped(weights, size=size, score=score, layers=layers)
     if nms and (manifest.task != "detect" or batch not in (None, 1)):
         raise ConfigError("--nms: expected a detector, and one picture per run: leave --static-batch out")
-    module = deployable(network, card, max_points=points_to_decode(manifest))
     model = rewrite(trace(module, manifest, opset=opset, batch=1 if nms else batch))
     if nms:
         add_selection(model, manifest.selection)
@@ -68,9 +67,7 @@ def export_onnx(
     return out
 
 
-def trace(
-    module: Deployable | DeployableClassifier, manifest: Manifest, *, opset: int, batch: int | None
-) -> onnx.ModelProto:
+def trace(module: nn.Module, manifest: Manifest, *, opset: int, batch: int | None) -> onnx.ModelProto:
     """`module` as an ONNX model.
 
     `pixels` uint8 [B, H, W, 3] go in; `boxes` [B, N, 4] and `scores` [B, N, C] come out of a detector,

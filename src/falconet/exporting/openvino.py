@@ -8,6 +8,7 @@ checksum of the .bin.
 import hashlib
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from falconet.core.files import replace_file
 from falconet.exporting.onnx import export_onnx
@@ -23,19 +24,21 @@ def export_openvino(
     size: tuple[int, int] | None = None,
     score: float | None = None,
     nms: bool = False,
+    layers: bool = False,
 ) -> Path:
     """Write the model of `weights` to `out` and its .bin beside it. Whoever ships it compares it first.
 
     Args:
         weights: weights file, or run folder (its best weights).
         out: ends in .xml.
-        batch, size, score, nms: as of `falconet.exporting.onnx.export_onnx`.
+        batch, size, score, nms, layers: as of `falconet.exporting.onnx.export_onnx`.
 
     Raises:
         ConfigError, ModelError, DataError: as `export_onnx`.
     """
     with tempfile.TemporaryDirectory(prefix="falconet-openvino-") as folder:
-        whole = export_onnx(weights, Path(folder) / "m.onnx", batch=batch, size=size, score=score, nms=nms)
+        options: dict[str, Any] = {"batch": batch, "size": size, "score": score, "nms": nms, "layers": layers}
+        whole = export_onnx(weights, Path(folder) / "m.onnx", **options)
         network = openvino.Core().read_model(str(whole))
         graph = Path(folder) / "m.xml"
         openvino.save_model(network, str(graph), compress_to_fp16=False)

@@ -16,6 +16,7 @@ from falconet.core.manifest import Manifest
 from falconet.core.run_files import find_weights
 from falconet.core.types import Pixels
 from falconet.eval.latency import measure
+from falconet.exporting.layers import Layers
 from falconet.models import Classifier, ClassifierConfig, Network
 from falconet.models.deployable import Deployable, DeployableClassifier, fold_input
 from falconet.models.reparam import fuse
@@ -75,6 +76,36 @@ def deployable(network: Network, card: ModelCard, *, max_points: int) -> Deploya
     return fold_input(Deployable(fuse(network), card.model.input, max_points=max_points)).eval()
 
 
+def shipped(
+    weights: Path,
+    *,
+    size: tuple[int, int] | None = None,
+    score: float | None = None,
+    max_points: int | None = None,
+    layers: bool = False,
+) -> tuple[Deployable | DeployableClassifier | Layers, Manifest]:
+    """What an exported file computes and what it says about itself, for a converter.
+
+    Args:
+        weights: weights file, or run folder (its best weights).
+        size: (height, width) of the input; None: that of the training.
+        score: threshold of a detector; None: its own.
+        max_points: decoded per image of a detector; None: as many as enter NMS, see `points_to_decode`.
+        layers: two numbers of each layer instead of the network's answer, see `Layers`.
+
+    Raises:
+        ConfigError: a threshold of a classifier.
+        ModelError: no weights there, or a file that is not Falconet's.
+    """
+    network, card = load_at(weights, size, score=score)
+    manifest = manifest_of(card)
+    module = deployable(network, card, max_points=points_to_decode(manifest) if max_points is None else max_points)
+    if not layers:
+        return module, manifest
+    looked_at = Layers(module, (manifest.preprocess.height, manifest.preprocess.width)).eval()
+    return looked_at, replace(manifest, task="classify", classes=looked_at.names)
+
+
 class Plain(nn.Module):
     """A deployable network whose outputs are a plain tuple, for exporters that know no named one."""
 
@@ -94,6 +125,7 @@ class TorchEngine:
         path: weights file, or run folder (its best weights).
         max_points: decoded per image of a detector; None takes as many as an exported file does.
         size: see `load_at`.
+        layers: see `shipped`.
 
     Attributes:
         manifest: as in an exported file.
@@ -106,12 +138,16 @@ class TorchEngine:
     name = "torch"
     version = str(torch.__version__)
 
-    def __init__(self, path: str | Path, *, max_points: int | None = None, size: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        max_points: int | None = None,
+        size: tuple[int, int] | None = None,
+        layers: bool = False,
+    ) -> None:
         self.path = find_weights(Path(path))
-        network, card = load_at(self.path, size)
-        self.manifest = manifest_of(card)
-        points = points_to_decode(self.manifest) if max_points is None else max_points
-        self._module = deployable(network, card, max_points=points)
+        self._module, self.manifest = shipped(self.path, size=size, max_points=max_points, layers=layers)
         self._outputs = tuple(TASKS[self.manifest.task].outputs(self.manifest))
 
     def __call__(self, pixels: Pixels) -> Outputs:
