@@ -15,7 +15,7 @@ from falconet import __version__
 from falconet.core.errors import ConfigError, DataError, ModelError
 from falconet.models import PRESETS, build
 from falconet.models.norms import unmeasured
-from falconet.models.weights import ModelCard, load_extra, load_weights, save_weights
+from falconet.models.weights import ModelCard, load_weights, save_weights
 from falconet.training import fit
 from falconet.training.initial import StartingPoint
 from falconet.training.plan import (
@@ -103,7 +103,7 @@ def test_the_weights_rebuild_the_model(first: Path) -> None:
     assert card.metrics["epoch"] in (1, 2)
     assert "AP50" in card.metrics
     assert not detector.training
-    assert any(name.startswith("extra.auxiliary") for name in load_file(first / "best.safetensors"))
+    assert not any(name.startswith("extra.auxiliary") for name in load_file(first / "best.safetensors"))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -225,8 +225,6 @@ def test_fine_tuning_from_weights(data: Path, first: Path, tmp_path: Path) -> No
     log = (folder / "train.log").read_text()
     assert f"weights: {first}/best.safetensors: " in log
     assert "learning rate: 0.001 * sqrt" in log
-    count = len(load_extra(first / "best.safetensors"))
-    assert f"auxiliary branch: {count} of {count} tensors from there" in log
     assert "measured anew" not in log
     assert "batch norms: 98 folded into the convolutions (train.norms)" in log
     assert "learning rate: 0.001 * sqrt" in log

@@ -105,6 +105,16 @@ COMMANDS: Mapping[str, Command] = {
             "falconet quantize exported/mine.onnx --data photos --loss 0.3",
         ),
     ),
+    "prune": Command(
+        "prune",
+        "prune",
+        "Make a model faster by fewer channels, within milliseconds.",
+        (
+            "falconet prune runs/mine --budget 8ms",
+            "falconet prune runs/mine --share 0.7 train.epochs=30",
+            "falconet prune runs/mine --activation relu --budget 6ms --engine openvino --threads 1",
+        ),
+    ),
     "profile": Command("profile", "profile", "Count a network's layers and measure its milliseconds."),
     "import": Command("rescue", "import_weights", "Turn weights of other programs into ours, with proof."),
     "import-config": Command("rescue", "import_config", "Turn a YAML of NanoDet or PP-YOLOE into a run file."),

@@ -12,6 +12,9 @@ PRECISION_HELP = "float32, or bfloat16 with openvino on processors that compute 
 
 SMALLEST, LARGEST = 32, LARGEST_SIDE
 
+LONGEST = 1e6
+"""Milliseconds, of a budget."""
+
 
 def parse_size(text: str, *, smallest: int = SMALLEST, largest: int = LARGEST) -> tuple[int, int]:
     """(height, width) in pixels of 416, or of 320x416 (height x width)."""
@@ -21,6 +24,18 @@ def parse_size(text: str, *, smallest: int = SMALLEST, largest: int = LARGEST) -
             f"--size {text}: expected pixels from {smallest} to {largest}, as in 416, or height x width as in 320x416"
         )
     return int(sides[0]), int(sides[-1])
+
+
+def parse_milliseconds(text: str) -> float:
+    """Milliseconds of 8, 8ms or 8.5 ms."""
+    number = text.lower().strip().removesuffix("ms").strip()
+    try:
+        value = float(number)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < LONGEST:
+        raise ConfigError(f"--budget {text}: expected milliseconds, as in 8ms")
+    return value
 
 
 def words(text: str) -> list[str]:

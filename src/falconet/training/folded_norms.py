@@ -12,17 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from falconet.models.layers import ConvNormAct
-from falconet.training.depthwise import FastDepthwiseConv2d
 
 
 class FoldedConvNormAct(ConvNormAct):
     """A `ConvNormAct` whose norm only adds its bias, together with the convolution."""
 
     def forward(self, features: Tensor) -> Tensor:
-        conv, bias = self.conv, self.norm.bias
-        if isinstance(conv, FastDepthwiseConv2d):
-            return self.act(conv.with_bias(features, bias))
-        return self.act(conv._conv_forward(features, conv.weight, bias))
+        conv = self.conv
+        return self.act(conv._conv_forward(features, conv.weight, self.norm.bias))
 
 
 @torch.no_grad()

@@ -1,17 +1,18 @@
 """The weights that a run starts from."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from falconet.core.manifest import Preprocess
 from falconet.core.run_files import find_weights
 from falconet.core.suggest import listed
 from falconet.models import Classifier, ClassifierConfig, Detector, ModelConfig, Network, build
+from falconet.models.channels import narrow
 from falconet.models.class_rows import same_classes, take_class_rows
 from falconet.models.deployable import Normalize
 from falconet.models.norms import measure_norms, unmeasured
@@ -20,7 +21,7 @@ from falconet.models.weights import ModelCard, load_extra, load_weights, transfe
 from falconet.training.criteria import CRITERIA, build_criterion
 from falconet.training.loader import Loader
 from falconet.training.loggers import IN_FILE
-from falconet.training.plan import NEW_CLASSES_RATE, SCRATCH_RATE, TUNING_RATE
+from falconet.training.plan import NEW_CLASSES_RATE, PRUNED_RATE, SCRATCH_RATE, TUNING_RATE
 from falconet.training.run_config import RunConfig, Train
 
 _log = logging.getLogger(__name__)
@@ -78,17 +79,19 @@ class StartingPoint:
         """
         train = self._settle(run.train, run.model, names)
         criterion, branch = run.criterion, CRITERIA[run.model.name].unguided
-        if self.tunes and self.path is not None and branch and not load_extra(self.path):
+        if self.tunes and self.path is not None and branch and (self.has_lost(run.model) or not load_extra(self.path)):
             settled = {
                 key: value for key, (open_value, value) in branch.items() if getattr(criterion, key) == open_value
             }
             if criterion is not None and settled:
-                _log.debug("auxiliary branch: left out, since these weights have none and an untrained one misleads")
+                _log.debug(
+                    "auxiliary branch: left out, since these weights have none of it and an untrained one misleads"
+                )
                 criterion = criterion.model_copy(update=settled)
         return run.model_copy(update={"train": train, "criterion": criterion})
 
     def _settle(self, train: Train, model: ModelConfig, names: tuple[str, ...]) -> Train:
-        folds = self.tunes and CRITERIA[model.name].folds
+        folds = self.tunes and CRITERIA[model.name].folds and not self.has_lost(model)
         if train.backbone_rate == "auto":
             share = BACKBONE_SHARE if self.trains_backbone and not isinstance(model, ClassifierConfig) else 1.0
             train = train.model_copy(update={"backbone_rate": share})
@@ -96,10 +99,26 @@ class StartingPoint:
             train = train.model_copy(update={"norms": "folded" if folds else "batch"})
         share = train.freeze_share
         if train.freeze == "auto":
-            first = folds and train.norms == "folded" and self.knows(names)
+            first = folds and train.norms == "folded" and train.round_to == "none" and self.knows(names)
             train = train.model_copy(update={"freeze": "backbone" if first else "none"})
             share = FROZEN_SHARE if first and share == "auto" else share
         return train.model_copy(update={"freeze_share": 1.0 if share == "auto" else share})
+
+    def is_wider(self, model: ModelConfig) -> bool:
+        """Whether the weights are of a network of the same layers as `model` with other numbers of channels."""
+        if self._trained is None or type(model) is not type(self._trained[1].model):
+            return False
+        with torch.device("meta"):
+            own = build(model, len(self.classes)).state_dict()
+        wide = self._trained[0].state_dict()
+        return own.keys() == wide.keys() and any(own[name].shape != wide[name].shape for name in own)
+
+    def has_lost(self, model: ModelConfig) -> bool:
+        """Whether `model` has lost channels or the activations that the weights were trained with, and so much of what
+        they knew."""
+        if self._trained is None or not self.tunes:
+            return False
+        return self.is_wider(model) or _activations(model) != _activations(self._trained[1].model)
 
     def knows(self, names: Sequence[str]) -> bool:
         """Whether the weights know enough of these classes by name: what shows such objects they have learnt before."""
@@ -110,10 +129,12 @@ class StartingPoint:
         """The learning rate of a run that starts from here, at a batch of 16, where none is given."""
         if not self.tunes:
             return SCRATCH_RATE
+        if self.has_lost(model):
+            return PRUNED_RATE
         # Measured with the NanoDets alone, which fold their norms.
         return NEW_CLASSES_RATE if CRITERIA[model.name].folds and not self.knows(names) else TUNING_RATE
 
-    def give(self, run: RunConfig, names: tuple[str, ...], network: Network) -> list[Told]:
+    def give(self, run: RunConfig, names: tuple[str, ...], network: Network, images: Iterable[Tensor]) -> list[Told]:
         """Give a fresh network these weights, and say which these are: lines for the terminal and for the file.
 
         Where the weights know other classes than `names`, class outputs are taken over by name. Those of new classes
@@ -121,18 +142,22 @@ class StartingPoint:
         classifier they start anew. All else is taken over.
 
         Raises:
-            ModelError: weights of another architecture.
+            ModelError: weights of another architecture, or of a narrower network.
         """
         if self._trained is None:
             return [Told("weights: from scratch")]
         source, card = self._trained
+        report = []
+        if self.is_wider(run.model):
+            wide, source = source, build(run.model, len(card.classes))
+            report.append(Told(f"pruned: {narrow(source, wide, images)}"))
         if isinstance(source, Classifier) and isinstance(network, Detector):
             options, inputs = (run.model.backbone, card.model.backbone), (run.model.input, card.model.input)
             notes = take_backbone(network, source, options=options, inputs=inputs, origin=str(self.path))
-            return [Told(f"weights: {self.path} ({card.source or 'a classifier'})"), *map(Told, notes)]
+            return [*report, Told(f"weights: {self.path} ({card.source or 'a classifier'})"), *map(Told, notes)]
         fresh = {name: network.state_dict()[name].clone() for name in network.class_outputs()}
         moved = transfer(network, source.state_dict())
-        report = [Told(f"weights: {self.path}", f": {moved}")]
+        report = [Told(f"weights: {self.path}", f": {moved}"), *report]
         if isinstance(network, Classifier):
             report += map(Told, other_options(run.model.backbone, card.model.backbone))
         places = same_classes(names, card.classes)
@@ -147,6 +172,12 @@ class StartingPoint:
                     take_class_rows(target, trained, rows, places=places, count=len(card.classes), mean=mean)
         start = "from the mean of all" if isinstance(network, Detector) else "anew"
         return [*report, *_class_report(names, card.classes, places, start)]
+
+
+def _activations(model: ModelConfig) -> list[object]:
+    """Those of the parts whose configuration names one."""
+    tree = model.model_dump()
+    return [tree[part].get("activation") for part in ("backbone", "neck", "head") if isinstance(tree.get(part), dict)]
 
 
 def _class_report(names: Sequence[str], known: Sequence[str], places: Sequence[int | None], start: str) -> list[Told]:
@@ -177,7 +208,7 @@ def build_networks(
     """
     torch.manual_seed(run.seed)
     network = build(run.model, len(names))
-    said = start.give(run, names, network)
+    said = start.give(run, names, network, _first_images(run.model.input, loader))
     for line in said if speak else ():
         _log.info("%s", line.short, extra={IN_FILE: line.short + line.more})
     criterion = build_criterion(run.criterion, run.model, network, num_classes=len(names))
@@ -212,8 +243,13 @@ def _take_auxiliary(start: StartingPoint, names: tuple[str, ...], criterion: nn.
 def _measure_norms(network: Network, preprocess: Preprocess, loader: Loader, *, speak: bool) -> None:
     if not unmeasured(network):
         return
-    normalize = Normalize(preprocess)
-    batches = (normalize(batch.pixels) for batch in loader.first(max(1, MEASURED // loader.batch_size)))
-    count = measure_norms(network, batches)
+    count = measure_norms(network, _first_images(preprocess, loader))
     if speak:
         _log.debug("batch norms were folded away in these weights; measured anew on %d training images", count)
+
+
+def _first_images(preprocess: Preprocess, loader: Loader) -> Iterator[Tensor]:
+    """Training images as the network sees them, in batches; the same each time."""
+    normalize = Normalize(preprocess)
+    for batch in loader.first(max(1, MEASURED // loader.batch_size)):
+        yield normalize(batch.pixels)

@@ -27,6 +27,7 @@ from falconet.training.loggers import IN_FILE
 from falconet.training.optim import Schedule
 from falconet.training.plan import (
     FEW_STEPS,
+    ROUNDED_RATE,
     LearningRate,
     choose_precision,
     resolve_learning_rate,
@@ -36,6 +37,7 @@ from falconet.training.plan import (
 from falconet.training.preflight import preflight_warnings
 from falconet.training.processes import Process
 from falconet.training.progress import ByEpochs, ByMinutes, Pace
+from falconet.training.rounded import round_in_training
 from falconet.training.run_config import RunConfig
 from falconet.training.run_data import RunData, load_data
 from falconet.training.tasks import TrainTask, task_of
@@ -120,7 +122,8 @@ def prepare(
     networks = _networks(run, data, start, loader, device, speak=state is None)
     teacher = _teacher(run, data, networks)
     precision, reason = choose_precision(run.train.precision, device=device)
-    pace = _pace(run, data, loader, usual=start.rate(run.model, data.names), state=state, started=started, clock=clock)
+    usual = start.rate(run.model, data.names) if run.train.round_to == "none" else ROUNDED_RATE
+    pace = _pace(run, data, loader, usual=usual, state=state, started=started, clock=clock)
     minutes = run.train.minutes
     length = plural(run.train.epochs, "epoch") if minutes is None else plural(minutes, "minute")
     steps = f"{length}; an epoch has {plural(loader.steps, 'step')} of {plural(loader.batch_size, 'image')}"
@@ -152,6 +155,13 @@ def _networks(
         _log.debug("batch norms: %d folded into the convolutions (train.norms)", fold_norms(networks["network"]))
     if device == "cpu":
         use_fast_depthwise(networks)
+    if run.train.round_to == "int8":
+        if run.train.norms != "folded":
+            raise ConfigError(
+                "train.round_to=int8: rounds weights with their norms folded in; expected train.weights of a trained "
+                f"NanoDet beside it, or train.norms=folded, but norms are {run.train.norms}"
+            )
+        _log.debug("rounding: %d convolutions, as 8-bit integers", round_in_training(networks["network"]))
     return networks.to(device, memory_format=torch.channels_last)
 
 

@@ -69,7 +69,8 @@ class Train(Config):
     )
     learning_rate: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = Field(
         default="auto",
-        description="peak at a reference_batch; auto: 0.004; to fine-tune 0.001, a NanoDet for new classes 0.003",
+        description="peak at a reference_batch; auto: 0.004; to fine-tune 0.001, a NanoDet for new classes "
+        "0.003, with fewer channels or other activations 0.003, with round_to 0.0001",
     )
     reference_batch: int | None = Field(
         default=16, ge=1, description="rate * sqrt(batch_size / this); null: rate as it stands"
@@ -90,6 +91,11 @@ class Train(Config):
         default="auto",
         description="batch: by each batch's statistics; folded into the convolutions, faster on CPUs; auto: folded "
         "where the whole network starts from trained weights",
+    )
+    round_to: Literal["none", "int8"] = Field(
+        default="none",
+        description="int8: weights and features are rounded as 'falconet quantize' will, so that the network learns to "
+        "bear it; needs folded norms",
     )
     final_rate: float = Field(default=0.05, ge=0, le=1, description="rate at the end of the cosine, share of the peak")
     warmup_steps: int | Literal["auto"] = Field(default="auto", description="auto: 500, at most a tenth of all steps")

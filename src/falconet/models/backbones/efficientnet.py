@@ -73,6 +73,11 @@ LITE_SCALES = {
 }
 
 
+def own_scale(scale: Scale, width: float | None, depth: float | None) -> Scale:
+    """`scale` with a width and a depth that are not None in the place of its own."""
+    return scale._replace(width=scale.width if width is None else width, depth=scale.depth if depth is None else depth)
+
+
 class EfficientNetConfig(Config):
     """EfficientNet as a backbone."""
 
@@ -106,15 +111,17 @@ class EfficientNetConfig(Config):
         """`out_stages`, or its default for these rows."""
         return chosen_stages(self.out_stages, row_strides(self.table()))
 
+    def design(self) -> Scale:
+        """The variant with the settings that are not null in the place of its own."""
+        return own_scale(SCALES[self.variant], self.width, self.depth)
+
     def build(self) -> StagedBackbone:
         """The backbone, with fresh weights."""
-        scale = SCALES[self.variant]
-        width = scale.width if self.width is None else self.width
-        depth = scale.depth if self.depth is None else self.depth
+        scale = self.design()
         return mbconv(
-            [scaled(row, width, depth) for row in self.table()],
-            stem_channels=make_divisible(STEM_CHANNELS * width),
-            last_channels=make_divisible(LAST_CHANNELS * width) if self.with_last_conv else None,
+            [scaled(row, scale.width, scale.depth) for row in self.table()],
+            stem_channels=make_divisible(STEM_CHANNELS * scale.width),
+            last_channels=make_divisible(LAST_CHANNELS * scale.width) if self.with_last_conv else None,
             out_stages=self.stages(),
             activation=self.activation,
             drop_connect=self.drop_connect,
@@ -154,15 +161,17 @@ class EfficientNetLiteConfig(Config):
         """`out_stages`, or its default for these rows."""
         return chosen_stages(self.out_stages, row_strides(self.table()))
 
+    def design(self) -> Scale:
+        """The variant with the settings that are not null in the place of its own."""
+        return own_scale(LITE_SCALES[self.variant], self.width, self.depth)
+
     def build(self) -> StagedBackbone:
         """The backbone, with fresh weights."""
-        scale = LITE_SCALES[self.variant]
-        width = scale.width if self.width is None else self.width
-        depth = scale.depth if self.depth is None else self.depth
+        scale = self.design()
         table = self.table()
         ends = (0, len(table) - 1)
         return mbconv(
-            [scaled(row, width, 1 if index in ends else depth) for index, row in enumerate(table)],
+            [scaled(row, scale.width, 1 if index in ends else scale.depth) for index, row in enumerate(table)],
             stem_channels=STEM_CHANNELS,
             last_channels=LAST_CHANNELS if self.with_last_conv else None,
             out_stages=self.stages(),

@@ -6,7 +6,8 @@ lets the other half pass, and interleaves both ("channel shuffle"). Here the two
 next unit takes the interleaved first and second halves directly from them, so that no tensor is joined only
 to be split. The numbers are those of the original.
 
-Own differences: `with_last_conv` and `activation` follow RangiLyu/nanodet. Initialisation as there.
+Own differences: `with_last_conv` and `activation` follow RangiLyu/nanodet. Initialisation as there. `bottleneck` is
+ours: the channels within a unit can be fewer, where those between units, which every shuffle mixes, stay.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from falconet.core.config import Config
+from falconet.models.backbones.blocks import make_divisible
 from falconet.models.layers import Activation, ConvNormAct
 
 STEM_CHANNELS = 24
@@ -44,6 +46,9 @@ class ShuffleNetV2Config(Config):
     activation: Activation = "leaky-relu"
     with_last_conv: bool = Field(
         default=False, description="a 1x1 convolution to 1024 (width 2: 2048) channels after stage 4"
+    )
+    bottleneck: float = Field(
+        default=1.0, ge=0.1, le=2, description="channels within a unit, share of those it returns; rounded to 8"
     )
 
     @field_validator("out_stages")
@@ -127,26 +132,26 @@ def _interleave_halves(interleave: nn.Module, first: Tensor, second: Tensor) -> 
 
 
 class Bottleneck(nn.Sequential):
-    """Pointwise, depthwise (no activation), pointwise convolution."""
+    """Pointwise, depthwise (no activation), pointwise convolution; `inner` channels between them."""
 
-    def __init__(self, in_channels: int, channels: int, *, stride: int, activation: Activation) -> None:
+    def __init__(self, in_channels: int, channels: int, inner: int, *, stride: int, activation: Activation) -> None:
         super().__init__(
-            ConvNormAct(in_channels, channels, activation=activation),
-            ConvNormAct(channels, channels, 3, stride=stride, depthwise=True, activation="none"),
-            ConvNormAct(channels, channels, activation=activation),
+            ConvNormAct(in_channels, inner, activation=activation),
+            ConvNormAct(inner, inner, 3, stride=stride, depthwise=True, activation="none"),
+            ConvNormAct(inner, channels, activation=activation),
         )
 
 
 class DownUnit(nn.Module):
     """Halves the resolution: features [B, I, H, W] to two halves [B, channels, ceil(H / 2), ceil(W / 2)]."""
 
-    def __init__(self, in_channels: int, channels: int, *, activation: Activation) -> None:
+    def __init__(self, in_channels: int, channels: int, inner: int, *, activation: Activation) -> None:
         super().__init__()
         self.shortcut = nn.Sequential(
             ConvNormAct(in_channels, in_channels, 3, stride=2, depthwise=True, activation="none"),
             ConvNormAct(in_channels, channels, activation=activation),
         )
-        self.branch = Bottleneck(in_channels, channels, stride=2, activation=activation)
+        self.branch = Bottleneck(in_channels, channels, inner, stride=2, activation=activation)
 
     def forward(self, features: Float[Tensor, "B I H W"]) -> tuple[Tensor, Tensor]:
         return self.shortcut(features), self.branch(features)
@@ -155,10 +160,10 @@ class DownUnit(nn.Module):
 class Unit(nn.Module):
     """Two halves [B, channels, H, W] to two halves of the same shape: one passed on, one computed."""
 
-    def __init__(self, channels: int, *, activation: Activation) -> None:
+    def __init__(self, channels: int, inner: int, *, activation: Activation) -> None:
         super().__init__()
         self.exchange = ChannelShuffle()
-        self.branch = Bottleneck(channels, channels, stride=1, activation=activation)
+        self.branch = Bottleneck(channels, channels, inner, stride=1, activation=activation)
 
     def forward(
         self, first: Float[Tensor, "B C H W"], second: Float[Tensor, "B C H W"]
@@ -170,11 +175,14 @@ class Unit(nn.Module):
 class ShuffleStage(nn.Module):
     """A unit that halves the resolution and `units` - 1 more."""
 
-    def __init__(self, in_channels: int, out_channels: int, units: int, *, activation: Activation) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, units: int, *, bottleneck: float, activation: Activation
+    ) -> None:
         super().__init__()
         half = out_channels // 2
-        self.down = DownUnit(in_channels, half, activation=activation)
-        self.units = nn.ModuleList(Unit(half, activation=activation) for _ in range(units - 1))
+        inner = half if bottleneck == 1 else make_divisible(half * bottleneck)
+        self.down = DownUnit(in_channels, half, inner, activation=activation)
+        self.units = nn.ModuleList(Unit(half, inner, activation=activation) for _ in range(units - 1))
         self.interleave = Interleave()
 
     def forward(self, features: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O h w"]:
@@ -192,6 +200,7 @@ class ShuffleNetV2(nn.Module):
         out_stages: stages whose output is returned, ascending; those after the last of them are left out.
         activation: of all convolutions but the depthwise ones, which have none.
         with_last_conv: stage 4 is followed by a 1x1 convolution to `LAST_CHANNELS`.
+        bottleneck: channels within a unit, as a share of those it returns.
 
     Attributes:
         channels, strides: of what is returned.
@@ -204,6 +213,7 @@ class ShuffleNetV2(nn.Module):
         out_stages: Sequence[int] = (2, 3, 4),
         activation: Activation = "relu",
         with_last_conv: bool = False,
+        bottleneck: float = 1.0,
     ) -> None:
         super().__init__()
         self.out_stages = tuple(out_stages)
@@ -212,7 +222,7 @@ class ShuffleNetV2(nn.Module):
         self.stem = ConvNormAct(3, STEM_CHANNELS, 3, stride=2, activation=activation)
         self.pool = nn.MaxPool2d(3, stride=2, padding=1)
         self.stages = nn.ModuleList(
-            ShuffleStage(in_channels, out_channels, units, activation=activation)
+            ShuffleStage(in_channels, out_channels, units, bottleneck=bottleneck, activation=activation)
             for in_channels, out_channels, units in zip(
                 (STEM_CHANNELS, *widths[:-1]), widths, STAGE_UNITS[: len(widths)], strict=True
             )

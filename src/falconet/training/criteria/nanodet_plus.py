@@ -68,19 +68,26 @@ class NanoDetPlusCriterionConfig(Config):
 def build(
     settings: NanoDetPlusCriterionConfig, model: NanoDetPlusConfig, detector: Detector, *, num_classes: int
 ) -> "NanoDetPlusCriterion":
-    """The criterion for a detector built from `model`; see `NanoDetPlusCriterion`."""
-    head = SimpleConvs(
-        2 * model.neck.channels,
-        num_classes,
-        num_levels=len(detector.neck.strides),
-        reg_max=model.head.reg_max,
-        stacked_convs=settings.auxiliary_convs,
-        width=settings.auxiliary_channels,
-        activation=model.head.activation,
-    )
+    """The criterion for a detector built from `model`; see `NanoDetPlusCriterion`.
+
+    A branch that never runs is not built: what is saved of it would be taken for a trained one by the next run.
+    """
+    neck = head = None
+    if settings.detach_epoch != 0 or settings.auxiliary == "keep":
+        neck = detector.neck
+        head = SimpleConvs(
+            2 * model.neck.channels,
+            num_classes,
+            num_levels=len(detector.neck.strides),
+            reg_max=model.head.reg_max,
+            stacked_convs=settings.auxiliary_convs,
+            width=settings.auxiliary_channels,
+            activation=model.head.activation,
+        )
     return NanoDetPlusCriterion(
-        detector.neck,
+        neck,
         head,
+        reg_max=model.head.reg_max,
         auxiliary=settings.auxiliary,
         detach_epoch=settings.detach_epoch,
         weights=(settings.class_weight, settings.box_weight, settings.distribution_weight),
@@ -92,8 +99,9 @@ class NanoDetPlusCriterion(nn.Module):
     """Terms "class", "box", "distribution", and "auxiliary_..." ones while the auxiliary branch runs.
 
     Args:
-        neck: the detector's; the auxiliary neck starts as a copy of it.
-        auxiliary_head: on the features of both necks side by side.
+        neck: the detector's; the auxiliary neck starts as a copy of it. None: there is no branch.
+        auxiliary_head: on the features of both necks side by side; None: there is no branch.
+        reg_max: of the detector's head.
         auxiliary: "keep" or "drop" the branch from `detach_epoch` on.
         detach_epoch: the first epoch, from 0, in which backbone and neck learn nothing from the branch; "auto" keeps
             the original's share of a run.
@@ -103,9 +111,10 @@ class NanoDetPlusCriterion(nn.Module):
 
     def __init__(
         self,
-        neck: nn.Module,
-        auxiliary_head: SimpleConvs,
+        neck: nn.Module | None,
+        auxiliary_head: SimpleConvs | None,
         *,
+        reg_max: int,
         auxiliary: Literal["drop", "keep"] = "drop",
         detach_epoch: int | Literal["auto"] = "auto",
         weights: tuple[float, float, float] = (CLASS_WEIGHT, BOX_WEIGHT, DISTRIBUTION_WEIGHT),
@@ -113,6 +122,7 @@ class NanoDetPlusCriterion(nn.Module):
     ) -> None:
         super().__init__()
         self.auxiliary_neck = copy.deepcopy(neck)
+        self.reg_max = reg_max
         self.auxiliary_head = auxiliary_head
         self.auxiliary = auxiliary
         self.detach_epoch = detach_epoch
@@ -135,17 +145,17 @@ class NanoDetPlusCriterion(nn.Module):
         none, so that not even weight decay touches it.
         """
         detached = self.detached(progress)
-        guided = not (detached and self.auxiliary == "drop")
         found = {"": outputs.raw}
-        if guided:
+        if self.auxiliary_head is not None and not (detached and self.auxiliary == "drop"):
             found["auxiliary_"] = self.guide(outputs, detached=detached)
         # Half precision is for convolutions: differences of losses and of box sides need float32.
         with torch.autocast(outputs.raw.logits.device.type, enabled=False):
-            reg_max = self.auxiliary_head.reg_max
-            return nanodet_plus_terms(found, targets, reg_max=reg_max, weights=self.weights, beta=self.beta)
+            return nanodet_plus_terms(found, targets, reg_max=self.reg_max, weights=self.weights, beta=self.beta)
 
     def guide(self, outputs: ForwardOutputs, *, detached: bool = False) -> HeadOutputs:
         """What the auxiliary branch predicts; the arguments are those of `guide`."""
+        assert self.auxiliary_neck is not None
+        assert self.auxiliary_head is not None
         return guide(self.auxiliary_neck, self.auxiliary_head, outputs, detached=detached)
 
 
