@@ -78,8 +78,7 @@ def test_folders_of_their_own_and_an_activation(wide: Path) -> None:
         assert (model.backbone.activation, model.neck.activation, model.head.activation) == (activation,) * 3
         log = (done.path / "train.log").read_text(encoding="utf-8")
         assert "pruned: " not in log
-        assert "learning rate: 0.003" in log
-        assert "folded into" not in log
+        assert "learning rate: 0.001" in log
         assert "teacher: " not in log
     assert names == ["wide-pruned", "wide-pruned-2"]
 

@@ -79,7 +79,7 @@ class StartingPoint:
         """
         train = self._settle(run.train, run.model, names)
         criterion, branch = run.criterion, CRITERIA[run.model.name].unguided
-        if self.tunes and self.path is not None and branch and (self.has_lost(run.model) or not load_extra(self.path)):
+        if self.tunes and self.path is not None and branch and (self.is_wider(run.model) or not load_extra(self.path)):
             settled = {
                 key: value for key, (open_value, value) in branch.items() if getattr(criterion, key) == open_value
             }
@@ -91,7 +91,7 @@ class StartingPoint:
         return run.model_copy(update={"train": train, "criterion": criterion})
 
     def _settle(self, train: Train, model: ModelConfig, names: tuple[str, ...]) -> Train:
-        folds = self.tunes and CRITERIA[model.name].folds and not self.has_lost(model)
+        folds = self.tunes and CRITERIA[model.name].folds and not self.is_wider(model)
         if train.backbone_rate == "auto":
             share = BACKBONE_SHARE if self.trains_backbone and not isinstance(model, ClassifierConfig) else 1.0
             train = train.model_copy(update={"backbone_rate": share})
@@ -113,13 +113,6 @@ class StartingPoint:
         wide = self._trained[0].state_dict()
         return own.keys() == wide.keys() and any(own[name].shape != wide[name].shape for name in own)
 
-    def has_lost(self, model: ModelConfig) -> bool:
-        """Whether `model` has lost channels or the activations that the weights were trained with, and so much of what
-        they knew."""
-        if self._trained is None or not self.tunes:
-            return False
-        return self.is_wider(model) or _activations(model) != _activations(self._trained[1].model)
-
     def knows(self, names: Sequence[str]) -> bool:
         """Whether the weights know enough of these classes by name: what shows such objects they have learnt before."""
         known = sum(place is not None for place in same_classes(names, self.classes))
@@ -129,7 +122,7 @@ class StartingPoint:
         """The learning rate of a run that starts from here, at a batch of 16, where none is given."""
         if not self.tunes:
             return SCRATCH_RATE
-        if self.has_lost(model):
+        if self.is_wider(model):
             return PRUNED_RATE
         # Measured with the NanoDets alone, which fold their norms.
         return NEW_CLASSES_RATE if CRITERIA[model.name].folds and not self.knows(names) else TUNING_RATE
@@ -172,12 +165,6 @@ class StartingPoint:
                     take_class_rows(target, trained, rows, places=places, count=len(card.classes), mean=mean)
         start = "from the mean of all" if isinstance(network, Detector) else "anew"
         return [*report, *_class_report(names, card.classes, places, start)]
-
-
-def _activations(model: ModelConfig) -> list[object]:
-    """Those of the parts whose configuration names one."""
-    tree = model.model_dump()
-    return [tree[part].get("activation") for part in ("backbone", "neck", "head") if isinstance(tree.get(part), dict)]
 
 
 def _class_report(names: Sequence[str], known: Sequence[str], places: Sequence[int | None], start: str) -> list[Told]:

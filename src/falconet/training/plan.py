@@ -10,7 +10,7 @@ from falconet.training.run_config import Train
 
 SCRATCH_RATE, TUNING_RATE, NEW_CLASSES_RATE, PRUNED_RATE = 4e-3, 1e-3, 3e-3, 3e-3
 """Learning rates at a batch of 16: small data sets in few epochs want a high one, trained weights a gentle one, unless
-they know few of the classes, or have lost channels or activations: then there is more to learn."""
+they know few of the classes, or have lost channels: then there is more to learn."""
 
 ROUNDED_RATE = 1e-4
 """Of a trained network that learns to bear rounding (`train.round_to`): its weights stay nearly what they are."""

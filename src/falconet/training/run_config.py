@@ -70,7 +70,7 @@ class Train(Config):
     learning_rate: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = Field(
         default="auto",
         description="peak at a reference_batch; auto: 0.004; to fine-tune 0.001, a NanoDet for new classes "
-        "0.003, with fewer channels or other activations 0.003, with round_to 0.0001",
+        "0.003, with fewer channels 0.003, with round_to 0.0001",
     )
     reference_batch: int | None = Field(
         default=16, ge=1, description="rate * sqrt(batch_size / this); null: rate as it stands"
