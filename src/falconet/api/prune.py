@@ -5,7 +5,6 @@ import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -151,8 +150,9 @@ def prune(
         _log.info("%.0f %% of the channels stay: %.2f ms instead of %.2f", 100 * share, after, before)
         train = run.train.model_copy(update={"weights": found.path} | _teacher(found, run, overrides))
         folder = fit(run.model_copy(update={"model": chosen, "train": train}), callback=callback)
-        rows = (_row(found.name, found.path, run.model, before), _row(str(folder), folder, chosen, after))
-    return Pruned(folder, share, *rows, engine=engine, threads=clock.threads)
+        shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+        rows = (_row(found.name, found.path, run.model, before), _row(str(shown), folder, chosen, after))
+    return Pruned(shown, share, *rows, engine=engine, threads=clock.threads)
 
 
 class Stopwatch:
@@ -245,6 +245,7 @@ def _run_of(found: FoundModel, overrides: Sequence[str]) -> "RunConfig":
     Raises:
         ConfigError: a weights file of neither; wrong changes.
     """
+    from falconet.api.train import free_folder
     from falconet.training import read_run
     from falconet.zoo.published.table import PUBLISHED
 
@@ -262,8 +263,7 @@ def _run_of(found: FoundModel, overrides: Sequence[str]) -> "RunConfig":
             f"{found.path}: does not lie in a run's folder; expected one, or the name of published weights"
         )
     if "output" not in given:
-        taken = (named.with_name(f"{named.name}-{number}") for number in count(2))
-        run = run.model_copy(update={"output": next(path for path in chain([named], taken) if not path.exists())})
+        run = run.model_copy(update={"output": free_folder(named)})
     return run
 
 

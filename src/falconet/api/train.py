@@ -166,8 +166,13 @@ def _with_weights(run: "RunConfig") -> "RunConfig":
 
 def _in_a_folder_of_its_own(run: "RunConfig") -> "RunConfig":
     """`run` with the first of runs/PRESET, runs/PRESET-2, ... that is not there yet: nobody named a folder."""
-    taken = (run.output.with_name(f"{run.output.name}-{number}") for number in count(2))
-    output = next(path for path in chain([run.output], taken) if not path.exists())
+    output = free_folder(run.output)
     if output != run.output:
         _log.info("%s is there already; this run goes into %s", run.output, output)
     return run.model_copy(update={"output": output})
+
+
+def free_folder(wanted: Path) -> Path:
+    """The first of NAME, NAME-2, NAME-3, ... that is not there yet."""
+    numbered = (wanted.with_name(f"{wanted.name}-{number}") for number in count(2))
+    return next(path for path in chain([wanted], numbered) if not path.exists())

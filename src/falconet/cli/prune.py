@@ -24,7 +24,7 @@ def prune(
     ] = None,
     activation: Annotated[
         str | None,
-        typer.Option(help="Activation instead of the model's, as in relu, which costs least.", show_default=False),
+        typer.Option(help="Activation instead of the model's, as in relu.", show_default=False),
     ] = None,
     engine: Annotated[str, typer.Option(help="Engine that the budget is meant for.")] = "onnxruntime",
     threads: Annotated[
@@ -33,7 +33,7 @@ def prune(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what came out as JSON.")] = False,
 ) -> None:
-    """Make a model faster by fewer channels or a cheaper activation, and train what is left of it.
+    """Make a model faster by fewer channels or another activation, and train what is left of it.
 
     For a budget, narrower networks are exported and timed on this machine, and the widest that fits is taken. The
     channels that matter least go; the others are fitted to stand for them, and the network is trained on, by default

@@ -227,12 +227,13 @@ def narrow(network: nn.Module, source: nn.Module, images: Iterable[Float[Tensor,
         raise ModelError(f"these are other layers, not narrower ones: {', '.join(odd[:3])}{', ...' * (len(odd) > 3)}")
     ours, theirs = follow(network), follow(source)
     seen = inputs_of(source, images)
-    taken = _choose(ours, theirs, _worth(wide, theirs, seen))
+    factors = _factors(source)
+    taken = _choose(ours, theirs, _worth(wide, theirs, seen, factors))
     places = {
         axis: _places(labels, theirs[axis], taken) for axis, labels in ours.items() if axis in theirs
     }  # fmt: skip
     for name, inputs in seen.items():
-        _make_up(wide, name, inputs, places[f"{name}.weight", 1])
+        _make_up(wide, name, inputs, places[f"{name}.weight", 1], factors)
     with torch.no_grad():
         for name, target in own.items():
             value = wide[name]
@@ -300,7 +301,7 @@ def _note(inputs: Inputs, _module: nn.Module, arguments: tuple[Tensor, ...]) -> 
     inputs.add(arguments[0])
 
 
-def _make_up(state: dict[str, Tensor], name: str, inputs: Inputs, kept: Ints) -> None:
+def _make_up(state: dict[str, Tensor], name: str, inputs: Inputs, kept: Ints, factors: Mapping[str, Tensor]) -> None:
     """Change the weights of a layer, in `state`, so that inputs in the places `kept` stand for the others, too."""
     stays = torch.from_numpy(np.unique(kept[kept >= 0]))
     goes = torch.ones(len(inputs.total), dtype=torch.bool)
@@ -320,8 +321,8 @@ def _make_up(state: dict[str, Tensor], name: str, inputs: Inputs, kept: Ints) ->
     norm = f"{name.removesuffix('conv')}norm"
     if f"{name}.bias" in state:
         state[f"{name}.bias"].add_(shift.float())
-    elif f"{norm}.bias" in state:
-        state[f"{norm}.bias"].add_((shift * _factor(norm, state)).float())
+    elif norm in factors:
+        state[f"{norm}.bias"].add_((shift * factors[norm]).float())
 
 
 def _choose(ours: Mapping[Axis, Ints], theirs: Mapping[Axis, Ints], worth: NDArray[np.float64]) -> dict[int, int]:
@@ -357,25 +358,27 @@ def _places(ours: Ints, theirs: Ints, taken: Mapping[int, int]) -> Ints:
     return np.array(places, np.int64)
 
 
-def _worth(state: Mapping[str, Tensor], axes: Mapping[Axis, Ints], seen: Mapping[str, Inputs]) -> NDArray[np.float64]:
+def _worth(
+    state: Mapping[str, Tensor], axes: Mapping[Axis, Ints], seen: Mapping[str, Inputs], factors: Mapping[str, Tensor]
+) -> NDArray[np.float64]:
     """What each group of channels is worth, by label: its part in what the layers that read it compute."""
     total = np.zeros(1 + max(int(labels.max()) for labels in axes.values()))
     for name, inputs in seen.items():
         key = f"{name}.weight"
-        weight = state[key].double() * _scale(key, state)
+        weight = state[key].double()
+        norm = f"{name.removesuffix('conv')}norm"
+        if name.endswith("conv") and norm in factors:
+            weight = weight * factors[norm][:, None, None, None]
         square = weight.transpose(0, 1).flatten(1).square().sum(1) * inputs.products.diagonal().double()
         np.add.at(total, axes[key, 1], (square / square.sum().clamp_min(1e-12)).numpy())
     return total
 
 
-def _scale(name: str, state: Mapping[str, Tensor]) -> Tensor:
-    """What a batch norm behind the convolution multiplies its outputs by, [O, 1, 1, 1]; 1 where there is none."""
-    norm = name.removesuffix("conv.weight") + "norm."
-    if not name.endswith("conv.weight") or norm + "running_var" not in state:
-        return torch.ones(1, dtype=torch.float64)
-    return _factor(norm[:-1], state).abs()[:, None, None, None]
-
-
-def _factor(norm: str, state: Mapping[str, Tensor]) -> Tensor:
-    """What a batch norm multiplies each channel by."""
-    return state[f"{norm}.weight"].double() / (state[f"{norm}.running_var"].double() + 1e-5).sqrt()
+def _factors(network: nn.Module) -> dict[str, Tensor]:
+    """What each batch norm multiplies its channels by, by its name."""
+    norms = {name: module for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    return {
+        name: norm.weight.detach().double() / (norm.running_var.double() + norm.eps).sqrt()
+        for name, norm in norms.items()
+        if norm.running_var is not None
+    }
