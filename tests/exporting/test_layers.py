@@ -51,7 +51,9 @@ def test_no_layer_differs(small: Path, tmp_path: Path, kind: str, engine: str) -
     assert said(small, tmp_path, kind, engine).startswith("each layer by itself is the same, within ")
 
 
-@pytest.mark.parametrize("place", [0, 13, 26])
+@pytest.mark.parametrize(
+    "place", [pytest.param(0, marks=pytest.mark.slow), 13, pytest.param(26, marks=pytest.mark.slow)]
+)
 def test_a_bent_layer_is_named(small: Path, tmp_path: Path, place: int) -> None:
     bent = []
 

@@ -89,7 +89,16 @@ def test_channels_that_nobody_reads_go_without_a_trace(name: str) -> None:
             torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", sorted(KNOWN))
+DEEP = ("-b3", "-b4", "-b5", "-b6", "-b7", "-lite4", "ppyoloe-m", "ppyoloe-plus-m", "-l", "-x")
+"""Ends of names whose networks take long to build; a smaller one of each family stays quick."""
+
+
+def in_time(name: str):
+    deep = "densenet-" in name or name.endswith(DEEP)
+    return pytest.param(name, marks=pytest.mark.slow) if deep else name
+
+
+@pytest.mark.parametrize("name", [in_time(name) for name in sorted(KNOWN)])
 def test_every_network_has_a_narrower_one(name: str) -> None:
     config = narrower(KNOWN[name], 0.7)
     with torch.device("meta"):

@@ -59,11 +59,16 @@ def test_extra_tensors_are_apart(path, tmp_path, detector):
     assert load_extra(tmp_path / "none.safetensors") == {}
 
 
-def test_every_preset_fits_in_a_file(tmp_path):
-    for name, config in PRESETS.items():
-        file = tmp_path / f"{name}.safetensors"
-        save_weights(file, build(config, 2), ModelCard(model=config, classes=("a", "b")))
-        assert load_weights(file)[1].model == config
+LARGE = ("ppyoloe-m", "ppyoloe-l", "ppyoloe-x", "ppyoloe-plus-m", "ppyoloe-plus-l", "ppyoloe-plus-x", "yolov3-spp")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in PRESETS]
+)
+def test_every_preset_fits_in_a_file(tmp_path, name):
+    config, file = PRESETS[name], tmp_path / f"{name}.safetensors"
+    save_weights(file, build(config, 2), ModelCard(model=config, classes=("a", "b")))
+    assert load_weights(file)[1].model == config
 
 
 def test_a_full_disk_leaves_the_previous_file(path, detector, monkeypatch):

@@ -136,7 +136,13 @@ class Interrupted(NullCallback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize(("freeze", "share"), [("none", 1), ("backbone", 1), ("backbone", 0.2), ("backbone", 0.7)])
+@pytest.mark.parametrize(
+    ("freeze", "share"),
+    [
+        ("backbone", 0.7),
+        *(pytest.param(*one, marks=pytest.mark.slow) for one in (("none", 1), ("backbone", 1), ("backbone", 0.2))),
+    ],
+)
 def test_an_interrupted_run_with_folded_norms_resumes_exactly(tmp_path: Path, freeze: str, share: float) -> None:
     data = draw(tmp_path / "drawn")
     first = fit(tiny_run(data, tmp_path / "first"))

@@ -167,6 +167,26 @@ def bench(
     return Bench(rows, machine(), busy)
 
 
+def picture_seconds(
+    model: Path, *, engine: str, precision: str, threads: int, pictures: Sequence[Path], calls: int
+) -> list[float]:
+    """Seconds from the pixels of a picture to its answer, in a process of its own.
+
+    Args:
+        pictures: are decoded before, and answered in turn.
+        calls: that are timed.
+
+    Raises:
+        ModelError: the process ended.
+    """
+    job = {
+        "model": str(model), "name": str(model), "engine": engine, "precision": precision, "threads": threads,
+        "whole": [str(one) for one in pictures], "calls": calls,
+    }  # fmt: skip
+    seconds: list[float] = _run(job)["seconds"]
+    return seconds
+
+
 def _check(paths: Sequence[Path]) -> None:
     for path in paths:
         if is_picture(path):

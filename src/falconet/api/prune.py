@@ -180,16 +180,11 @@ class Stopwatch:
 
     def _measure(self, model: "ModelConfig") -> float:
         from falconet.api.bench import BUSY, bench
-        from falconet.exporting.onnx import export_onnx
-        from falconet.models import build
-        from falconet.models.weights import ModelCard, save_weights
+        from falconet.exporting.untrained import write_untrained
 
         with tempfile.TemporaryDirectory(prefix="falconet-prune-") as folder:
-            weights, file = Path(folder, "candidate.safetensors"), Path(folder, "candidate.onnx")
-            save_weights(weights, build(model, len(self.classes)), ModelCard(model=model, classes=self.classes))
-            export_onnx(weights, file)
             measured = bench(
-                [file],
+                [write_untrained(model, self.classes, Path(folder, "candidate.onnx"))],
                 engines=[self.engine],
                 precisions=["float32"],
                 threads=[self.threads],

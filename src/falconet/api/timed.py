@@ -42,6 +42,11 @@ def main() -> None:
 
 def _measure(job: dict[str, Any]) -> dict[str, Any]:
     path, use = Path(job["model"]), Use(job["threads"], precision=job["precision"])
+    if job.get("whole"):
+        call = _whole(path, job["engine"], use, job["whole"])
+        call()
+        print(READY, flush=True)
+        return {"seconds": _seconds(call, job["calls"])}
     call = _foreign(path, job) if job["foreign"] else _own(path, job["engine"], use)
     call()
     print(READY, flush=True)
@@ -59,6 +64,16 @@ def _own(path: Path, engine: str, use: Use) -> Callable[[], object]:
     rule = opened.manifest.preprocess
     pixels = np.random.default_rng(0).integers(0, 256, (1, rule.height, rule.width, 3), np.uint8)
     return lambda: opened(pixels)
+
+
+def _whole(path: Path, engine: str, use: Use, pictures: list[str]) -> Callable[[], object]:
+    """A call from the pixels of a picture to its answer; of each picture in turn."""
+    from falconet.core.images import read_image
+    from falconet.runtime.predictor import Predictor
+
+    predictor: Predictor[Any] = Predictor(open_engine(path, engine=engine, use=use))
+    decoded = cycle([read_image(one)[0] for one in pictures])
+    return lambda: predictor.predict(next(decoded))
 
 
 def _foreign(path: Path, job: dict[str, Any]) -> Callable[[], object]:

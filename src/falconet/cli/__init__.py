@@ -105,6 +105,18 @@ COMMANDS: Mapping[str, Command] = {
             "falconet quantize exported/mine.onnx --data photos --loss 0.3",
         ),
     ),
+    "fit": Command(
+        "fit",
+        "fit",
+        "Find and train the best detector within milliseconds here.",
+        (
+            "falconet fit photos --budget 15ms",
+            "falconet fit photos --budget 8ms --threads 1 --minutes 30 --out runs/door",
+            "falconet fit photos --budget 8ms --dry-run",
+            "falconet fit --resume runs/door",
+            "falconet fit --print-space > space.yaml; falconet fit photos --budget 8ms --space space.yaml",
+        ),
+    ),
     "prune": Command(
         "prune",
         "prune",

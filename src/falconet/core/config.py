@@ -316,10 +316,13 @@ def _configs_at(kind: Any, tree: Any, location: Sequence[int | str]) -> list[typ
     """The Config classes of which one may stand at `location`; of a tagged union, the member `tree` names."""
     candidates, node = _configs_in(kind), tree
     for part in location:
+        if isinstance(part, int):  # of a list, whose members are of one kind
+            node = node[part] if isinstance(node, list) and part < len(node) else None
+            continue
         candidates = [
             found
             for candidate in _choose(candidates, node)
-            if isinstance(part, str) and part in _fields(candidate)
+            if part in _fields(candidate)
             for found in _configs_in(_fields(candidate)[part][0])
         ]
         node = node.get(part) if isinstance(node, dict) else None

@@ -111,7 +111,7 @@ def weighted_sums(graph: Graph) -> None:
         values, weights = times.input[0], graph.constants.get(times.input[1])
         shape = graph.shapes.get(values)
         axes = graph.constants.get(node.input[1], np.zeros(0)).ravel().tolist()
-        if weights is None or weights.ndim != 1 or shape is None or shape[-1] != len(weights):
+        if weights is None or weights.ndim != 1 or not shape or shape[-1] != len(weights):
             continue
         if axes in ([-1], [len(shape) - 1]):
             # A matrix of one column: a vector would be multiplied row by row.

@@ -46,7 +46,7 @@ class Detector(nn.Module):
         """The forward pass with its intermediate features, for a criterion. Images are normalised."""
         backbone = self.backbone(images)
         neck = self.neck(backbone)
-        height, width = images.shape[-2:]
+        height, width = map(int, images.shape[-2:])  # plain numbers, also where torch.jit traces
         return ForwardOutputs(backbone, neck, self.head(neck, (height, width)))
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> HeadOutputs:

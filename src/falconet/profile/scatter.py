@@ -19,20 +19,33 @@ class Point(NamedTuple):
     name: str
     x: float
     y: float
+    between: Sequence[float] | None = None
+    """From where to where y may lie."""
 
 
 def scatter(
-    points: Sequence[Point], *, title: str, x_label: str, y_label: str, width: int = 720, height: int = 440
+    points: Sequence[Point],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    width: int = 720,
+    height: int = 440,
+    limit: float | None = None,
 ) -> str:
     """The points with their names, over axes that hold them with some room; x from 0.
+
+    Args:
+        limit: of x, marked by a line.
 
     Raises:
         ValueError: no points.
     """
     if not points:
         raise ValueError("a picture of points needs at least one")
-    x_high = max(point.x for point in points) * 1.15 or 1.0
-    low, high = min(point.y for point in points), max(point.y for point in points)
+    x_high = max(limit or 0.0, *(point.x for point in points)) * 1.15 or 1.0
+    reached = [y for point in points for y in (point.y, *(point.between or ()))]
+    low, high = min(reached), max(reached)
     room = 0.12 * (high - low) or 1.0
     low, high = low - room, high + room
     across, down = width - _LEFT - _RIGHT, height - _TOP - _BOTTOM
@@ -50,9 +63,15 @@ def scatter(
         *axes(place, (0, x_high), (low, high), size, margins),
         axis_labels(x_label, y_label, size, margins),
     ]
+    if limit is not None:
+        x = place(limit, low)[0]
+        parts.append(f'<path d="M{x:.1f} {_TOP}V{_TOP + down}" stroke="{_INK}" stroke-dasharray="4 4"/>')
     taken: list[tuple[float, float, float, float]] = []
     for point in points:
         x, y = place(point.x, point.y)
+        if point.between is not None:
+            ends = [place(point.x, value)[1] for value in point.between]
+            parts.append(f'<path d="M{x:.1f} {ends[0]:.1f}V{ends[1]:.1f}" stroke="{_DOT}"/>')
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{_DOT}"/>')
         parts.append(_label(point.name, x, y, taken, right=_LEFT + across, bottom=_TOP + down))
     return "".join(parts) + "</svg>\n"

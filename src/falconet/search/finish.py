@@ -1,0 +1,279 @@
+"""What is left of a search: an exported file within the budget, a table, a picture, and the run that trains it anew."""
+
+import json
+import logging
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from falconet.api.bench import bench, picture_seconds
+from falconet.api.engines import open_engine
+from falconet.api.evaluation import evaluate
+from falconet.api.find import FoundModel
+from falconet.api.ground_truth import open_ground_truth
+from falconet.core.config import write_yaml
+from falconet.core.figures import percent
+from falconet.core.files import replace_file
+from falconet.core.run_files import BEST, RUN_FILE
+from falconet.core.types import Record
+from falconet.eval.interval import Interval, ap_interval
+from falconet.eval.latency import Latency, machine
+from falconet.profile.scatter import Point, scatter
+from falconet.runtime.engines import Use
+from falconet.search.request import Request
+from falconet.search.timing import Way
+
+if TYPE_CHECKING:
+    from falconet.search.fit import Trial
+    from falconet.search.journal import Journal
+
+_log = logging.getLogger(__name__)
+
+NAME = "model"
+TABLE, PICTURE = "fit.json", "fit.svg"
+
+PROCESSES, CALLS = 3, 100
+"""In which the finished file is measured; calls in each."""
+
+MOST_PICTURES = 1000
+"""Validation pictures up to which the interval of AP is worth its time; of more, AP is nearly exact."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A network that was trained.
+
+    Attributes:
+        name: of the family, and what was chosen.
+        height, width: of its input.
+        ms, p95: milliseconds from pixels to boxes, half and 95 % of the pictures; of the finished file with its own
+            weights, of others with fresh ones.
+        start: what it started from.
+        minutes: that it was trained.
+        ap: on the validation pictures, a fraction.
+        interval: its 95 % interval; None where it was not measured.
+        folder: of its last training.
+    """
+
+    name: str
+    height: int
+    width: int
+    ms: float
+    p95: float
+    start: str
+    minutes: float
+    ap: float
+    interval: Interval | None
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a search has found.
+
+    Attributes:
+        path: the exported file.
+        run: folder of its training.
+        folder: of the search.
+        best: the network that was found, measured in the file.
+        rows: all that were trained, the best first.
+        way: what the milliseconds were measured with.
+        budget_ms: that was asked for.
+        within: whether the file keeps it.
+    """
+
+    path: Path
+    run: Path
+    folder: Path
+    best: Row
+    rows: tuple[Row, ...]
+    way: Way
+    budget_ms: float
+    within: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "path": str(self.path),
+            "run": str(self.run),
+            "budget_ms": self.budget_ms,
+            "within_budget": self.within,
+            **asdict(self.way),
+            "machine": machine(),
+            "best": asdict(self.best),
+            "trained": [asdict(row) for row in self.rows],
+        }
+
+    def __str__(self) -> str:
+        return "\n".join([table(self.rows), "", self.sentence()])
+
+    def sentence(self) -> str:
+        """What came out, in words."""
+        best = self.best
+        kept = "within" if self.within else "ABOVE"
+        between = "" if best.interval is None else f" ({percent(best.interval.low)} to {percent(best.interval.high)})"
+        return (
+            f"{best.name} at {best.width} x {best.height}: AP {percent(best.ap)}{between}, {best.p95:.1f} ms (p95; "
+            f"half of the pictures take {best.ms:.1f}), {kept} {self.budget_ms:g} ms in {self.way}"
+        )
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The networks that were trained, one per line."""
+    lines = [("network", "input", "p95, ms", "AP, %", "95 %", "min", "from")]
+    for row in rows:
+        between = "" if row.interval is None else f"{percent(row.interval.low)}-{percent(row.interval.high)}"
+        size = f"{row.width}x{row.height}"
+        lines.append((row.name, size, f"{row.p95:.1f}", percent(row.ap), between, f"{row.minutes:.1f}", row.start))
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join(_line(line, widths) for line in lines)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """Cells in columns: names to the left, figures to the right."""
+    first, last = 0, len(cells) - 1
+    padded = [
+        f"{cell:<{wide}}" if place in (first, last) else f"{cell:>{wide}}"
+        for place, (cell, wide) in enumerate(zip(cells, widths, strict=True))
+    ]
+    return "  ".join(padded).rstrip()
+
+
+def finish(
+    request: Request,
+    way: Way,
+    trials: "Sequence[Trial]",
+    folder: Path,
+    sizes: Sequence[tuple[int, int]],
+    val: Sequence[Record],
+    journal: "Journal",
+) -> Finished:
+    """Export the first of the trials at the largest input that keeps the budget, and write down what was found.
+
+    Args:
+        trials: the best first.
+        folder: of the search.
+        sizes: (height, width) of inputs, ascending.
+        val: pictures that milliseconds are measured with.
+    """
+    from falconet.api.export import export
+
+    best = trials[0]
+    size, latency = fitting_size(best, way, sizes, request.budget_ms, val)
+    if size != best.candidate.size:
+        _log.info("with its own weights it takes longer: the input becomes %d x %d", size[1], size[0])
+    done = export(best.folder, folder, name=NAME, size=size, engines=[way.engine])
+    ap, interval = measured_ap(done.path, best.folder, way, count=len(val))
+    row = _row(best, folder)
+    found = replace(row, height=size[0], width=size[1], ms=latency.p50, p95=latency.p95, ap=ap, interval=interval)
+    within = latency.p95 <= request.budget_ms
+    if not within:
+        _log.warning("no input of the space keeps the budget with these weights; the smallest one is exported")
+    _remember(done.path, way, {"AP": ap})
+    rows = tuple(sorted((_row(trial, folder) for trial in trials[1:]), key=lambda one: -one.ap))
+    finished = Finished(done.path, best.folder, folder, found, (found, *rows), way, request.budget_ms, within)
+    journal.write("finished", AP=ap, p95=latency.p95, size=size)
+    _write(finished)
+    return finished
+
+
+def _write(finished: Finished) -> None:
+    folder = finished.folder
+    replace_file(folder / TABLE, json.dumps(finished.as_dict(), indent=2) + "\n")
+    points = [
+        Point(row.name, row.p95, 100 * row.ap, None if row.interval is None else [100 * one for one in row.interval])
+        for row in finished.rows
+    ]
+    title = f"AP over milliseconds (p95), {finished.way}"
+    picture = scatter(
+        points, title=title, x_label="milliseconds of a picture", y_label="AP, %", limit=finished.budget_ms
+    )
+    replace_file(folder / PICTURE, picture)
+
+
+def fitting_size(
+    trial: "Trial", way: Way, sizes: Sequence[tuple[int, int]], budget: float, val: Sequence[Record]
+) -> tuple[tuple[int, int], Latency]:
+    """The largest input, at most that of the training, at which a trained network keeps the budget; and its time."""
+    from falconet.exporting.onnx import export_onnx
+
+    pictures = [record.path for record in val[:: max(1, len(val) // 40)]]
+    place = list(sizes).index(trial.candidate.size)
+    for size in reversed(sizes[: place + 1]):
+        with tempfile.TemporaryDirectory(prefix="falconet-fit-") as beside:
+            file = export_onnx(trial.folder / BEST, Path(beside, "draft.onnx"), size=size)
+            seconds = [
+                second
+                for _ in range(PROCESSES)
+                for second in picture_seconds(
+                    file,
+                    engine=way.engine,
+                    precision=way.precision,
+                    threads=way.threads,
+                    pictures=pictures,
+                    calls=CALLS,
+                )
+            ]
+        latency = Latency.of(seconds)
+        if latency.p95 <= budget:
+            break
+    return size, latency
+
+
+def measured_ap(model: Path, run: Path, way: Way | None, *, count: int) -> tuple[float, Interval | None]:
+    """AP of a file on what its run was validated on, and the interval of it.
+
+    Args:
+        model: an exported file, or weights.
+        run: folder of its training.
+        way: how an exported file is run; None for weights, in torch.
+        count: validation pictures.
+    """
+    found = FoundModel(model, NAME, run)
+    if way is None:
+        opened = open_engine(model, engine="torch")
+    else:
+        opened = open_engine(model, engine=way.engine, use=Use(way.threads, precision=way.precision))
+    done = evaluate(found, opened, open_ground_truth(found, None, None, None, task="detect"))
+    results: Any = done.results
+    ap = float(results.metrics["AP"])
+    if count > MOST_PICTURES:
+        return ap, None
+    return ap, ap_interval(results.names, results.records, results.answers)
+
+
+def write_run(run: Any, folder: Path) -> Path:
+    """Write the run file that trains the network anew."""
+    replace_file(folder / RUN_FILE, write_yaml(run, comments=True))
+    return folder / RUN_FILE
+
+
+def _row(trial: "Trial", folder: Path) -> Row:
+    height, width = trial.candidate.size
+    timing = trial.candidate.timing
+    return Row(
+        name=trial.candidate.shape.name,
+        height=height,
+        width=width,
+        ms=timing.p50,
+        p95=timing.p95,
+        start=trial.start.name,
+        minutes=trial.minutes,
+        ap=trial.ap[-1],
+        interval=trial.interval,
+        folder=str(trial.folder.relative_to(folder)),
+    )
+
+
+def _remember(file: Path, way: Way, metrics: dict[str, float]) -> None:
+    """Whoever opens the file without naming an engine takes the one that it was found for."""
+    from falconet.api.tuned import remember
+
+    if (way.engine, way.precision) == ("onnxruntime", "float32"):
+        return
+    found = bench(
+        [file], engines=[way.engine], precisions=[way.precision], threads=[way.threads], pictures=[], rounds=1
+    )
+    remember(replace(found.rows[0], metrics=metrics))

@@ -1,0 +1,429 @@
+"""`falconet.fit`: the most accurate detector within milliseconds on this machine, found on the user's data."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from falconet.core.config import validate
+from falconet.core.cpus import busy_cpus
+from falconet.core.errors import ConfigError, DataError, ModelError
+from falconet.core.figures import percent, plural
+from falconet.core.images import read_image
+from falconet.core.lock import locked
+from falconet.core.run_files import BEST, RUN_FILE
+from falconet.core.terminal import argument
+from falconet.core.terminate import Terminated
+from falconet.core.types import Pixels, Record
+from falconet.data.records import sizes_of_files
+from falconet.eval.interval import Interval
+from falconet.search.candidates import Candidate, Start, Starts, choose, within
+from falconet.search.finish import Finished, finish, fitting_size, measured_ap, write_run
+from falconet.search.halving import Round, plan_rounds
+from falconet.search.journal import Journal
+from falconet.search.request import Request, reward
+from falconet.search.space import at_size, common_form, input_sizes, shapes
+from falconet.search.timing import Stopwatch, Timing, Way
+
+if TYPE_CHECKING:
+    from falconet.training import RunConfig
+    from falconet.training.loggers import Callback
+
+_log = logging.getLogger(__name__)
+
+JOURNAL, TRIALS = "journal.jsonl", "trials"
+
+HEADROOM = 0.93
+"""Of the budget, for networks with fresh weights: trained ones find more boxes, and a quick measurement errs."""
+
+LOOKED_AT = 8
+"""Pictures that networks are timed with."""
+
+FORMS = 300
+"""Pictures whose form is looked at."""
+
+Progress = Callable[[str], AbstractContextManager[Callable[[Sequence[Any]], Iterable[Any]]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What became of a candidate that was trained.
+
+    Attributes:
+        candidate: the network, and how long it takes.
+        start: what it started from.
+        folder: of its last training.
+        minutes: that it was trained, altogether.
+        ap: after each of its trainings, a fraction.
+        interval: of the last one, see `falconet.eval.interval`.
+        failed: why the last one ended before its time.
+    """
+
+    candidate: Candidate
+    start: Start
+    folder: Path
+    minutes: float
+    ap: tuple[float, ...]
+    interval: Interval | None = None
+    failed: str = ""
+
+
+class Search:
+    """A search, from the pictures to the file.
+
+    Args:
+        request: what is asked for.
+        journal: what was found out before, and where all that is found out is written.
+        progress: a title -> what wraps a loop, to show how far it is.
+        callback: follows each training.
+    """
+
+    def __init__(
+        self, request: Request, journal: Journal, *, progress: Progress, callback: "Callback | None" = None
+    ) -> None:
+        from falconet.training.run_data import load_data
+
+        self.request, self.journal = request, journal
+        self._progress, self._callback = progress, callback
+        self._shapes = shapes(request.space, seed=request.seed)
+        data = load_data(self._run(self._shapes[0].preset).data)
+        for note in data.notes:
+            _log.info("%s", note)
+        self.classes = data.names
+        if not data.val:
+            raise DataError(f"{request.data}: has no pictures to validate on, by which candidates are compared")
+        self._val = data.val
+        self._pictures = _pictures(data.val)
+        self.form = _form(request, data.train)
+        self.sizes = input_sizes(request.space.sides, self.form)
+        self.way = self._choose_way()
+
+    def candidates(self) -> list[Candidate]:
+        """The networks of the space that are fast enough, each at its largest input.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        budget = HEADROOM * self.request.budget_ms
+        clock = self._clock(self.way)
+        with self._progress("timing networks") as bar:
+            found = within(self._shapes, self.sizes, budget, clock, progress=bar)
+        if not found:
+            height, width = self.sizes[0]
+            least = min(clock(shape.at(self.sizes[0])).p95 for shape in self._shapes)
+            raise ConfigError(
+                f"--budget {self.request.budget_ms:g}ms: no network of the space is that fast here; at {width} x "
+                f"{height} pixels the fastest takes {least:.2f} ms (p95, {self.way}). Expected a larger budget, more "
+                "--threads, or a --space with smaller networks or inputs"
+            )
+        return found
+
+    def run(self, folder: Path) -> Finished:
+        """Search and train, all of it within `folder`."""
+        trials = self._first_trials(folder)
+        dropped: list[Trial] = []
+        for number, one in enumerate(self._rounds()):
+            better = self._better(trials, one.count)
+            dropped += [trial for trial in trials if trial not in better]
+            if one.count == 1 and number:
+                better = [self._settled(better[0])]
+            trials = [self._train(trial, number, one, folder) for trial in better]
+            if all(trial.failed for trial in trials):
+                raise ModelError(trials[0].failed)
+        self._write_run(trials[0], folder)
+        return finish(self.request, self.way, [*trials, *dropped], folder, self.sizes, self._val, self.journal)
+
+    def _first_trials(self, folder: Path) -> list[Trial]:
+        """Candidates that are to be trained, as they were planned, or planned now."""
+        plan = self.journal.first("plan")
+        if plan is None:
+            found = self.candidates()
+            starts = Starts()
+            count = plan_rounds(self.request.minutes, len(found))[0].count
+            chosen = choose(found, count, starts)
+            rounds = plan_rounds(self.request.minutes, len(chosen))
+            self.journal.write(
+                "plan",
+                within=len(found),
+                trained=[
+                    {
+                        "name": one.shape.name,
+                        "size": one.size,
+                        "timing": one.timing,
+                        "start": [start.trained, None if start.path is None else str(start.path), start.name],
+                    }
+                    for one, start in chosen
+                ],
+                rounds=rounds,
+            )
+            plan = self.journal.first("plan")
+            assert plan is not None
+            _log.info(
+                "%s of %d fit; of these %d are trained: %s",
+                plural(len(found), "network"),
+                len(self._shapes),
+                len(chosen),
+                "; ".join(f"{one.count} for {one.minutes:.1f} min" for one in rounds),
+            )
+        known = {shape.name: shape for shape in self._shapes}
+        trials = []
+        for one in plan["trained"]:
+            trained, path, name = one["start"]
+            candidate = Candidate(known[one["name"]], tuple(one["size"]), Timing(*one["timing"]))
+            start = Start(trained, None if path is None else Path(path), name)
+            trials.append(Trial(candidate, start, folder, 0.0, ()))
+        return trials
+
+    def _rounds(self) -> list[Round]:
+        plan = self.journal.first("plan")
+        assert plan is not None
+        return [Round(*one) for one in plan["rounds"]]
+
+    def _better(self, trials: Sequence[Trial], count: int) -> list[Trial]:
+        """So many of the trials, the best first; all of those that were not trained yet."""
+        if not trials[0].ap:
+            return list(trials[:count])
+
+        def worth(trial: Trial) -> tuple[bool, float]:
+            return not trial.failed, reward(self.request, trial.ap[-1], trial.candidate.timing.p95)
+
+        return sorted(trials, key=worth, reverse=True)[:count]
+
+    def _settled(self, trial: Trial) -> Trial:
+        """A trial whose input is small enough with the weights it has now: these find more boxes than fresh ones."""
+        known = self.journal.first("settled")
+        if known is None:
+            size, latency = fitting_size(trial, self.way, self.sizes, self.request.budget_ms, self._val)
+            if size != trial.candidate.size:
+                _log.info("with trained weights it takes longer: the input becomes %d x %d", size[1], size[0])
+            self.journal.write("settled", size=size, timing=(latency.p50, latency.p95))
+            known = self.journal.all("settled")[0]
+        timing = Timing(*known["timing"])
+        return replace(trial, candidate=replace(trial.candidate, size=tuple(known["size"]), timing=timing))
+
+    def _train(self, trial: Trial, number: int, one: Round, folder: Path) -> Trial:
+        """Train a candidate for the minutes of a round, or go on where that stopped; one that cannot learn is told."""
+        names = [event["name"] for event in self._planned()]
+        out = folder / TRIALS / f"{names.index(trial.candidate.shape.name) + 1:02d}-{number + 1}"
+        done = [event for event in self.journal.all("trained") if event["folder"] == out.name]
+        if not done:
+            self._tell(trial, number, one)
+            failed, ap, interval = "", 0.0, None
+            try:
+                self._fit(trial, one, out)
+                ap, interval = measured_ap(out / BEST, out, None, count=len(self._val))
+            except ModelError as error:  # such as a loss that is not finite
+                if one.count == 1:
+                    raise
+                failed = str(error)
+                _log.warning("round %d: %s is left out: %s", number + 1, trial.candidate.shape.name, failed)
+            else:
+                _log.info("round %d: %s: AP %s", number + 1, trial.candidate.shape.name, percent(ap))
+            self.journal.write("trained", folder=out.name, AP=ap, interval=interval, failed=failed)
+            done = self.journal.all("trained")[-1:]
+        (event,) = done
+        interval = None if event["interval"] is None else Interval(*event["interval"])
+        after = (*trial.ap, event["AP"])
+        minutes = trial.minutes + one.minutes
+        return replace(trial, folder=out, minutes=minutes, ap=after, interval=interval, failed=event["failed"])
+
+    def _tell(self, trial: Trial, number: int, one: Round) -> None:
+        (height, width), start = trial.candidate.size, trial.start.name if number == 0 else "its weights"
+        name, ms = trial.candidate.shape.name, trial.candidate.timing.p95
+        text = "round %d: %s at %d x %d, %.1f ms, from %s, %.1f min"
+        _log.info(text, number + 1, name, width, height, ms, start, one.minutes)
+
+    def _fit(self, trial: Trial, one: Round, out: Path) -> None:
+        from falconet import training
+
+        with _few_words():
+            if (out / RUN_FILE).is_file():
+                training.resume(out, callback=self._callback)
+            else:
+                started = time.monotonic()
+                training.fit(self._trial_run(trial, one, out), callback=self._callback, started=started)
+
+    def _write_run(self, trial: Trial, folder: Path) -> None:
+        """The run file that trains the best network anew, in one go."""
+        run = self._first_run(trial)
+        train = run.train.model_copy(update={"minutes": trial.minutes})
+        output = folder.with_name(f"{folder.name}-again")
+        write_run(run.model_copy(update={"train": train, "output": output}), folder)
+
+    def _planned(self) -> list[dict[str, Any]]:
+        plan = self.journal.first("plan")
+        assert plan is not None
+        planned: list[dict[str, Any]] = plan["trained"]
+        return planned
+
+    def _trial_run(self, trial: Trial, one: Round, out: Path) -> "RunConfig":
+        from falconet.training.run_folder import RunFolder
+
+        if trial.ap:
+            run = RunFolder(trial.folder).read_run()
+            run = run.model_copy(update={"model": at_size(run.model, trial.candidate.size)})
+            weights = trial.folder / BEST
+        else:
+            run = self._first_run(trial)
+            weights = trial.start.path
+        train = run.train.model_copy(update={"weights": weights, "minutes": one.minutes})
+        return run.model_copy(update={"train": train, "output": out})
+
+    def _first_run(self, trial: Trial) -> "RunConfig":
+        run = self._run(trial.candidate.shape.preset)
+        train = run.train.model_copy(update={"weights": trial.start.path})
+        return run.model_copy(update={"model": trial.candidate.model, "train": train})
+
+    def _run(self, preset: str) -> "RunConfig":
+        """The run of a preset on the data."""
+        from falconet.training import read_run
+
+        own = [f"data={self.request.data}", f"seed={self.request.seed}", "train.weights=none", "train.loggers=[]"]
+        return read_run(preset, [*own, *self.request.overrides])
+
+    def _choose_way(self) -> Way:
+        """How networks are run: as asked for, or as a network of the space is fastest here."""
+        from falconet.exporting.engines import ENGINES
+        from falconet.runtime.engines import choose_engine
+
+        known = self.journal.first("way")
+        if known is not None:
+            return Way(known["engine"], known["precision"], known["threads"])
+        request = self.request
+        if request.engine == "auto":
+            names = [name for name in ("onnxruntime", "openvino") if _is_there(ENGINES[name].module)]
+        else:
+            names = [choose_engine(Path("model.onnx"), request.engine)]
+        ways = [Way(name, one, request.threads) for name in names for one in ENGINES[name].computes()]
+        way = ways[0]
+        if len(ways) > 1:
+            model = self._shapes[0].at(self.sizes[len(self.sizes) // 2])
+            took = {way: self._clock(way, remember=False)(model).p50 for way in ways}
+            way = min(ways, key=took.__getitem__)
+            _log.info("%s", ", ".join(f"{one.engine} in {one.precision} {ms:.1f} ms" for one, ms in took.items()))
+        self.journal.write("way", engine=way.engine, precision=way.precision, threads=way.threads)
+        _log.info("milliseconds are those of %s", way)
+        return way
+
+    def _clock(self, way: Way, *, remember: bool = True) -> Stopwatch:
+        known = {e["model"]: Timing(*e["timing"]) for e in self.journal.all("timed")} if remember else {}
+
+        def measured(model: str, timing: Timing) -> None:
+            if remember:
+                self.journal.write("timed", model=model, timing=timing)
+
+        return Stopwatch(way, self.classes, self._pictures, known, measured)
+
+
+def fit(
+    request: Request,
+    folder: Path,
+    *,
+    progress: Progress = lambda _: nullcontext(iter),
+    callback: "Callback | None" = None,
+) -> Finished:
+    """Find a detector, as `falconet fit` does.
+
+    Args:
+        request: what is asked for.
+        folder: of the search, which must not hold another one.
+        progress: shows how far a loop is.
+        callback: follows each training.
+
+    Raises:
+        ConfigError: nothing in the space is fast enough, a folder that holds another search, or wrong changes.
+        DataError, ModelError, ProcessError: as `falconet.train` and `falconet.export`.
+    """
+    request.check()
+    if (folder / JOURNAL).exists():
+        raise ConfigError(
+            f"{folder}: already holds a search; go on with it by --resume {folder}, or choose another --out"
+        )
+    with locked(folder):
+        journal = Journal(folder / JOURNAL)
+        journal.write("request", **request.model_dump(mode="json"))
+        return _searched(request, journal, folder, progress, callback)
+
+
+def resume(
+    folder: Path, *, progress: Progress = lambda _: nullcontext(iter), callback: "Callback | None" = None
+) -> Finished:
+    """Go on with the search in a folder: what was measured counts, what was trained is not trained again.
+
+    Raises:
+        ConfigError: not the folder of a search.
+        Otherwise as `fit`.
+    """
+    if not (folder / JOURNAL).is_file():
+        raise ConfigError(f"{folder}: holds no {JOURNAL}; expected the folder of a search of 'falconet fit'")
+    with locked(folder):
+        journal = Journal(folder / JOURNAL)
+        asked = journal.first("request")
+        if asked is None:
+            raise ConfigError(f"{folder / JOURNAL}: does not say what was asked for; start the search anew")
+        tree = {key: value for key, value in asked.items() if key != "kind"}
+        return _searched(validate(Request, tree, name=JOURNAL), journal, folder, progress, callback)
+
+
+def _searched(
+    request: Request, journal: Journal, folder: Path, progress: Progress, callback: "Callback | None"
+) -> Finished:
+    tell_busy()
+    try:
+        return Search(request, journal, progress=progress, callback=callback).run(folder)
+    except (KeyboardInterrupt, Terminated):
+        _log.info("interrupted; go on with it by: falconet fit --resume %s", argument(folder))
+        raise
+
+
+def tell_busy() -> None:
+    """Say where others compute on this machine, whose milliseconds then are not those of an idle one."""
+    from falconet.api.bench import BUSY
+
+    busy = busy_cpus() or 0.0
+    if busy >= BUSY:
+        _log.warning("others keep %.1f CPUs busy: these milliseconds are not those of an idle machine", busy)
+
+
+@contextmanager
+def _few_words() -> Iterator[None]:
+    """Without what each training tells on the terminal; its train.log has all of it."""
+
+    def passes(record: logging.LogRecord) -> bool:
+        return not record.name.startswith(("falconet.training", "falconet.data"))
+
+    handlers = [*logging.getLogger().handlers, *logging.getLogger("falconet").handlers]
+    for handler in handlers:
+        handler.addFilter(passes)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(passes)
+
+
+def _pictures(records: Sequence[Record]) -> list[Pixels]:
+    """Some of the pictures, decoded."""
+    step = max(1, len(records) // LOOKED_AT)
+    return [read_image(record.path)[0] for record in records[::step][:LOOKED_AT]]
+
+
+def _form(request: Request, records: Sequence[Record]) -> float:
+    """Width over height that the input is to have."""
+    if request.space.form == "square":
+        return 1.0
+    step = max(1, len(records) // FORMS)
+    sizes = sizes_of_files(records[::step][:FORMS])
+    form = common_form([size for size in sizes if not isinstance(size, DataError)])
+    if form != 1:
+        _log.info("most pictures are %.2f times as wide as high, and so is the network's input", form)
+    return form
+
+
+def _is_there(module: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(module) is not None
