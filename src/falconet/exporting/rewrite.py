@@ -55,7 +55,7 @@ class Graph:
         result.graph.node.extend(self.nodes)
         used = {name for node in self.nodes for name in node.input} | self.outputs
         result.graph.initializer.extend(
-            numpy_helper.from_array(np.ascontiguousarray(value), name)
+            numpy_helper.from_array(np.asarray(value, order="C"), name)  # a scalar stays one
             for name, value in self.constants.items()
             if name in used
         )

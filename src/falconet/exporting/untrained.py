@@ -6,7 +6,6 @@ from pathlib import Path
 
 import onnx
 import torch
-from onnxscript import optimizer
 
 from falconet.core.files import replace_file
 from falconet.exporting.onnx import OPSET, describe
@@ -46,8 +45,28 @@ def write_untrained(model: ModelConfig, classes: tuple[str, ...], out: Path) -> 
             output_names=list(TASKS[manifest.task].outputs(manifest)),
             opset_version=OPSET,
         )
-    # Sizes as constants, and no nodes that only pass on: the rewrites look for plain graphs.
-    network = rewrite(optimizer.optimize(onnx.load_from_string(written.getvalue()), num_iterations=1))
+    network = _plain(onnx.load_from_string(written.getvalue()))
+    network = rewrite(onnx.shape_inference.infer_shapes(network, data_prop=True))
     describe(network, manifest)
     replace_file(out, network.SerializeToString())
     return out
+
+
+def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
+    """`model` with its constants where the newer exporter puts them and without nodes that only pass on, so that the
+    rewrites find what they look for."""
+    nodes, same = list(model.graph.node), dict[str, str]()
+    del model.graph.node[:]
+    outputs = {output.name for output in model.graph.output}
+    for node in nodes:
+        for place, name in enumerate(node.input):
+            node.input[place] = same.get(name, name)
+        value = next((one.t for one in node.attribute if one.name == "value"), None)
+        if node.op_type == "Constant" and value is not None:
+            value.name = node.output[0]
+            model.graph.initializer.append(value)
+        elif node.op_type == "Identity" and node.output[0] not in outputs:
+            same[node.output[0]] = node.input[0]
+        else:
+            model.graph.node.append(node)
+    return model

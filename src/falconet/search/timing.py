@@ -97,28 +97,39 @@ def timing(calls: Sequence[Callable[[], object]]) -> Timing:
     return Timing(float(np.median(taken)), float(np.percentile(taken, 95)))
 
 
+SURE = 1.1
+"""A time that is expected this much above or below the budget needs no measurement: it grows about as the pixels."""
+
+
 def largest_size(
-    shape: Shape, sizes: Sequence[tuple[int, int]], budget: float, clock: Callable[[ModelConfig], Timing]
-) -> tuple[tuple[int, int], Timing] | None:
+    shape: Shape,
+    sizes: Sequence[tuple[int, int]],
+    budget: float,
+    clock: Callable[[ModelConfig], Timing],
+    *,
+    first: int | None = None,
+) -> tuple[int, Timing] | None:
     """The largest input at which a network takes at most `budget` milliseconds (p95), and its time; None where the
     smallest takes longer.
 
     Args:
         sizes: (height, width), ascending.
+        first: that is measured first, by its place among the sizes; None: the one in the middle.
+
+    Returns:
+        Place among the sizes, and what was measured there.
     """
-    # Time grows about as the pixels: the first guess is near the middle, the next ones follow from what was measured.
     low, high = -1, len(sizes)  # `low` fits, `high` does not
     fitting: Timing | None = None
-    guess = len(sizes) // 2
+    guess = len(sizes) // 2 if first is None else first
     while high - low > 1:
         found = clock(shape.at(sizes[guess]))
         if found.p95 <= budget:
             low, fitting = guess, found
         else:
             high = guess
-        if high - low <= 1:
-            break
-        pixels = math.prod(sizes[guess]) * budget / found.p95
-        likely = sum(math.prod(size) <= pixels for size in sizes) - 1
+        expected = [found.p95 * math.prod(size) / math.prod(sizes[guess]) for size in sizes]
+        high = min([high, *(place for place in range(low + 1, high) if expected[place] > SURE * budget)])
+        likely = sum(one <= budget for one in expected) - 1
         guess = min(max(likely, low + 1), high - 1)
-    return None if fitting is None else (sizes[low], fitting)
+    return None if fitting is None else (low, fitting)
