@@ -20,7 +20,7 @@ def write_untrained(model: ModelConfig, classes: tuple[str, ...], out: Path) -> 
     """Write the network that `model` describes, with fresh weights, for one picture per run.
 
     It is fused and rewritten as `export_onnx` does it, but goes through the older of torch's two exporters, which takes
-    a tenth of the time and writes the same arithmetic; tests hold the outputs of both against each other.
+    a fraction of the time and writes the same arithmetic; tests hold the outputs of both against each other.
 
     Args:
         model: of any kind.
