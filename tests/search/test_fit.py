@@ -94,6 +94,11 @@ def test_from_pictures_to_a_file(data: Path, tmp_path: Path) -> None:
     assert "<svg" in (tmp_path / "fit" / "fit.svg").read_text(encoding="utf-8")
     assert str(done).splitlines()[0].split()[:2] == ["network", "input"]
     assert f"within {BUDGET:g} ms in onnxruntime, float32, 1 thread" in str(done)
+    before = (tmp_path / "fit" / "fit.json").read_text(encoding="utf-8")
+    known = resume(tmp_path / "fit")  # finished: it is told what was found, and nothing is measured again
+    assert str(known) == str(done)
+    assert (known.path, known.run) == (done.path, done.run)
+    assert (tmp_path / "fit" / "fit.json").read_text(encoding="utf-8") == before
     again = validate(training.RunConfig, read_yaml(tmp_path / "fit" / "run.yaml"))
     assert again.model == read_card(done.run / "best.safetensors").model
     assert again.train.minutes == pytest.approx(0.06)
@@ -167,7 +172,8 @@ def test_trained_weights_that_take_longer(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_nothing_is_fast_enough(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no network of the space .* at 64 x 64 pixels the fastest takes 4\.10 ms"):
         fit(request(data, budget_ms=2), tmp_path / "fit")
-    assert Journal(tmp_path / "fit" / "journal.jsonl").all("trained") == []
+    with pytest.raises(ConfigError, match="no network of the space"):  # the folder is not lost by that
+        fit(request(data, budget_ms=3), tmp_path / "fit")
 
 
 def test_rewards() -> None:
@@ -220,13 +226,19 @@ class TestCommand:
             (["photos", "--budget", "fast"], "expected milliseconds"),
             (["photos", "--budget", "8ms", "--resume", "runs/fit"], "goes on with the search as it was"),
             (["nowhere", "--budget", "8ms"], "no such file or folder"),
-            (["photos", "--budget", "8ms", "--engine", "tensorrt"], "is not known"),
+            (["photos", "--budget", "8ms", "--engine", "tensorrt", "--out", "free"], "is not known"),
+            (["photos", "--budget", "8ms", "--threads", "9999"], "expected at most"),
+            (["photos", "--budget", "8ms", "augment.flip_vertical=7", "--out", "free"], "flip_vertical"),
         ],
     )
-    def test_mistakes(self, words: list[str], told: str, data: Path) -> None:
+    def test_mistakes(
+        self, words: list[str], told: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
         found = CliRunner().invoke(app, ["fit", *[str(data) if word == "photos" else word for word in words]])
         assert found.exit_code != 0
         assert told in str(found.exception or found.output)
+        assert not Path("free").exists()
 
 
 def test_the_way_is_the_fastest(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,7 @@ def test_mistakes_in_the_file(tmp_path: Path, change: str, told: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
+        ({"choices": {"neck.chanels": [64]}}, "unknown key; did you mean 'channels'"),
         ({"choices": {"nekc.channels": [64]}}, "there is no nekc; did you mean 'neck'"),
         ({"choices": {"neck.channels": [63]}}, "even"),
         ({"model": {"backbone.out_stages.9": 3}}, "expected a place from 0 to 2 instead of '9'"),

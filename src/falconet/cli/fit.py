@@ -8,6 +8,7 @@ import typer
 
 from falconet.cli.options import parse_milliseconds
 from falconet.core.errors import ConfigError
+from falconet.core.figures import plural
 from falconet.core.terminal import argument
 
 if TYPE_CHECKING:
@@ -113,13 +114,15 @@ def _request(
     seed: int,
     overrides: list[str],
 ) -> "Request":
-    from falconet.runtime.engines import check_cpus, default_threads
+    from falconet.core.cpus import usable_cpus
+    from falconet.runtime.engines import default_threads
     from falconet.search.request import Request
     from falconet.search.space import read_space
 
     if data is None or budget is None:
         raise ConfigError("expected pictures and a budget, as in: falconet fit photos --budget 15ms")
-    check_cpus(threads, 1)
+    if threads is not None and threads > usable_cpus():
+        raise ConfigError(f"--threads {threads}: expected at most {usable_cpus()}, since so many CPUs are usable here")
     return Request(
         data=data.absolute(),
         budget_ms=parse_milliseconds(budget),
@@ -155,7 +158,7 @@ def _show_candidates(request: "Request", *, as_json: bool) -> None:
             f"{row['name']:<{width}}  {size:>9}  {row['p50']:>8.2f}  {row['p95']:>8.2f}  "
             f"{row['parameters'] / 1e6:>12.2f}  {row['macs'] / 1e6:>8.0f}"
         )
-    print(f"{len(found)} networks, in {search.way}; nothing was trained")
+    print(f"{plural(len(found), 'network')}, in {search.way}; nothing was trained")
 
 
 def _plain(one: "Candidate", classes: int) -> dict[str, object]:

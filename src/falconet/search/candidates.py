@@ -105,8 +105,7 @@ class Starts:
             try:
                 self._known[key] = weights_to_start_from(wanted.name, shape.whole)
             except FalconetError as error:
-                of = "" if wanted.trained == WHOLE else f" of {shape.whole.backbone.name}"
-                _log.warning("%s%s: cannot be had, so such networks start from scratch: %s", wanted.name, of, error)
+                _log.warning("networks such as %s start from scratch: %s", shape.name, error)
                 self._known[key] = None
         path = self._known[key]
         return Start() if path is None else Start(wanted.trained, path, wanted.name)

@@ -14,6 +14,7 @@ from falconet.api.evaluation import evaluate
 from falconet.api.find import FoundModel
 from falconet.api.ground_truth import open_ground_truth
 from falconet.core.config import write_yaml
+from falconet.core.errors import ModelError
 from falconet.core.figures import percent
 from falconet.core.files import replace_file
 from falconet.core.run_files import BEST, RUN_FILE
@@ -107,7 +108,8 @@ class Finished:
         }
 
     def __str__(self) -> str:
-        return "\n".join([table(self.rows), "", self.sentence()])
+        note = "p95 of the first network is that of the file, in processes of its own; of the others of a quick look"
+        return "\n".join([table(self.rows), *([note] if len(self.rows) > 1 else []), "", self.sentence()])
 
     def sentence(self) -> str:
         """What came out, in words."""
@@ -177,6 +179,27 @@ def finish(
     journal.write("finished", AP=ap, p95=latency.p95, size=size)
     _write(finished)
     return finished
+
+
+def read_finished(folder: Path) -> Finished:
+    """What a search found, as it wrote it down.
+
+    Raises:
+        ModelError: its table cannot be read.
+    """
+    file = folder / TABLE
+    try:
+        tree = json.loads(file.read_text(encoding="utf-8"))
+        best, *rows = (Row(**one | {"interval": _interval(one["interval"])}) for one in tree["trained"])
+        way = Way(tree["engine"], tree["precision"], tree["threads"])
+        path, run = folder / Path(tree["path"]).name, folder / best.folder
+        return Finished(path, run, folder, best, (best, *rows), way, tree["budget_ms"], tree["within_budget"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{file}: cannot be read as the table of a search: {error!r}") from error
+
+
+def _interval(ends: Sequence[float] | None) -> Interval | None:
+    return None if ends is None else Interval(*ends)
 
 
 def _write(finished: Finished) -> None:

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from falconet.core.types import Pixels, Record
 from falconet.data.records import sizes_of_files
 from falconet.eval.interval import Interval
 from falconet.search.candidates import Candidate, Start, Starts, choose, within
-from falconet.search.finish import Finished, finish, fitting_size, measured_ap, write_run
+from falconet.search.finish import TABLE, Finished, finish, fitting_size, measured_ap, read_finished, write_run
 from falconet.search.halving import Round, plan_rounds
 from falconet.search.journal import Journal
 from falconet.search.request import Request, reward
@@ -131,6 +131,11 @@ class Search:
             if one.count == 1 and number:
                 better = [self._settled(better[0])]
             trials = [self._train(trial, number, one, folder) for trial in better]
+            if one.count > 1 and not any(trial.ap[-1] > 0 for trial in trials):
+                _log.warning(
+                    "round %d: none of them finds anything yet, so the first ones go on; --minutes should be more",
+                    number + 1,
+                )
             if all(trial.failed for trial in trials):
                 raise ModelError(trials[0].failed)
         self._write_run(trials[0], folder)
@@ -338,14 +343,20 @@ def fit(
         DataError, ModelError, ProcessError: as `falconet.train` and `falconet.export`.
     """
     request.check()
-    if (folder / JOURNAL).exists():
+    folder = folder.absolute()
+    if (folder / JOURNAL).exists() and Journal(folder / JOURNAL).first("plan") is not None:
         raise ConfigError(
-            f"{folder}: already holds a search; go on with it by --resume {folder}, or choose another --out"
+            f"{folder}: already holds a search; go on with it by --resume {argument(folder)}, or choose another --out"
         )
+    tell_busy()
+    search = Search(request, Journal(None), progress=progress, callback=callback)
     with locked(folder):
+        (folder / JOURNAL).unlink(missing_ok=True)  # of a search that ended before anything was planned
         journal = Journal(folder / JOURNAL)
         journal.write("request", **request.model_dump(mode="json"))
-        return _searched(request, journal, folder, progress, callback)
+        journal.write("way", **asdict(search.way))
+        search.journal = journal
+        return _run(search, folder)
 
 
 def resume(
@@ -357,6 +368,7 @@ def resume(
         ConfigError: not the folder of a search.
         Otherwise as `fit`.
     """
+    folder = folder.absolute()
     if not (folder / JOURNAL).is_file():
         raise ConfigError(f"{folder}: holds no {JOURNAL}; expected the folder of a search of 'falconet fit'")
     with locked(folder):
@@ -364,16 +376,18 @@ def resume(
         asked = journal.first("request")
         if asked is None:
             raise ConfigError(f"{folder / JOURNAL}: does not say what was asked for; start the search anew")
+        if journal.first("finished") is not None and (folder / TABLE).is_file():
+            _log.info("%s: this search is finished; what it found:", folder)
+            return read_finished(folder)
+        tell_busy()
         tree = {key: value for key, value in asked.items() if key != "kind"}
-        return _searched(validate(Request, tree, name=JOURNAL), journal, folder, progress, callback)
+        request = validate(Request, tree, name=JOURNAL)
+        return _run(Search(request, journal, progress=progress, callback=callback), folder)
 
 
-def _searched(
-    request: Request, journal: Journal, folder: Path, progress: Progress, callback: "Callback | None"
-) -> Finished:
-    tell_busy()
+def _run(search: Search, folder: Path) -> Finished:
     try:
-        return Search(request, journal, progress=progress, callback=callback).run(folder)
+        return search.run(folder)
     except (KeyboardInterrupt, Terminated):
         _log.info("interrupted; go on with it by: falconet fit --resume %s", argument(folder))
         raise
@@ -419,7 +433,11 @@ def _form(request: Request, records: Sequence[Record]) -> float:
     sizes = sizes_of_files(records[::step][:FORMS])
     form = common_form([size for size in sizes if not isinstance(size, DataError)])
     if form != 1:
-        _log.info("most pictures are %.2f times as wide as high, and so is the network's input", form)
+        _log.info(
+            "most pictures are %.2f times as wide as high; the network's input becomes as near to that as steps of 32 "
+            "pixels allow",
+            form,
+        )
     return form
 
 

@@ -15,7 +15,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from falconet.core.config import Config, parse_yaml, read_yaml, validate
 from falconet.core.errors import ConfigError
@@ -228,12 +228,8 @@ def _place(node: list[Any], part: str, key: str, family: str) -> int:
 
 
 def _validated(kind: type[Any], tree: dict[str, Any], family: str, values: dict[str, Any]) -> ModelConfig:
-    try:
-        model: ModelConfig = kind.model_validate(tree)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where, chosen = ".".join(map(str, first["loc"])), json.dumps(values)
-        raise ConfigError(f"space: family {family}, with {chosen}: model.{where}: {first['msg']}") from error
+    chosen = f", with {json.dumps(values)}" if values else ""
+    model: ModelConfig = validate(kind, tree, name=f"space: family {family}{chosen}")
     return model
 
 
