@@ -5,6 +5,7 @@ machine that grows slower does not decide which is the fastest.
 """
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -32,6 +33,8 @@ from falconet.exporting.engines import ENGINES
 from falconet.runtime.engines import check_cpus
 from falconet.runtime.onnx_cost import multiply_adds
 from falconet.runtime.roofline import measure_peak
+
+_log = logging.getLogger(__name__)
 
 ROUNDS = 2
 PICTURES = 40
@@ -165,6 +168,18 @@ def bench(
     rows = tuple(_row(job, runs, metrics) for job, runs in zip(jobs, measured, strict=True))
     rows = _with_shares(rows, sides)
     return Bench(rows, machine(), busy)
+
+
+def tell_busy(busy: float | None) -> bool:
+    """Warn where others compute on this machine; whether they do.
+
+    Args:
+        busy: CPUs that they keep busy, see `falconet.core.cpus.busy_cpus`.
+    """
+    if (busy or 0.0) < BUSY:
+        return False
+    _log.warning("others keep %.1f CPUs busy: these milliseconds are not those of an idle machine", busy)
+    return True
 
 
 def picture_seconds(

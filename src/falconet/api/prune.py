@@ -179,7 +179,7 @@ class Stopwatch:
         return self._known[key]
 
     def _measure(self, model: "ModelConfig") -> float:
-        from falconet.api.bench import BUSY, bench
+        from falconet.api.bench import bench, tell_busy
         from falconet.exporting.untrained import write_untrained
 
         with tempfile.TemporaryDirectory(prefix="falconet-prune-") as folder:
@@ -191,11 +191,7 @@ class Stopwatch:
                 pictures=[],
                 calls=CALLS,
             )
-        if measured.busy >= BUSY and not self._told:
-            self._told = True
-            _log.warning(
-                "others keep %.1f CPUs busy: these milliseconds are not those of an idle machine", measured.busy
-            )
+        self._told = self._told or tell_busy(measured.busy)
         return measured.rows[0].latency.p50
 
 

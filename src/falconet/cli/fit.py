@@ -137,11 +137,13 @@ def _request(
 
 
 def _show_candidates(request: "Request", *, as_json: bool) -> None:
+    from falconet.api.bench import tell_busy
     from falconet.cli.progress import progress
-    from falconet.search.fit import Search, tell_busy
+    from falconet.core.cpus import busy_cpus
+    from falconet.search.fit import Search
     from falconet.search.journal import Journal
 
-    tell_busy()
+    tell_busy(busy_cpus())
     search = Search(request, Journal(None), progress=progress)
     found = search.candidates()
     if as_json:

@@ -25,9 +25,9 @@ from falconet.profile.scatter import Point, scatter
 from falconet.runtime.engines import Use
 from falconet.search.request import Request
 from falconet.search.timing import Way
+from falconet.search.trial import Trial
 
 if TYPE_CHECKING:
-    from falconet.search.fit import Trial
     from falconet.search.journal import Journal
 
 _log = logging.getLogger(__name__)
@@ -146,7 +146,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 def finish(
     request: Request,
     way: Way,
-    trials: "Sequence[Trial]",
+    trials: Sequence[Trial],
     folder: Path,
     sizes: Sequence[tuple[int, int]],
     val: Sequence[Record],
@@ -217,7 +217,7 @@ def _write(finished: Finished) -> None:
 
 
 def fitting_size(
-    trial: "Trial", way: Way, sizes: Sequence[tuple[int, int]], budget: float, val: Sequence[Record]
+    trial: Trial, way: Way, sizes: Sequence[tuple[int, int]], budget: float, val: Sequence[Record]
 ) -> tuple[tuple[int, int], Latency]:
     """The largest input, at most that of the training, at which a trained network keeps the budget; and its time."""
     from falconet.exporting.onnx import export_onnx
@@ -273,7 +273,7 @@ def write_run(run: Any, folder: Path) -> Path:
     return folder / RUN_FILE
 
 
-def _row(trial: "Trial", folder: Path) -> Row:
+def _row(trial: Trial, folder: Path) -> Row:
     height, width = trial.candidate.size
     timing = trial.candidate.timing
     return Row(

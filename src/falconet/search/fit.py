@@ -2,12 +2,15 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from falconet.api.bench import tell_busy
+from falconet.api.export import Progress
 from falconet.core.config import validate
 from falconet.core.cpus import busy_cpus
 from falconet.core.errors import ConfigError, DataError, ModelError
@@ -27,6 +30,7 @@ from falconet.search.journal import Journal
 from falconet.search.request import Request, reward
 from falconet.search.space import at_size, common_form, input_sizes, shapes
 from falconet.search.timing import Stopwatch, Timing, Way
+from falconet.search.trial import Trial, few_words
 
 if TYPE_CHECKING:
     from falconet.training import RunConfig
@@ -44,31 +48,6 @@ LOOKED_AT = 8
 
 FORMS = 300
 """Pictures whose form is looked at."""
-
-Progress = Callable[[str], AbstractContextManager[Callable[[Sequence[Any]], Iterable[Any]]]]
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """What became of a candidate that was trained.
-
-    Attributes:
-        candidate: the network, and how long it takes.
-        start: what it started from.
-        folder: of its last training.
-        minutes: that it was trained, altogether.
-        ap: after each of its trainings, a fraction.
-        interval: of the last one, see `falconet.eval.interval`.
-        failed: why the last one ended before its time.
-    """
-
-    candidate: Candidate
-    start: Start
-    folder: Path
-    minutes: float
-    ap: tuple[float, ...]
-    interval: Interval | None = None
-    failed: str = ""
 
 
 class Search:
@@ -113,10 +92,12 @@ class Search:
             found = within(self._shapes, self.sizes, budget, clock, progress=bar)
         if not found:
             height, width = self.sizes[0]
-            least = min(clock(shape.at(self.sizes[0])).p95 for shape in self._shapes)
+            last = {shape.family: shape for shape in self._shapes}.values()
+            least = min(clock(shape.at(self.sizes[0])).p95 for shape in last)
             raise ConfigError(
                 f"--budget {self.request.budget_ms:g}ms: no network of the space is that fast here; at {width} x "
-                f"{height} pixels the fastest takes {least:.2f} ms (p95, {self.way}). Expected a larger budget, more "
+                f"{height} pixels the fastest of one of each family takes {least:.2f} ms (p95, {self.way}). "
+                "Expected a larger budget, more "
                 "--threads, or a --space with smaller networks or inputs"
             )
         return found
@@ -244,7 +225,7 @@ class Search:
     def _fit(self, trial: Trial, one: Round, out: Path) -> None:
         from falconet import training
 
-        with _few_words():
+        with few_words():
             if (out / RUN_FILE).is_file():
                 training.resume(out, callback=self._callback)
             else:
@@ -299,7 +280,7 @@ class Search:
             return Way(known["engine"], known["precision"], known["threads"])
         request = self.request
         if request.engine == "auto":
-            names = [name for name in ("onnxruntime", "openvino") if _is_there(ENGINES[name].module)]
+            names = [name for name, row in ENGINES.items() if ".onnx" in row.suffixes and find_spec(row.module)]
         else:
             names = [choose_engine(Path("model.onnx"), request.engine)]
         ways = [Way(name, one, request.threads) for name in names for one in ENGINES[name].computes()]
@@ -348,7 +329,7 @@ def fit(
         raise ConfigError(
             f"{folder}: already holds a search; go on with it by --resume {argument(folder)}, or choose another --out"
         )
-    tell_busy()
+    tell_busy(busy_cpus())
     search = Search(request, Journal(None), progress=progress, callback=callback)
     with locked(folder):
         (folder / JOURNAL).unlink(missing_ok=True)  # of a search that ended before anything was planned
@@ -379,7 +360,7 @@ def resume(
         if journal.first("finished") is not None and (folder / TABLE).is_file():
             _log.info("%s: this search is finished; what it found:", folder)
             return read_finished(folder)
-        tell_busy()
+        tell_busy(busy_cpus())
         tree = {key: value for key, value in asked.items() if key != "kind"}
         request = validate(Request, tree, name=JOURNAL)
         return _run(Search(request, journal, progress=progress, callback=callback), folder)
@@ -391,32 +372,6 @@ def _run(search: Search, folder: Path) -> Finished:
     except (KeyboardInterrupt, Terminated):
         _log.info("interrupted; go on with it by: falconet fit --resume %s", argument(folder))
         raise
-
-
-def tell_busy() -> None:
-    """Say where others compute on this machine, whose milliseconds then are not those of an idle one."""
-    from falconet.api.bench import BUSY
-
-    busy = busy_cpus() or 0.0
-    if busy >= BUSY:
-        _log.warning("others keep %.1f CPUs busy: these milliseconds are not those of an idle machine", busy)
-
-
-@contextmanager
-def _few_words() -> Iterator[None]:
-    """Without what each training tells on the terminal; its train.log has all of it."""
-
-    def passes(record: logging.LogRecord) -> bool:
-        return not record.name.startswith(("falconet.training", "falconet.data"))
-
-    handlers = [*logging.getLogger().handlers, *logging.getLogger("falconet").handlers]
-    for handler in handlers:
-        handler.addFilter(passes)
-    try:
-        yield
-    finally:
-        for handler in handlers:
-            handler.removeFilter(passes)
 
 
 def _pictures(records: Sequence[Record]) -> list[Pixels]:
@@ -439,9 +394,3 @@ def _form(request: Request, records: Sequence[Record]) -> float:
             form,
         )
     return form
-
-
-def _is_there(module: str) -> bool:
-    from importlib.util import find_spec
-
-    return find_spec(module) is not None
