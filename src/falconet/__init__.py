@@ -20,6 +20,7 @@ _PUBLIC = {
     "train": "falconet.api.train",
     "evaluate": "falconet.api.measure",
     "export": "falconet.api.export",
+    "fit": "falconet.search.public",
     "Run": "falconet.api.train",
     "Predictor": "falconet.runtime.predictor",
     "Classification": "falconet.core.types",

@@ -72,6 +72,23 @@ def test_pictures_that_were_trained_on_are_told_also_after_they_moved(trained: P
     assert opened(trained, data=trained.parent / "val.json", images=trained.parent / "val").notes == ()
 
 
+def test_a_model_of_some_classes_is_not_asked_for_the_others(trained: Path, tmp_path: Path) -> None:
+    network, card = load_weights(trained / "best.safetensors")
+    data = card.data | {"classes": ["star", "ring"]}
+    save_weights(tmp_path / "some.safetensors", network, card.model_copy(update={"data": data}))
+    images = trained.parent / "val"
+    truth = opened(tmp_path / "some.safetensors", data=trained.parent / "val.json", images=images)
+    assert truth.names == ("star", "ring")
+    whole = opened(trained, data=trained.parent / "val.json", images=images)
+    kept = sum(int(((record.labels == 1) | (record.labels == 4)).sum()) for record in whole.records)
+    assert sum(len(record.labels) for record in truth.records) == kept
+    gone = sum(len(record.labels) for record in whole.records) - kept
+    assert truth.notes[0] == (
+        f"{gone} boxes of classes that data.classes of the training did not name are left out: disc, square, "
+        "triangle, cross"
+    )
+
+
 def test_weights_that_say_nothing_of_their_data(trained: Path, tmp_path: Path) -> None:
     network, card = load_weights(trained / "best.safetensors")
     save_weights(tmp_path / "silent.safetensors", network, card.model_copy(update={"data": {}}))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import falconet
 from falconet import load, training
 from falconet.cli import _register, app
 from falconet.core.config import read_yaml, validate
@@ -251,3 +252,20 @@ def test_the_way_is_the_fastest(data: Path, monkeypatch: pytest.MonkeyPatch) -> 
     )
     asked = request(data, engine="auto")
     assert Search(asked, Journal(None), progress=lambda _: nullcontext(iter)).way.engine == "openvino"
+
+
+def test_from_python(data: Path, tmp_path: Path) -> None:
+    space = tmp_path / "space.yaml"
+    space.write_text(json.dumps(SPACE))
+    changes = {"data.workers": 0, "train.batch_size": 4}
+    out = tmp_path / "fit"
+    done = falconet.fit(
+        data, BUDGET, minutes=1, classes=["star", "ring"], threads=1, engine="onnxruntime", space=space,
+        changes=changes, output=out,
+    )  # fmt: skip
+    assert load(done.path).names == ("star", "ring")
+    assert read_yaml(out / "run.yaml")["data"]["classes"] == ["star", "ring"]
+    with pytest.raises(ConfigError, match="budget_ms"):
+        falconet.fit(data, -1.0)
+    with pytest.raises(ConfigError, match="'falconet fit' chooses seed itself"):
+        falconet.fit(data, BUDGET, changes={"seed": 3})

@@ -254,11 +254,40 @@ def test_weights_of_other_classes(first: Path, tmp_path: Path) -> None:
     assert "classes new to these weights: tyre (class outputs start from the mean of all; the weights know" in log
 
 
-def test_classes_of_the_run_file_must_be_those_of_the_data(data: Path, tmp_path: Path) -> None:
+def test_classes_of_the_run_file_are_known_to_the_data(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
-        fit(tiny_run(data, tmp_path / "run", "data.classes=[cat, dog]"))
-    assert "  run file: cat, dog\n  data:     disc, ring, square, triangle, star, cross" in str(error.value)
+        fit(tiny_run(data, tmp_path / "run", "data.classes=[disk, star]"))
+    assert "disk not in" in str(error.value)
+    assert "did you mean 'disc'?" in str(error.value)
+    assert "  run file: disk, star\n  data:     disc, ring, square, triangle, star, cross" in str(error.value)
     assert not (tmp_path / "run").exists()
+    with pytest.raises(ConfigError, match="expected each name once"):
+        load_data(tiny_run(data, tmp_path / "run", "data.classes=[disc, disc]").data)
+
+
+def test_some_classes_of_the_data(data: Path, tmp_path: Path) -> None:
+    whole = load_data(tiny_run(data, tmp_path / "run").data)
+    some = load_data(tiny_run(data, tmp_path / "run", "data.classes=[star, ring]").data)
+    assert some.names == ("star", "ring")
+    old = [whole.names.index(name) for name in some.names]
+    for before, after in zip(whole.train + whole.val, some.train + some.val, strict=True):
+        keep = np.isin(before.labels, old)
+        np.testing.assert_array_equal(after.boxes, before.boxes[keep])
+        np.testing.assert_array_equal(np.array(old)[after.labels], before.labels[keep])
+    gone = sum(int((~np.isin(record.labels, old)).sum()) for record in whole.train)
+    assert gone > 0
+    (note,) = (note for note in some.notes if note.startswith("data.classes"))
+    assert note.startswith(
+        f"data.classes: {gone} training boxes of other classes left out (disc, square, triangle, cross)"
+    )
+
+
+def test_a_validation_set_may_know_more_than_the_classes_that_are_learnt(tmp_path: Path) -> None:
+    data = draw(tmp_path / "drawn")
+    path = data / "val.json"
+    path.write_text(path.read_text().replace('"disc"', '"wheel"'))
+    run = tiny_run(data, tmp_path / "run", "data.classes=[ring, star]")
+    assert load_data(run.data).names == ("ring", "star")
 
 
 def test_validation_classes_are_matched_by_name(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +12,14 @@ import numpy as np
 from falconet.api.find import FoundModel
 from falconet.api.require import require
 from falconet.core.errors import ConfigError, DataError, ModelError
+from falconet.core.figures import plural
 from falconet.core.run_files import find_weights
+from falconet.core.suggest import listed
 from falconet.core.types import Record
 from falconet.exporting.receipt import exported_from
 
 if TYPE_CHECKING:
+    from falconet.data.dataset import DataSet
     from falconet.training.run_config import Data
 
 _log = logging.getLogger(__name__)
@@ -74,8 +77,9 @@ def open_ground_truth(
         dataset, problems = (
             open_image_folder(data) if classifies else drop_invalid(open_dataset(data, images, split=split))
         )
+        dataset, left_out = _of_chosen_classes(model, dataset, classifies=classifies)
         known = _trained_on(model, dataset.records)
-        return GroundTruth(dataset.names, dataset.records, dataset.source, (*known, *map(str, problems)))
+        return GroundTruth(dataset.names, dataset.records, dataset.source, (*known, *left_out, *map(str, problems)))
     weights = _weights_of(model)
     if weights is None and model.run is None:
         what = (
@@ -141,6 +145,27 @@ def _data_of(model: FoundModel, weights: Path | None) -> tuple[Path, "Data"]:
             model.run,
         )
     return model.run or weights, own
+
+
+def _of_chosen_classes(model: FoundModel, dataset: "DataSet", *, classifies: bool) -> tuple["DataSet", tuple[str, ...]]:
+    """The data with the classes that the model was trained for, where its run chose some of them; and a note."""
+    weights = _weights_of(model)
+    if weights is None or find_spec("torch") is None:
+        return dataset, ()
+    from falconet.models.weights import read_card
+
+    chosen = read_card(weights).data.get("classes") or dataset.names
+    known = [name for name in chosen if name in dataset.names]
+    others = [name for name in dataset.names if name not in chosen]
+    if not others or not known:
+        return dataset, ()
+    dataset, gone = dataset.only(known)
+    if classifies:
+        dataset = replace(dataset, records=tuple(record for record in dataset.records if len(record.labels)))
+    what = plural(gone, "picture") if classifies else plural(gone, "box", "boxes")
+    return dataset, (
+        f"{what} of classes that data.classes of the training did not name are left out: {listed(others, 10)}",
+    )
 
 
 def _trained_on(model: FoundModel, records: Sequence[Record]) -> tuple[str, ...]:

@@ -95,7 +95,7 @@ def train(
         "output": output,
         **(changes or {}),
     }
-    overrides = [f"{key}={_as_text(value)}" for key, value in named.items() if value is not None]
+    overrides = [f"{key}={as_text(value)}" for key, value in named.items() if value is not None]
     with spoken():
         return train_with(str(run), overrides, callback=callback)
 
@@ -142,7 +142,7 @@ def spoken() -> Iterator[None]:
         ours.setLevel(level)
 
 
-def _as_text(value: Any) -> str:
+def as_text(value: Any) -> str:
     """A value as `falconet train` takes it: paths as they are, all else as YAML reads it."""
     return str(value) if isinstance(value, str | Path | Run) else json.dumps(value)
 

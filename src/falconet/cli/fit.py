@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from falconet.cli.options import parse_milliseconds
+from falconet.cli.options import parse_milliseconds, words
 from falconet.core.errors import ConfigError
 from falconet.core.figures import plural
 from falconet.core.terminal import argument
@@ -31,6 +31,10 @@ def fit(
         typer.Option(help="Milliseconds of a picture, from its pixels to its boxes, as in 15ms.", show_default=False),
     ] = None,
     minutes: Annotated[float, typer.Option(min=1, help="Of training, altogether; timing comes before.")] = 60.0,
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Learn only these, as in person,car [default: all of the data].", show_default=False),
+    ] = None,
     threads: Annotated[
         int | None,
         typer.Option(
@@ -74,66 +78,42 @@ def fit(
 
         print(default_text(), end="")
         return
-    from falconet.api.require import require
+    from falconet.search.public import ask, fit_folder, require_what_fits
 
-    require(["torch", "onnx", "onnxscript", "hotcoco"], extra="train", purpose="fitting a detector")
+    require_what_fits()
+    from falconet.cli.progress import progress
+    from falconet.cli.train import TrainBar
+    from falconet.search import fit as search
+
     if resume is not None:
-        if data is not None or budget is not None or overrides:
-            raise ConfigError("--resume goes on with the search as it was; leave data, --budget and changes out")
-        from falconet.cli.progress import progress
-        from falconet.cli.train import TrainBar
-        from falconet.search.fit import resume as go_on
-
-        done = go_on(resume, progress=progress, callback=TrainBar())
+        if data is not None or budget is not None or classes is not None or overrides:
+            raise ConfigError(
+                "--resume goes on with the search as it was; leave data, --budget, --classes and changes out"
+            )
+        done = search.resume(resume, progress=progress, callback=TrainBar())
     else:
-        request = _request(data, budget, minutes, threads, engine, reward, space, seed, overrides or [])
+        if data is None or budget is None:
+            raise ConfigError("expected pictures and a budget, as in: falconet fit photos --budget 15ms")
+        request = ask(
+            data,
+            parse_milliseconds(budget),
+            minutes=minutes,
+            classes=None if classes is None else words(classes),
+            threads=threads,
+            engine=engine,
+            reward=reward,
+            space=space,
+            seed=seed,
+            overrides=overrides or [],
+        )
         if dry_run:
             _show_candidates(request, as_json=as_json)
             return
-        from falconet.api.train import free_folder
-        from falconet.cli.progress import progress
-        from falconet.cli.train import TrainBar
-        from falconet.search.fit import fit as search
-
-        folder = free_folder(Path("runs", "fit")) if out is None else out
-        done = search(request, folder, progress=progress, callback=TrainBar())
+        done = search.fit(request, fit_folder(out), progress=progress, callback=TrainBar())
     print(json.dumps(done.as_dict(), indent=2) if as_json else done)
     if not as_json:
         print(f"written: {done.path}, {done.folder / 'fit.svg'}, {done.folder / 'run.yaml'}")
         print(f"next: falconet predict photo.jpg --model {argument(done.path)}")
-
-
-def _request(
-    data: Path | None,
-    budget: str | None,
-    minutes: float,
-    threads: int | None,
-    engine: str,
-    reward: Literal["ap", "mnasnet"],
-    space: Path | None,
-    seed: int,
-    overrides: list[str],
-) -> "Request":
-    from falconet.core.cpus import usable_cpus
-    from falconet.runtime.engines import default_threads
-    from falconet.search.request import Request
-    from falconet.search.space import read_space
-
-    if data is None or budget is None:
-        raise ConfigError("expected pictures and a budget, as in: falconet fit photos --budget 15ms")
-    if threads is not None and threads > usable_cpus():
-        raise ConfigError(f"--threads {threads}: expected at most {usable_cpus()}, since so many CPUs are usable here")
-    return Request(
-        data=data.absolute(),
-        budget_ms=parse_milliseconds(budget),
-        minutes=minutes,
-        threads=threads or default_threads(),
-        engine=engine,
-        seed=seed,
-        overrides=tuple(overrides),
-        space=read_space(space),
-        reward=reward,
-    ).check()
 
 
 def _show_candidates(request: "Request", *, as_json: bool) -> None:

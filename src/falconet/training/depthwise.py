@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from falconet.training.swap import swap_convolutions
+
 COLUMNS = 3
 """Kernel columns per call: the widest kernel with a fast weight gradient."""
 
@@ -124,25 +126,4 @@ def use_fast_depthwise(model: nn.Module) -> int:
 
     Parameters, their names and the outputs stay what they were; only the backward pass changes.
     """
-    count = 0
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            if not _is_eligible(child):
-                continue
-            fast = FastDepthwiseConv2d(
-                child.in_channels,
-                child.out_channels,
-                child.kernel_size,
-                stride=child.stride,
-                padding=child.padding,
-                groups=child.groups,
-                bias=child.bias is not None,
-                device="meta",
-            )
-            fast.weight = child.weight
-            if child.bias is not None:
-                fast.bias = child.bias
-            fast.train(child.training)
-            setattr(parent, name, fast)
-            count += 1
-    return count
+    return swap_convolutions(model, _is_eligible, FastDepthwiseConv2d)

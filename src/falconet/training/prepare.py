@@ -40,6 +40,7 @@ from falconet.training.progress import ByEpochs, ByMinutes, Pace
 from falconet.training.rounded import round_in_training
 from falconet.training.run_config import RunConfig
 from falconet.training.run_data import RunData, load_data
+from falconet.training.strided_pointwise import avoid_strided_pointwise
 from falconet.training.tasks import TrainTask, task_of
 from falconet.training.teacher import Teacher
 
@@ -155,6 +156,7 @@ def _networks(
         _log.debug("batch norms: %d folded into the convolutions (train.norms)", fold_norms(networks["network"]))
     if device == "cpu":
         use_fast_depthwise(networks)
+        avoid_strided_pointwise(networks)
     if run.train.round_to == "int8":
         if run.train.norms != "folded":
             raise ConfigError(

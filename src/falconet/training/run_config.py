@@ -42,7 +42,7 @@ class Data(Config):
         default=None, description="folder of further pictures, about which train.teacher alone says what they show"
     )
     classes: tuple[str, ...] | None = Field(
-        default=None, description="null: those of the data; else the same, in this order"
+        default=None, min_length=1, description="null: those of the data; else some or all of these, in this order"
     )
     workers: int | Literal["auto"] = Field(default="auto", description="processes that read pictures; 0: none")
     cache_mb: int = Field(default=1024, ge=0, description="memory for decoded pictures, over all workers; 0: none")

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from falconet.core.errors import ConfigError, DataError
+from falconet.core.figures import plural
 from falconet.core.images import image_size, is_picture
+from falconet.core.suggest import did_you_mean, listed
 from falconet.core.types import Record
 from falconet.data.check import spelt_twice
 from falconet.data.dataset import DataSet, Problem
@@ -56,11 +58,15 @@ def load_data(data: Data, *, image_level_labels: bool = False) -> RunData:
     train.refuse_same_names()
     train_records, val_records = _parts(data, train, notes, image_level_labels=image_level_labels)
     if data.classes is not None:
-        ordered = _ordered(data.classes, train)
-        train_records, val_records = (
-            _relabelled(replace(train, records=records), ordered) for records in (train_records, val_records)
+        _refuse_unknown(data.classes, train)
+        (chosen, gone), (val, _) = (
+            replace(train, records=records).only(data.classes) for records in (train_records, val_records)
         )
-        train = ordered
+        if len(data.classes) < len(train.names):
+            notes.append(_others_left_out(data.classes, train, gone, pictures=image_level_labels))
+        train, train_records, val_records = chosen, chosen.records, val.records
+        if image_level_labels:
+            train_records, val_records = (tuple(r for r in rs if len(r.labels)) for rs in (train_records, val_records))
     if image_level_labels and len(train.names) == 1:
         raise DataError(
             f"{train.source}: holds a single class, {train.names[0]}, and whatever answers that is always right; "
@@ -116,22 +122,33 @@ def _parts(
         )
         return records
     val = _open(data.val, "validation", notes, image_level_labels=image_level_labels)
+    if data.classes is not None:
+        val, _ = val.only([name for name in data.classes if name in val.names])
     return train.records, _relabelled(val, train)
 
 
-def _ordered(classes: tuple[str, ...], train: DataSet) -> DataSet:
-    """The data with their classes in the order of the run file.
+def _refuse_unknown(classes: tuple[str, ...], train: DataSet) -> None:
+    """Raise ConfigError where the run file names a class that the data do not have, or one twice."""
+    if unknown := [name for name in classes if name not in train.names]:
+        hint = did_you_mean(unknown[0], train.names)
+        raise ConfigError(
+            f"data.classes: {', '.join(unknown)} not in {train.source}{f'; {hint}' if hint else ''}\n"
+            f"  run file: {', '.join(classes)}\n"
+            f"  data:     {', '.join(train.names)}\n"
+            "expected some or all of these names, in the order that the model shall have; correct data.classes, or set "
+            "it to null"
+        )
+    if len(set(classes)) < len(classes):
+        raise ConfigError(f"data.classes: {', '.join(classes)}: expected each name once")
 
-    Raises:
-        ConfigError: other classes.
-    """
-    if sorted(classes) == sorted(train.names):
-        return replace(train, names=classes)
-    raise ConfigError(
-        f"data.classes differs from the classes of {train.source}\n"
-        f"  run file: {', '.join(classes)}\n"
-        f"  data:     {', '.join(train.names)}\n"
-        "expected the same names, in the order that the model shall have; correct data.classes, or set it to null"
+
+def _others_left_out(classes: tuple[str, ...], train: DataSet, gone: int, *, pictures: bool) -> str:
+    others = [name for name in train.names if name not in classes]
+    if pictures:
+        return f"data.classes: {plural(gone, 'training picture')} of other classes left out ({listed(others, SHOWN)})"
+    return (
+        f"data.classes: {plural(gone, 'training box', 'training boxes')} of other classes left out "
+        f"({listed(others, SHOWN)}); what they show is background"
     )
 
 
