@@ -222,16 +222,8 @@ def narrow(network: nn.Module, source: nn.Module, images: Iterable[Float[Tensor,
         ModelError: other layers, or more channels somewhere.
     """
     own, wide = network.state_dict(), {name: value.clone() for name, value in source.state_dict().items()}
-    if own.keys() != wide.keys():
-        odd = sorted(own.keys() ^ wide.keys())
-        raise ModelError(f"these are other layers, not narrower ones: {', '.join(odd[:3])}{', ...' * (len(odd) > 3)}")
-    ours, theirs = follow(network), follow(source)
-    seen = inputs_of(source, images)
-    factors = _factors(source)
-    taken = _choose(ours, theirs, _worth(wide, theirs, seen, factors))
-    places = {
-        axis: _places(labels, theirs[axis], taken) for axis, labels in ours.items() if axis in theirs
-    }  # fmt: skip
+    seen, factors = inputs_of(source, images), _factors(source)
+    places = kept_places(network, source, seen)
     for name, inputs in seen.items():
         _make_up(wide, name, inputs, places[f"{name}.weight", 1], factors)
     with torch.no_grad():
@@ -247,9 +239,31 @@ def narrow(network: nn.Module, source: nn.Module, images: Iterable[Float[Tensor,
             if value.shape != target.shape:
                 raise ModelError(f"{name}: is {list(wide[name].shape)}, which does not become {list(target.shape)}")
             target.copy_(value)
-    read = [labels for (_, axis), labels in places.items() if axis == 1]
-    count = [sum(len(labels) for (_, axis), labels in axes.items() if axis == 1) for axes in (ours, theirs)]
-    return Narrowed(count[0], count[1], sum(int((one < 0).sum()) for one in read) / max(1, count[0]))
+    read = {name: labels for (name, axis), labels in places.items() if axis == 1}
+    kept, of = sum(map(len, read.values())), sum(wide[name].shape[1] for name in read)
+    return Narrowed(kept, of, sum(int((one < 0).sum()) for one in read.values()) / max(1, kept))
+
+
+def kept_places(network: nn.Module, source: nn.Module, seen: Mapping[str, "Inputs"]) -> dict[Axis, Ints]:
+    """For each axis of the weights of `network` the places of its channels in `source`, as `narrow` chooses them.
+
+    Args:
+        network, source: as of `narrow`.
+        seen: what `inputs_of(source, ...)` says.
+
+    Returns:
+        Of each axis one place per channel; -1: a connection that `source` does not have.
+
+    Raises:
+        ModelError: other layers, or more channels somewhere.
+    """
+    own, wide = network.state_dict(), source.state_dict()
+    if own.keys() != wide.keys():
+        odd = sorted(own.keys() ^ wide.keys())
+        raise ModelError(f"these are other layers, not narrower ones: {', '.join(odd[:3])}{', ...' * (len(odd) > 3)}")
+    ours, theirs = follow(network), follow(source)
+    taken = _choose(ours, theirs, _worth(wide, theirs, seen, _factors(source)))
+    return {axis: _places(labels, theirs[axis], taken) for axis, labels in ours.items() if axis in theirs}
 
 
 @dataclass(slots=True)
