@@ -151,14 +151,14 @@ def compare(data: list[str], folder: Path, *, seed: int, minutes: float) -> dict
         state = network.state_dict() if share == 1 else sliced(network.state_dict(), Sandwich.places[share])
         narrow.load_state_dict(state)
         save_weights(file, narrow, card.model_copy(update={"model": model}))
-        rows["shared"][share], _ = measured_ap(file, shared, None, count=1 << 30)
+        rows["shared"][share], _ = measured_ap(file, shared, None)
         own = fit(
             run_of(data, folder / f"own-{share}", seed=seed, minutes=minutes / len(SHARES), weights=coco, share=share)
         )
-        rows["own"][share], _ = measured_ap(own / BEST, own, None, count=1 << 30)
+        rows["own"][share], _ = measured_ap(own / BEST, own, None)
     for name, weights in (("shared", shared / f"{GOES_ON}.safetensors"), ("own", folder / f"own-{GOES_ON}" / BEST)):
         done = fit(run_of(data, folder / f"on-{name}", seed=seed, minutes=minutes, weights=weights, share=GOES_ON))
-        rows[f"{name} goes on"], _ = measured_ap(done / BEST, done, None, count=1 << 30)
+        rows[f"{name} goes on"], _ = measured_ap(done / BEST, done, None)
     return rows
 
 

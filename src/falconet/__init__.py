@@ -19,6 +19,7 @@ _PUBLIC = {
     "load": "falconet.api.load",
     "train": "falconet.api.train",
     "evaluate": "falconet.api.measure",
+    "compare": "falconet.api.measure",
     "export": "falconet.api.export",
     "fit": "falconet.search.public",
     "Run": "falconet.api.train",

@@ -99,7 +99,10 @@ def test_eval(trained: Path, model: str):
     assert set(figures["per_class"]) == {"blue", "green", "red"}
     assert json.loads((trained / "report/metrics.json").read_text()) == figures
     text = run("eval", trained / model, "--data", trained / "val", "--no-report").stdout
-    assert text.startswith(f"top-1  {100 * figures['top1']:6.2f}\ntop-5  100.00\n")
+    assert text.splitlines()[1].startswith(f"top-1  {100 * figures['top1']:6.2f}  ")
+    assert text.splitlines()[2] == "top-5  100.00  100.0 to 100.0"
+    low, high = figures["intervals"]["top1"]
+    assert low <= figures["top1"] <= high
 
 
 def test_eval_of_a_run_takes_its_validation_data(trained: Path):

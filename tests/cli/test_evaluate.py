@@ -92,10 +92,38 @@ def test_json_has_the_figures_as_fractions(caplog):
 @pytest.mark.usefixtures("folder")
 def test_table_for_people():
     lines = run()[0].splitlines()
-    assert lines[0].split() == ["AP", "100.0"]
-    assert lines[5].split() == ["APl", "–"]
-    assert lines[13].split() == ["class", "boxes", "AP", "AP50"]
-    assert lines[14].split() == ["red", "1", "100.0", "100.0"]
+    assert lines[0].split() == ["95", "%", "interval"]
+    assert lines[1].split() == ["AP", "100.0", "100.0", "to", "100.0"]
+    assert lines[6].split() == ["APl", "–"]
+    assert lines[14].split() == ["class", "boxes", "AP", "AP50", "AP,", "95", "%", "interval"]
+    assert lines[15].split() == ["red", "1", "100.0", "100.0", "100.0", "to", "100.0"]
+
+
+def test_two_models_on_the_same_pictures(folder):
+    manifest = json.loads(tiny_model.manifest().to_json())
+    other = {"blue": "green", "green": "blue"}
+    swapped = json.dumps(manifest | {"classes": [other.get(name, name) for name in manifest["classes"]]})
+    tiny_model.write(folder / "mixed.onnx", text=swapped)  # takes blue for green
+    arguments = ["m.onnx", "mixed.onnx", "--data", "truth.json", "--images", "in"]
+    lines = CliRunner().invoke(app, arguments, catch_exceptions=False).stdout.splitlines()
+    assert lines[:2] == ["A  m", "B  mixed"]
+    (row,) = (line.split() for line in lines if line.startswith("AP "))
+    assert row[:4] == ["AP", "100.0", "33.3", "-66.7"]
+    told = json.loads(CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False).stdout)
+    difference = told["differences"]["AP"]
+    assert difference["first"] == pytest.approx(1)
+    assert difference["difference"] == pytest.approx(difference["second"] - 1)
+    assert told["per_class_differences"]["red"]["interval"] == pytest.approx([0, 0])
+    assert told["per_class_differences"]["blue"]["interval"] == pytest.approx([-1, -1])
+    assert lines[-1] == told["sentence"]
+    same = CliRunner().invoke(app, ["m.onnx", *arguments[:1], *arguments[2:]], catch_exceptions=False).stdout
+    assert "These 3 pictures do not tell which one is better: m has +0.0 AP, +0.0 to +0.0" in same
+
+
+@pytest.mark.usefixtures("folder")
+def test_no_third_model_and_no_report_of_two():
+    assert "two to compare, instead of 3" in fail(ConfigError, "m.onnx", "m.onnx", "m.onnx")
+    assert "--out is for the report of one model" in fail(ConfigError, "m.onnx", "m.onnx", "--out", "there")
 
 
 def test_truth_that_is_not_found_lowers_the_figures(folder):

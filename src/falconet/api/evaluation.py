@@ -75,13 +75,13 @@ class EvaluationRow:
 
 EVALUATIONS: Mapping[str, EvaluationRow] = {
     "detect": EvaluationRow(
-        options=frozenset({"score", "protocol", "voc"}),
+        options=frozenset({"score", "protocol", "voc", "intervals"}),
         match=match,
         predictor=lambda engine, selection: Predictor(engine, selection=selection),
         results=DetectionResults.of,
     ),
     "classify": EvaluationRow(
-        options=frozenset(),
+        options=frozenset({"intervals"}),
         match=match_all,
         predictor=lambda engine, selection: Predictor(engine),  # noqa: ARG005
         results=ClassificationResults.of,
@@ -210,7 +210,8 @@ def evaluate(
     Args:
         progress: wraps the records, to show how far the loop is.
         options: of the task, None where not given: `protocol`, a key of `PROTOCOLS`; `score`, above which detections
-            enter instead of the protocol's; `voc`, figures by VOC's protocols too, which limit no number of detections.
+            enter instead of the protocol's; `voc`, figures by VOC's protocols too, which limit no number of detections;
+            `intervals`, how far figures may be off since the pictures are few.
 
     Raises:
         ConfigError: an option that means nothing for this task.

@@ -78,7 +78,7 @@ def open_ground_truth(
             open_image_folder(data) if classifies else drop_invalid(open_dataset(data, images, split=split))
         )
         dataset, left_out = _of_chosen_classes(model, dataset, classifies=classifies)
-        known = _trained_on(model, dataset.records)
+        known = trained_on(model, dataset.records)
         return GroundTruth(dataset.names, dataset.records, dataset.source, (*known, *left_out, *map(str, problems)))
     weights = _weights_of(model)
     if weights is None and model.run is None:
@@ -99,7 +99,7 @@ def open_ground_truth(
             f"{error}\n{source} was trained and measured on these data; where they lie elsewhere now, add --data "
             "ANNOTATIONS"
         ) from error
-    return GroundTruth(loaded.names, loaded.val, f"validation data of {source}", _trained_on(model, loaded.val))
+    return GroundTruth(loaded.names, loaded.val, f"validation data of {source}", trained_on(model, loaded.val))
 
 
 def _weights_of(model: FoundModel) -> Path | None:
@@ -168,7 +168,7 @@ def _of_chosen_classes(model: FoundModel, dataset: "DataSet", *, classifies: boo
     )
 
 
-def _trained_on(model: FoundModel, records: Sequence[Record]) -> tuple[str, ...]:
+def trained_on(model: FoundModel, records: Sequence[Record]) -> tuple[str, ...]:
     """A warning where the model learnt from some of these pictures."""
     weights = _weights_of(model)
     if weights is None or find_spec("torch") is None:

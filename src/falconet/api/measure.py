@@ -1,16 +1,18 @@
-"""`falconet.evaluate`: how good a run, a weights file or an exported model is."""
+"""`falconet.evaluate` and `falconet.compare`: how good a run, a weights file or an exported model is."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from falconet.api import evaluation
+from falconet.api.compare import Comparison
 from falconet.api.engines import open_engine
 from falconet.api.evaluation import Evaluation
 from falconet.api.find import find_model, tell_unfinished
-from falconet.api.ground_truth import open_ground_truth
+from falconet.api.ground_truth import open_ground_truth, trained_on
 from falconet.core.errors import ConfigError
 from falconet.core.suggest import did_you_mean
 from falconet.core.types import Record
@@ -43,7 +45,8 @@ def evaluate(
         precision: likewise.
         size: (height, width) of the input of weights; None: that of the training.
         progress: wraps the records, to show how far it is.
-        options: `score`, `protocol`, `voc` of a detector; see `falconet.api.evaluation.evaluate`.
+        options: `score`, `protocol`, `voc` of a detector; `intervals`, on unless it is False; see
+            `falconet.api.evaluation.evaluate`.
 
     Returns:
         The evaluation: `result["AP50"]`, `result.as_dict()`, `result.save(folder)` for the report; `print` shows it.
@@ -51,14 +54,55 @@ def evaluate(
     Raises:
         ConfigError, DataError, ModelError: nothing to measure on, nothing to measure, or options that do not fit.
     """
-    known = {name for row in evaluation.EVALUATIONS.values() for name in row.options}
-    if foreign := sorted(options.keys() - known):
-        every = [*(name for name in signature(evaluate).parameters if name != "options"), *sorted(known)]
-        hint = did_you_mean(foreign[0], every) or f"expected some of {', '.join(every)}"
-        raise ConfigError(f"evaluate: {foreign[0]} is none of its options; {hint}")
+    _refuse_foreign(options)
     found = find_model(os.fspath(model), weights=engine == "torch" or size is not None)
     tell_unfinished(found)
     opened = open_engine(found.path, engine=engine, use=Use(threads, precision=precision), size=size)
     paths = [None if path is None else Path(path) for path in (data, images)]
     truth = open_ground_truth(found, paths[0], paths[1], split, task=opened.manifest.task)
-    return evaluation.evaluate(found, opened, truth, progress=progress, **options)
+    return evaluation.evaluate(found, opened, truth, progress=progress, **{"intervals": True, **options})
+
+
+def compare(
+    first: "str | os.PathLike[str]",
+    second: "str | os.PathLike[str]",
+    data: str | Path | None = None,
+    *,
+    engine: str = "auto",
+    threads: int | None = None,
+    precision: str = "auto",
+    size: tuple[int, int] | None = None,
+    progress: Callable[[Sequence[Record]], Iterable[Record]] = iter,
+    **options: Any,
+) -> Comparison:
+    """Measure two models on the same pictures, as `falconet eval FIRST SECOND` does: which one is better, and can so
+    many pictures tell?
+
+    Args:
+        first, second: as of `evaluate`.
+        data: None takes what the first one was validated on.
+        engine, threads, precision, size, progress: of both, as of `evaluate`.
+        options: likewise; and `images`, `split` of the data.
+
+    Raises:
+        As `evaluate`.
+    """
+    common: dict[str, Any] = {"engine": engine, "threads": threads, "precision": precision, "size": size}
+    one = evaluate(first, data, progress=progress, **common, **options)
+    own = {name: value for name, value in options.items() if name not in ("images", "split")}
+    found = find_model(os.fspath(second), weights=engine == "torch" or size is not None)
+    tell_unfinished(found)
+    opened = open_engine(found.path, engine=engine, use=Use(threads, precision=precision), size=size)
+    truth = one.ground_truth
+    truth = replace(truth, notes=trained_on(found, truth.records))
+    other = evaluation.evaluate(found, opened, truth, progress=progress, **{"intervals": True, **own})
+    return Comparison.of(one, other)
+
+
+def _refuse_foreign(options: dict[str, Any]) -> None:
+    """Raise ConfigError where an option is none of `evaluate`."""
+    known = {name for row in evaluation.EVALUATIONS.values() for name in row.options}
+    if foreign := sorted(options.keys() - known):
+        every = [*(name for name in signature(evaluate).parameters if name != "options"), *sorted(known)]
+        hint = did_you_mean(foreign[0], every) or f"expected some of {', '.join(every)}"
+        raise ConfigError(f"evaluate: {foreign[0]} is none of its options; {hint}")

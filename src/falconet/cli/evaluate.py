@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,9 +13,12 @@ from falconet.core.terminal import argument
 
 
 def evaluate(
-    model: Annotated[
-        str,
-        typer.Argument(help="Run folder, weights file (.safetensors), exported .onnx file or published name."),
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            help="Run folder, weights file (.safetensors), exported .onnx file or published name; two of them are "
+            "compared on the same pictures."
+        ),
     ],
     data: Annotated[
         Path | None,
@@ -58,7 +61,9 @@ def evaluate(
 ) -> None:
     """Measure a model: average precision of a detector, top-1 and top-5 of a classifier.
 
-    Images are resized, run and selected as on the device; classes are matched by name.
+    Images are resized, run and selected as on the device; classes are matched by name. Each figure has the 95 %
+    interval that other pictures of the same kind would give; of two models it is told whether the pictures tell them
+    apart.
     """
     from falconet.api.require import require
 
@@ -67,21 +72,23 @@ def evaluate(
     require(["hotcoco"], extra="eval", purpose="eval")
     from falconet.api.measure import evaluate as measure
 
+    options: dict[str, Any] = {
+        "images": images,
+        "split": split,
+        "engine": engine,
+        "threads": threads,
+        "precision": precision,
+        "size": size and parse_size(size),
+        "score": score,
+        "protocol": protocol,
+        "voc": voc,
+    }
+    if len(models) > 1:
+        _compare(models, data, out, options, as_json=as_json)
+        return
+    (model,) = models
     with progress("evaluating") as bar:
-        done = measure(
-            model,
-            data,
-            images=images,
-            split=split,
-            engine=engine,
-            threads=threads,
-            precision=precision,
-            size=size and parse_size(size),
-            progress=bar,
-            score=score,
-            protocol=protocol,
-            voc=voc,
-        )
+        done = measure(model, data, progress=bar, **options)
     found = done.model
     if out is None and not (as_json or no_report):
         of_data = "" if data is None else "".join(f"-{part}" for part in (data.resolve().stem, split) if part)
@@ -98,3 +105,15 @@ def evaluate(
         print(f"next: falconet export {argument(model)} --out exported")
     elif found.run is None:
         print(f"next: falconet predict PICTURES --model {argument(model)} --out found")
+
+
+def _compare(models: list[str], data: Path | None, out: Path | None, options: dict[str, Any], *, as_json: bool) -> None:
+    from falconet.api.measure import compare
+
+    if len(models) > 2:
+        raise ConfigError(f"expected one model, or two to compare, instead of {len(models)}")
+    if out is not None:
+        raise ConfigError("--out is for the report of one model; a comparison is printed, with --json for programs")
+    with progress("evaluating") as bar:
+        done = compare(models[0], models[1], data, progress=bar, **options)
+    print(json.dumps(done.as_dict(), indent=2, allow_nan=False) if as_json else done)

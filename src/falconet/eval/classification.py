@@ -8,7 +8,8 @@ import numpy as np
 
 from falconet.core.errors import DataError
 from falconet.core.types import Classification, Floats, Ints, Record
-from falconet.eval.accuracy import Accuracy, measure_accuracy
+from falconet.eval.accuracy import KEPT, Accuracy, measure_accuracy
+from falconet.eval.bootstrap import Interval, Resampled, resample_shares
 from falconet.eval.picture import ImageView
 
 SHOWN = 10
@@ -70,24 +71,30 @@ class ClassificationResults:
         names: of the classes of data and model.
         records, answers: aligned; labels of both index `names`.
         metrics: top-1, top-5 and what goes with them.
+        resampled: these in many draws of the pictures, where it was asked for.
     """
 
     names: tuple[str, ...]
     records: Sequence[Record]
     answers: Sequence[Ranked]
     metrics: Accuracy
+    resampled: Resampled | None = None
 
     @classmethod
-    def of(cls, match: AllClasses, records: Sequence[Record], answers: Sequence[Ranked]) -> "ClassificationResults":
+    def of(
+        cls, match: AllClasses, records: Sequence[Record], answers: Sequence[Ranked], *, intervals: bool = False
+    ) -> "ClassificationResults":
         """Measure ranked classes; the true one is the label of a record's only box."""
         labels = [int(record.labels[0]) for record in records]
         metrics = measure_accuracy(match.names, labels, [answer.labels for answer in answers])
-        return cls(match.names, records, answers, metrics)
+        drawn = _resampled(match.names, labels, answers) if intervals and records else None
+        return cls(match.names, records, answers, metrics, drawn)
 
     def as_dict(self) -> dict[str, Any]:
         """The figures, as fractions."""
         return {
             **self.metrics.as_dict(),
+            **({} if self.resampled is None else self.resampled.as_dict()),
             "per_class": self.metrics.per_class,
             "pictures_per_class": self.metrics.counts,
             "confusions": [list(one) for one in self.metrics.confusions],
@@ -98,10 +105,16 @@ class ClassificationResults:
         """The figures as a table, in percent."""
         metrics = self.metrics
         width = max((len(name) for name in metrics.per_class), default=0)
-        lines = [f"top-1  {100 * metrics.top1:6.2f}", f"top-5  {100 * metrics.top5:6.2f}", ""]
-        lines.append(f"{'class':<{width}}  {'images':>8}  {'top-1':>6}")
+        drawn = self.resampled
+        intervals = {} if drawn is None else {name: Interval.of(one) for name, one in drawn.values.items()}
+        classes = {} if drawn is None else {name: Interval.of(one) for name, one in drawn.per_class.items()}
+        lines = [] if drawn is None else [f"{'':<13}  95 % interval"]
+        for title, key in (("top-1", "top1"), ("top-5", "top5")):
+            lines.append(f"{title}  {100 * metrics.as_dict()[key]:6.2f}  {intervals.get(key) or ''}".rstrip())
+        last = "" if drawn is None else "  95 % interval"
+        lines += ["", f"{'class':<{width}}  {'images':>8}  {'top-1':>6}{last}"]
         lines += [
-            f"{name:<{width}}  {metrics.counts[name]:>8}  {100 * value:>6.2f}"
+            f"{name:<{width}}  {metrics.counts[name]:>8}  {100 * value:>6.2f}  {classes.get(name) or ''}".rstrip()
             for name, value in metrics.per_class.items()
         ]
         lines += [f"{number} x {true} taken for {said}" for true, said, number in metrics.confusions[:SHOWN]]
@@ -146,6 +159,7 @@ class ClassificationResults:
         return {
             "metrics": None,
             "accuracy": self.metrics,
+            "resampled": self.resampled,
             "worst": [self._view(index) for index in wrong[:SHOWN]],
         }
 
@@ -155,3 +169,11 @@ class ClassificationResults:
         truth, found = self.names[int(record.labels[0])], self.names[int(answer.labels[0])]
         caption = f"{truth}, taken for {found} with a score of {float(answer.scores[0]):.2f}"
         return ImageView(record, caption=caption)
+
+
+def _resampled(names: Sequence[str], labels: Sequence[int], answers: Sequence[Ranked]) -> Resampled:
+    true = np.array(labels, np.int64)
+    right = np.array([one.labels[0] for one in answers]) == true
+    among = np.array([label in one.labels[:KEPT] for one, label in zip(answers, labels, strict=True)], np.bool_)
+    classes = {name: true == label for label, name in enumerate(names) if label in labels}
+    return resample_shares({"top1": right, "top5": among}, classes)

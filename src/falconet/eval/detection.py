@@ -10,6 +10,7 @@ from falconet.core.coco_json import coco_annotation, coco_categories, coco_resul
 from falconet.core.figures import percent
 from falconet.core.types import Detections, Record
 from falconet.eval import coco_ap, curves
+from falconet.eval.bootstrap import Interval, Resampled, resample
 from falconet.eval.classes import ClassMatch
 from falconet.eval.coco_ap import Metrics
 from falconet.eval.operating_point import AS_GOOD, OperatingPoint, OperatingPoints
@@ -32,6 +33,7 @@ class DetectionResults:
         own_score: the model's own threshold.
         least: score above which detections entered.
         voc: figures by VOC's protocols, where they were asked for.
+        resampled: the figures in many draws of the pictures, likewise.
     """
 
     names: tuple[str, ...]
@@ -43,6 +45,7 @@ class DetectionResults:
     own_score: float
     least: float
     voc: VocMetrics | None
+    resampled: Resampled | None = None
 
     @classmethod
     def of(
@@ -55,6 +58,7 @@ class DetectionResults:
         own_score: float,
         least: float,
         voc: bool = False,
+        intervals: bool = False,
     ) -> "DetectionResults":
         """Measure detections that have the ground truth's labels.
 
@@ -65,6 +69,7 @@ class DetectionResults:
             own_score: the model's own threshold.
             least: score above which detections entered.
             voc: whether VOC's figures are asked for.
+            intervals: whether it is asked how far figures may be off.
         """
         names = match.names
         counted = [one.first(limit) for one in answers]
@@ -72,7 +77,8 @@ class DetectionResults:
         metrics = coco_ap.summarize(evaluator, names, records)
         points = OperatingPoints.of(evaluator, records, counted)
         by_voc = evaluate_voc(names, records, answers) if voc else None
-        return cls(names, records, counted, metrics, evaluator, points, own_score, least, by_voc)
+        drawn = resample(names, records, counted) if intervals and records else None
+        return cls(names, records, counted, metrics, evaluator, points, own_score, least, by_voc, drawn)
 
     def as_dict(self) -> dict[str, Any]:
         """COCO's twelve figures by name, as fractions (-1: nothing to decide it), then those of each class."""
@@ -83,6 +89,7 @@ class DetectionResults:
         return {
             **self.metrics.as_dict(),
             **voc,
+            **({} if self.resampled is None else self.resampled.as_dict()),
             "per_class": self.metrics.per_class,
             "per_class_AP50": self.metrics.per_class_ap50,
             "boxes": self.metrics.truths,
@@ -94,14 +101,21 @@ class DetectionResults:
     def lines(self) -> list[str]:
         """The figures as a table, in percent."""
         metrics, voc = self.metrics, self.voc
-        lines = [f"{key:<6} {percent(value):>6}" for key, value in metrics.as_dict().items()]
+        drawn = self.resampled
+        lines = [] if drawn is None else [f"{'':<6} {'':>6}  95 % interval"]
+        for key, value in metrics.as_dict().items():
+            interval = None if drawn is None else Interval.of(drawn.values[key])
+            lines.append(f"{key:<6} {percent(value):>6}  {interval or ''}".rstrip())
         if voc is not None:
             lines.append(f"AP50 by VOC's protocol {percent(voc.area)}, by that of 2007 {percent(voc.eleven_points)}")
         width = max((len(name) for name in metrics.per_class), default=0)
-        lines += ["", f"{'class':<{width}}  {'boxes':>6}  {'AP':>6}  {'AP50':>6}"]
+        last = "" if drawn is None else "  AP, 95 % interval"
+        lines += ["", f"{'class':<{width}}  {'boxes':>6}  {'AP':>6}  {'AP50':>6}{last}"]
         for name, value in metrics.per_class.items():
             fifty = percent(metrics.per_class_ap50[name])
-            lines.append(f"{name:<{width}}  {metrics.truths[name]:>6}  {percent(value):>6}  {fifty:>6}")
+            interval = None if drawn is None else Interval.of(drawn.per_class[name])
+            row = f"{name:<{width}}  {metrics.truths[name]:>6}  {percent(value):>6}  {fifty:>6}  {interval or ''}"
+            lines.append(row.rstrip())
         return [*lines, "", *self.point_lines()]
 
     def point_lines(self) -> list[str]:
@@ -133,6 +147,7 @@ class DetectionResults:
         worst, best = curves.worst_and_best(results, count=SHOWN)
         return {
             "metrics": self.metrics,
+            "resampled": self.resampled,
             "points": {name: one.at(score) for name, one in zip(self.names, self._by_class(), strict=True)},
             "curves": curves.precision_recall(self.evaluator, self.names),
             "confusion": curves.confusion(self.evaluator, self.names, score=score),

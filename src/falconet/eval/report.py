@@ -14,6 +14,7 @@ from falconet.core.errors import DataError
 from falconet.core.figures import percent
 from falconet.core.files import replace_file
 from falconet.eval.accuracy import Accuracy
+from falconet.eval.bootstrap import Draws, Interval, Resampled
 from falconet.eval.charts import COLOURS, Series, bar, line_chart
 from falconet.eval.coco_ap import Metrics
 from falconet.eval.curves import Confusion, Curve, ErrorKind
@@ -35,6 +36,7 @@ class Report:
         facts: (what, value) about model and data.
         metrics: of a detector.
         accuracy: of a classifier.
+        resampled: how far the figures of either may be off.
         points: what happens to each class above the model's own score threshold.
         curves, confusion, kinds: see `falconet.eval.curves`.
         worst, best: pictures to show.
@@ -50,6 +52,7 @@ class Report:
     points: Mapping[str, OperatingPoint] = field(default_factory=dict)
     metrics: Metrics | None = None
     accuracy: Accuracy | None = None
+    resampled: Resampled | None = None
     curves: Sequence[Curve] = ()
     confusion: Confusion | None = None
     kinds: Sequence[ErrorKind] = ()
@@ -71,10 +74,10 @@ def render(report: Report) -> str:
     """The page as HTML text."""
     style = files("falconet.eval").joinpath("report.css").read_text(encoding="utf-8")
     sections = [
-        _summary(report.metrics) if report.metrics is not None else "",
-        _accuracy(report.accuracy) if report.accuracy is not None else "",
+        _summary(report.metrics, report.resampled) if report.metrics is not None else "",
+        _accuracy(report.accuracy, report.resampled) if report.accuracy is not None else "",
         _section("Model and data", _pairs(report.facts) + _notes(report.notes)),
-        _section("Classes", _classes(report.metrics, report.points) if report.metrics is not None else ""),
+        _section("Classes", _classes(report) if report.metrics is not None else ""),
         _section("Training", _training(report.history)),
         _section("Precision over recall (IoU 0.5)", _precision_recall(report.curves)),
         _section("What goes wrong", _kinds(report.kinds)),
@@ -131,27 +134,48 @@ AP_IN_WORDS = (
 )
 
 
-def _summary(metrics: Metrics) -> str:
+def _within(draws: Draws | None) -> str:
+    """The interval of a figure, in brackets."""
+    interval = None if draws is None else Interval.of(draws)
+    return "" if interval is None else f'<small class="interval">{interval}</small>'
+
+
+HOW_FAR = (
+    "Below each figure: the 95 % interval that other pictures of the same kind would give (bootstrap over pictures)."
+)
+
+
+def _summary(metrics: Metrics, resampled: Resampled | None) -> str:
+    drawn = {} if resampled is None else resampled.values
     cards = [("AP", "IoU 0.50–0.95"), ("AP50", "IoU 0.50"), ("AP75", "IoU 0.75"), ("APs", "small, below 32²")]
     cards += [("APm", "medium, 32²–96²"), ("APl", "large, above 96²"), ("AR100", "recall, 100 per picture")]
     tiles = [
-        f"<div><b>{percent(metrics[key])}</b><span>{key}</span><small>{escape(meaning)}</small></div>"
+        f"<div><b>{percent(metrics[key])}</b>{_within(drawn.get(key))}<span>{key}</span>"
+        f"<small>{escape(meaning)}</small></div>"
         for key, meaning in cards
     ]
-    return f'<div class="cards">{"".join(tiles)}</div><p class="hint">{AP_IN_WORDS}</p>'
+    hint = f"{AP_IN_WORDS} {HOW_FAR}" if drawn else AP_IN_WORDS
+    return f'<div class="cards">{"".join(tiles)}</div><p class="hint">{hint}</p>'
 
 
-def _accuracy(accuracy: Accuracy) -> str:
+def _accuracy(accuracy: Accuracy, resampled: Resampled | None) -> str:
     """Top-1 and top-5, classes, and what is taken for what."""
-    cards = [("top-1", accuracy.top1, "the best class is right"), ("top-5", accuracy.top5, "one of the best five is")]
-    tiles = [f"<div><b>{percent(value)}</b><span>{key}</span><small>{text}</small></div>" for key, value, text in cards]
+    drawn = {} if resampled is None else resampled.values
+    classes_drawn = {} if resampled is None else resampled.per_class
+    cards = [("top-1", "top1", "the best class is right"), ("top-5", "top5", "one of the best five is")]
+    tiles = [
+        f"<div><b>{percent(accuracy.as_dict()[key])}</b>{_within(drawn.get(key))}<span>{title}</span>"
+        f"<small>{text}</small></div>"
+        for title, key, text in cards
+    ]
     classes = [
-        (escape(name), str(accuracy.counts[name]), bar(value, percent(value)))
+        (escape(name), str(accuracy.counts[name]), bar(value, percent(value)) + _within(classes_drawn.get(name)))
         for name, value in accuracy.per_class.items()
     ]
+    hint = f"Shares of images in percent. {HOW_FAR}" if drawn else "Shares of images in percent."
     wrong = [(f"{escape(true)} taken for {escape(said)}", str(count)) for true, said, count in accuracy.confusions[:20]]
     return (
-        f'<div class="cards">{"".join(tiles)}</div><p class="hint">Shares of images in percent.</p>'
+        f'<div class="cards">{"".join(tiles)}</div><p class="hint">{hint}</p>'
         + _section("Classes", _table(("class", "images", "top-1"), classes))
         + _section("Confusion", _table(("the most frequent confusions", "images"), wrong) if wrong else "")
     )
@@ -171,13 +195,24 @@ def _notes(notes: Sequence[str]) -> str:
     return f"<details{opened}><summary>{title}</summary><ul>{entries}</ul></details>"
 
 
-def _classes(metrics: Metrics, points: Mapping[str, OperatingPoint]) -> str:
+def _classes(report: Report) -> str:
+    metrics, points = report.metrics, report.points
+    drawn = {} if report.resampled is None else report.resampled.per_class
+    assert metrics is not None
     rows = []
     for name, value in metrics.per_class.items():
         point = points.get(name)
         counts = ("–", "–", "–") if point is None else (str(point.found), str(point.missed), str(point.false))
         ap50 = percent(metrics.per_class_ap50[name])
-        rows.append((escape(name), str(metrics.truths[name]), bar(value, percent(value)), ap50, *counts))
+        rows.append(
+            (
+                escape(name),
+                str(metrics.truths[name]),
+                bar(value, percent(value)) + _within(drawn.get(name)),
+                ap50,
+                *counts,
+            )
+        )
     table = _table(("class", "objects", "AP", "AP50", "found", "missed", "false"), rows)
     score = next((point.score for point in points.values()), None)
     hint = "" if score is None else f'<p class="hint">Found, missed and false: with scores above {score:.2f}.</p>'

@@ -19,7 +19,7 @@ from falconet.core.figures import percent
 from falconet.core.files import replace_file
 from falconet.core.run_files import BEST, RUN_FILE
 from falconet.core.types import Record
-from falconet.eval.interval import Interval, ap_interval
+from falconet.eval.bootstrap import Interval
 from falconet.eval.latency import Latency, machine
 from falconet.profile.scatter import Point, scatter
 from falconet.runtime.engines import Use
@@ -37,9 +37,6 @@ TABLE, PICTURE = "fit.json", "fit.svg"
 
 PROCESSES, CALLS = 3, 100
 """In which the finished file is measured; calls in each."""
-
-MOST_PICTURES = 1000
-"""Validation pictures up to which the interval of AP is worth its time; of more, AP is nearly exact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +164,7 @@ def finish(
     if size != best.candidate.size:
         _log.info("with its own weights it takes longer: the input becomes %d x %d", size[1], size[0])
     done = export(best.folder, folder, name=NAME, size=size, engines=[way.engine])
-    ap, interval = measured_ap(done.path, best.folder, way, count=len(val))
+    ap, interval = measured_ap(done.path, best.folder, way)
     row = _row(best, folder)
     found = replace(row, height=size[0], width=size[1], ms=latency.p50, p95=latency.p95, ap=ap, interval=interval)
     within = latency.p95 <= request.budget_ms
@@ -245,26 +242,23 @@ def fitting_size(
     return size, latency
 
 
-def measured_ap(model: Path, run: Path, way: Way | None, *, count: int) -> tuple[float, Interval | None]:
+def measured_ap(model: Path, run: Path, way: Way | None) -> tuple[float, Interval | None]:
     """AP of a file on what its run was validated on, and the interval of it.
 
     Args:
         model: an exported file, or weights.
         run: folder of its training.
         way: how an exported file is run; None for weights, in torch.
-        count: validation pictures.
     """
     found = FoundModel(model, NAME, run)
     if way is None:
         opened = open_engine(model, engine="torch")
     else:
         opened = open_engine(model, engine=way.engine, use=Use(way.threads, precision=way.precision))
-    done = evaluate(found, opened, open_ground_truth(found, None, None, None, task="detect"))
-    results: Any = done.results
-    ap = float(results.metrics["AP"])
-    if count > MOST_PICTURES:
-        return ap, None
-    return ap, ap_interval(results.names, results.records, results.answers)
+    truth = open_ground_truth(found, None, None, None, task="detect")
+    results: Any = evaluate(found, opened, truth, intervals=True).results
+    interval = None if results.resampled is None else Interval.of(results.resampled.values["AP"])
+    return float(results.metrics["AP"]), interval
 
 
 def write_run(run: Any, folder: Path) -> Path:

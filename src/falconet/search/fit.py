@@ -22,7 +22,7 @@ from falconet.core.terminal import argument
 from falconet.core.terminate import Terminated
 from falconet.core.types import Pixels, Record
 from falconet.data.records import sizes_of_files
-from falconet.eval.interval import Interval
+from falconet.eval.bootstrap import Interval
 from falconet.search.candidates import Candidate, Start, Starts, choose, within
 from falconet.search.finish import TABLE, Finished, finish, fitting_size, measured_ap, read_finished, write_run
 from falconet.search.halving import Round, plan_rounds
@@ -200,7 +200,7 @@ class Search:
             failed, ap, interval = "", 0.0, None
             try:
                 self._fit(trial, one, out)
-                ap, interval = measured_ap(out / BEST, out, None, count=len(self._val))
+                ap, interval = measured_ap(out / BEST, out, None)
             except ModelError as error:  # such as a loss that is not finite
                 if one.count == 1:
                     raise

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from falconet.eval.interval import Interval
+from falconet.eval.bootstrap import Interval
 from falconet.search.candidates import Candidate, Start
 
 
@@ -20,7 +20,7 @@ class Trial:
         folder: of its last training.
         minutes: that it was trained, altogether.
         ap: after each of its trainings, a fraction.
-        interval: of the last one, see `falconet.eval.interval`.
+        interval: of the last one, see `falconet.eval.bootstrap`.
         failed: why the last one ended before its time.
     """
 

@@ -1,0 +1,84 @@
+"""Do 95 % intervals of AP hold the true AP in 95 of 100 cases? python benchmarks/coverage.py
+
+A detector whose chances are known answers made pictures; its true AP is that of 20,000 of them. Each trial draws fewer
+pictures and asks whether the interval that these give holds the true AP: that of the bootstrap with multiplicity, which
+`falconet eval` uses, and that of a bootstrap in which no picture counts twice. The last lines say the same of the difference
+of two detectors on the same pictures.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from falconet.core.types import Detections, Record
+from falconet.eval.bootstrap import Interval, equal_weights, resample, weights
+
+CLASSES = 3
+TRUE = 20_000
+TRIALS = 400
+RESAMPLES = 500
+
+
+def made(pictures: int, seed: int, skills: tuple[float, ...]) -> tuple[list[Record], list[list[Detections]]]:
+    """Pictures of some boxes each, and the answers of a detector of each skill: the share of objects it finds.
+
+    How hard a picture is, is common to its objects and to all detectors.
+    """
+    chance = np.random.default_rng(seed)
+    records: list[Record] = []
+    answers: list[list[Detections]] = [[] for _ in skills]
+    for number in range(pictures):
+        count = 1 + int(chance.poisson(2.0))
+        corner, sides = chance.uniform(0, 400, (count, 2)), chance.uniform(40, 160, (count, 2))
+        boxes = np.concatenate([corner, corner + sides], 1)
+        labels = chance.integers(0, CLASSES, count)
+        crowd = np.zeros(count, np.bool_)
+        records.append(Record(number, Path(f"{number}.jpg"), 640, 640, boxes.astype(np.float32), labels, crowd))
+        ease, luck = chance.normal(0, 0.15), chance.random(count)
+        shift, sure = chance.normal(0, 0.06, (count, 4)), chance.beta(4, 2, count)
+        false = int(chance.poisson(1.5))
+        away, wide = chance.uniform(0, 400, (false, 2)), chance.uniform(40, 160, (false, 2))
+        wrong, unsure = chance.integers(0, CLASSES, false), chance.beta(1.5, 4, false)
+        for own, skill in zip(answers, skills, strict=True):
+            found = luck < skill + ease
+            near = boxes + shift * np.tile(sides, 2) * (1.6 - skill)
+            own.append(
+                Detections(
+                    np.concatenate([near[found], np.concatenate([away, away + wide], 1)]).astype(np.float32),
+                    np.concatenate([sure[found], unsure]).astype(np.float32),
+                    np.concatenate([labels[found], wrong]),
+                )
+            )
+    return records, answers
+
+
+def main() -> None:
+    """Print how often the intervals hold what they should."""
+    names, skills = [str(label) for label in range(CLASSES)], (0.7, 0.78)
+    records, answers = made(TRUE, 0, skills)
+    true = [equal_weights(names, records, one)["AP"] for one in answers]
+    print(f"true AP: {100 * true[0]:.2f}, {100 * true[1]:.2f}")
+    print("pictures  with multiplicity  without  difference of two  mean width")
+    for pictures in (40, 80, 200):
+        held, plain, apart, widths = 0, 0, 0, []
+        for trial in range(TRIALS):
+            records, answers = made(pictures, trial + 1, skills)
+            drawn = weights(pictures, resamples=RESAMPLES, seed=trial)
+            found = [resample(names, records, one, drawn=drawn).values["AP"] for one in answers]
+            once = resample(names, records, answers[0], drawn=np.minimum(drawn, 1)).values["AP"]
+            held += _holds(Interval.of(found[0]), true[0])
+            plain += _holds(Interval.of(once), true[0])
+            apart += _holds(Interval.of(found[1] - found[0]), true[1] - true[0])
+            interval = Interval.of(found[0])
+            assert interval is not None
+            widths.append(interval.high - interval.low)
+        shares = "".join(f"{100 * one / TRIALS:>{width}.1f}" for one, width in ((held, 19), (plain, 9), (apart, 19)))
+        print(f"{pictures:>8}{shares}{100 * np.mean(widths):>12.1f}", flush=True)
+
+
+def _holds(interval: Interval | None, value: float) -> bool:
+    return interval is not None and interval.low <= value <= interval.high
+
+
+if __name__ == "__main__":
+    main()

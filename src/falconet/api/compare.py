@@ -1,0 +1,155 @@
+"""Two models on the same pictures: which one is better, and whether so many pictures can tell."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from falconet.api.evaluation import Evaluation
+from falconet.core.errors import ConfigError, DataError
+from falconet.core.figures import percent
+from falconet.eval.bootstrap import Draws, Interval
+
+
+MARK = "* the interval leaves 0 out; by chance alone one of twenty would"
+
+
+class Difference(NamedTuple):
+    """A figure of both models, and how much the second one has more.
+
+    Attributes:
+        name: of the figure, or of the class.
+        first, second: fractions; -1 where nothing decides it.
+        interval: of `second - first`, from draws of the same pictures for both; None where nothing decides it.
+    """
+
+    name: str
+    first: float
+    second: float
+    interval: Interval | None
+
+    @property
+    def by(self) -> float:
+        """What the second model has more."""
+        return self.second - self.first
+
+    @property
+    def told(self) -> bool:
+        """Whether the pictures tell the two apart."""
+        return self.interval is not None and not self.interval.low <= 0 <= self.interval.high
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two models on the same pictures.
+
+    Attributes:
+        first, second: their evaluations.
+        figures, classes: differences of each figure, and of AP (or top-1) of each class.
+    """
+
+    first: Evaluation
+    second: Evaluation
+    figures: tuple[Difference, ...]
+    classes: tuple[Difference, ...]
+
+    @classmethod
+    def of(cls, first: Evaluation, second: Evaluation) -> "Comparison":
+        """Compare two evaluations that were made with intervals.
+
+        Raises:
+            ConfigError: a detector and a classifier.
+            DataError: not the same pictures.
+        """
+        one, other = first.results, second.results
+        if type(one) is not type(other):
+            raise ConfigError(f"{first.model.path} and {second.model.path}: a detector and a classifier do not compare")
+        pictures = [[record.path for record in results.records] for results in (one, other)]
+        if pictures[0] != pictures[1]:
+            raise DataError(f"{first.ground_truth.source}: the two models answered different pictures")
+        if one.resampled is None or other.resampled is None:
+            raise DataError(f"{first.ground_truth.source}: no picture to compare the two models on")
+        own, its = one.as_dict(), other.as_dict()
+        return cls(
+            first,
+            second,
+            _differences(own, its, one.resampled.values, other.resampled.values),
+            _differences(own["per_class"], its["per_class"], one.resampled.per_class, other.resampled.per_class),
+        )
+
+    @property
+    def sentence(self) -> str:
+        """What it comes to."""
+        main = self.figures[0]
+        count = len(self.first.results.records)
+        name, pictures = {"top1": "top-1"}.get(main.name, main.name), f"{count} pictures"
+        if main.interval is None:
+            return f"Nothing in these {pictures} decides {name}."
+        least = (main.interval.high - main.interval.low) / 2
+        limit = f"{pictures} cannot tell differences below about {percent(least)}"
+        if main.told:
+            better = self.second if main.by > 0 else self.first
+            low, high = sorted(abs(end) for end in main.interval)
+            return (
+                f"{better.model.name} is better by {percent(abs(main.by))} {name}, {percent(low)} to {percent(high)}; "
+                f"{limit}."
+            )
+        return (
+            f"These {pictures} do not tell which one is better: {self.second.model.name} has {_signed(main.by)} "
+            f"{name}, {_signed(main.interval.low)} to {_signed(main.interval.high)}; {limit}."
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Both evaluations and the differences, as fractions."""
+        return {
+            "first": self.first.as_dict(),
+            "second": self.second.as_dict(),
+            "differences": {one.name: _plain(one) for one in self.figures},
+            "per_class_differences": {one.name: _plain(one) for one in self.classes},
+            "sentence": self.sentence,
+        }
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    def lines(self) -> list[str]:
+        """The figures of both in percent, side by side."""
+        first, second = self.first.model.name, self.second.model.name
+        if first == second:
+            first, second = str(self.first.model.path), str(self.second.model.path)
+        lines = [f"A  {first}", f"B  {second}", ""]
+        width = max(len(one.name) for one in (*self.figures, *self.classes))
+        head = f"{'':<{width}}  {'A':>6}  {'B':>6}  {'B - A':>6}  95 % interval"
+        for title, rows in (("", self.figures), ("class", self.classes)):
+            lines.append(f"{title:<{width}}{head[width:]}")
+            lines += [_row(one, width) for one in rows]
+            lines.append("")
+        return [*lines, MARK, self.sentence]
+
+
+def _differences(
+    first: Mapping[str, float], second: Mapping[str, float], drawn: Mapping[str, Draws], other: Mapping[str, Draws]
+) -> tuple[Difference, ...]:
+    return tuple(
+        Difference(name, first[name], second[name], Interval.of(other[name] - draws))
+        for name, draws in drawn.items()
+        if name in other
+    )
+
+
+def _plain(one: Difference) -> dict[str, Any]:
+    return {"first": one.first, "second": one.second, "difference": one.by, "interval": one.interval}
+
+
+def _signed(value: float) -> str:
+    return f"{100 * value:+.1f}"
+
+
+def _row(one: Difference, width: int) -> str:
+    if one.interval is None:
+        return f"{one.name:<{width}}  {percent(one.first):>6}  {percent(one.second):>6}  {'-':>6}"
+    interval = f"{_signed(one.interval.low)} to {_signed(one.interval.high)}"
+    mark = "" if not one.told else " *"
+    return (
+        f"{one.name:<{width}}  {percent(one.first):>6}  {percent(one.second):>6}  {_signed(one.by):>6}  "
+        f"{interval}{mark}"
+    )

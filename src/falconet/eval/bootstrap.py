@@ -1,0 +1,207 @@
+"""How far figures may be off because the pictures are few: the bootstrap over pictures.
+
+Pictures are drawn with replacement, as many as there are, and one that is drawn twice counts twice (Efron and
+Tibshirani, "An Introduction to the Bootstrap", 1993, chapters 13 and 16 for two models on the same pictures). The
+detections are matched once; a draw is nothing but a weight for each picture.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from falconet.core.cpus import usable_cpus
+from falconet.core.figures import percent
+from falconet.core.types import Detections, Record
+from falconet.eval.coco_ap import UNDEFINED
+from falconet.eval.matching import AREAS, IOUS, ClassMatches, match_all
+
+RESAMPLES = 1000
+CHUNK = 100
+"""Draws that are computed at once."""
+
+POINTS = np.linspace(0, 1, 101)
+"""Recalls at which COCO reads precision."""
+
+STEPS = len(IOUS)
+LIMITS = {"AR1": 1, "AR10": 10, "AR100": 100}
+SIZES = ("", "s", "m", "l")
+
+Draws = NDArray[np.float64]
+"""[R] a figure in each draw; NaN where nothing decides it."""
+
+
+class Interval(NamedTuple):
+    """The middle 95 % of what other pictures of the same kind would have given."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, draws: Draws) -> "Interval | None":
+        """That of a figure; None where nothing decides it."""
+        defined = draws[~np.isnan(draws)]
+        if not len(defined):
+            return None
+        low, high = np.percentile(defined, (2.5, 97.5))
+        return cls(float(low), float(high))
+
+    def __str__(self) -> str:
+        return f"{percent(self.low)} to {percent(self.high)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Resampled:
+    """The figures of one model in many draws of the pictures.
+
+    Attributes:
+        values: COCO's twelve, or top-1 and top-5, by name.
+        per_class: AP, or top-1, by class name.
+    """
+
+    values: Mapping[str, Draws]
+    per_class: Mapping[str, Draws]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The 95 % intervals as pairs, null where nothing decides a figure."""
+        kinds = {"intervals": self.values, "per_class_intervals": self.per_class}
+        return {kind: {name: Interval.of(draws) for name, draws in found.items()} for kind, found in kinds.items()}
+
+
+def weights(images: int, *, resamples: int = RESAMPLES, seed: int = 0) -> NDArray[np.float32]:
+    """[R, N] how often each picture is drawn; the same for the same number of pictures and seed."""
+    if not images:
+        return np.zeros((resamples, 0), np.float32)
+    chance = np.random.default_rng(seed)
+    share = np.full(images, 1 / images)
+    return chance.multinomial(images, share, size=resamples).astype(np.float32)
+
+
+def resample(
+    names: Sequence[str],
+    records: Sequence[Record],
+    answers: Sequence[Detections],
+    *,
+    drawn: NDArray[np.float32] | None = None,
+) -> Resampled:
+    """COCO's figures with each picture weighted.
+
+    Args:
+        names, records, answers: as of `coco_ap.evaluate`.
+        drawn: [R, N] weights; None: `weights`.
+    """
+    drawn = weights(len(records)) if drawn is None else drawn
+    matches = match_all(names, records, answers)
+    with ThreadPoolExecutor(usable_cpus()) as pool:  # numpy leaves the interpreter's lock
+        figures = list(pool.map(lambda one: _figures(one, drawn), matches))
+    count = len(drawn)
+    precision = np.stack([one.precision for one in figures]) if figures else np.full((0, len(AREAS), STEPS, count), 0.0)
+    recall = {key: np.stack([one.recall[key] for one in figures]) for key in (figures[0].recall if figures else ())}
+    values = {
+        "AP": _mean(precision[:, 0].reshape(-1, count)),
+        "AP50": _mean(precision[:, 0, 0]),
+        "AP75": _mean(precision[:, 0, 5]),
+        **{f"AP{size}": _mean(precision[:, area].reshape(-1, count)) for area, size in enumerate(SIZES) if size},
+        **{key: _mean(value.reshape(-1, count)) for key, value in recall.items()},
+    }
+    return Resampled(values, {name: _mean(one.precision[0]) for name, one in zip(names, figures, strict=True)})
+
+
+def resample_shares(figures: Mapping[str, NDArray[np.bool_]], classes: Mapping[str, NDArray[np.bool_]]) -> Resampled:
+    """The figures of a classifier, which are shares of the pictures.
+
+    Args:
+        figures: [N] whether each picture counts for it, by name, the first of them for the classes, too.
+        classes: [N] whether each picture shows it, by name.
+    """
+    first = next(iter(figures.values()))
+    drawn = weights(len(first))
+    values = {name: (drawn @ right) / max(1, len(first)) for name, right in figures.items()}
+    per_class = {}
+    for name, own in classes.items():
+        shown = drawn @ own
+        per_class[name] = np.where(shown > 0, (drawn @ (own & first)) / np.maximum(shown, 1), np.nan)
+    return Resampled(values, per_class)
+
+
+class _Figures(NamedTuple):
+    """Of one class: [A, T, R] AP; for each recall figure [T, R]."""
+
+    precision: NDArray[np.float64]
+    recall: dict[str, NDArray[np.float64]]
+
+
+def _figures(matches: ClassMatches, drawn: NDArray[np.float32]) -> _Figures:
+    count = len(drawn)
+    objects = drawn @ matches.objects.T.astype(np.float32)  # [R, A]
+    precision = np.full((len(AREAS), STEPS, count), np.nan)
+    for chunk in _chunks(count):
+        own = drawn[chunk][:, matches.images]
+        for area in range(len(AREAS)):
+            for step in range(STEPS):
+                rule = area * STEPS + step
+                precision[area, step, chunk] = _average_precision(
+                    own, matches.right[rule], matches.ignored[rule], objects[chunk, area]
+                )
+    recall = {key: _recall(matches, drawn, objects, 0, limit) for key, limit in LIMITS.items()}
+    for area, size in enumerate(SIZES[1:], start=1):
+        recall[f"AR{size}"] = _recall(matches, drawn, objects, area, LIMITS["AR100"])
+    return _Figures(precision, recall)
+
+
+def _chunks(count: int) -> Iterator[slice]:
+    return (slice(first, first + CHUNK) for first in range(0, count, CHUNK))
+
+
+def _average_precision(
+    drawn: NDArray[np.float32], right: NDArray[np.bool_], ignored: NDArray[np.bool_], objects: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """[r] the mean of the precision at 101 recalls; `drawn` [r, D] weights the detections, which go by their score."""
+    places = np.flatnonzero(right & ~ignored)
+    found = np.where(objects > 0, 0.0, np.nan)
+    if not len(places):
+        return found
+    if ignored.any():
+        kept = ~ignored
+        said = np.cumsum(drawn[:, kept], axis=1)[:, np.cumsum(kept)[places] - 1]
+    else:
+        said = np.cumsum(drawn, axis=1)[:, places]
+    hits = np.cumsum(drawn[:, places], axis=1)
+    exact = hits / np.maximum(said, 1)
+    best = np.maximum.accumulate(exact[:, ::-1], axis=1)[:, ::-1]  # what is reached at this recall or a higher one
+    with np.errstate(invalid="ignore"):
+        reached = np.searchsorted(POINTS, (hits.astype(np.float64) / objects[:, None]).ravel(), side="right")
+    reached = reached.reshape(hits.shape)
+    reached[:, 1:] -= reached[:, :-1].copy()
+    return np.where(objects > 0, (best * reached).sum(1) / len(POINTS), np.nan)
+
+
+def _recall(
+    matches: ClassMatches, drawn: NDArray[np.float32], objects: NDArray[np.float32], area: int, limit: int
+) -> NDArray[np.float64]:
+    """[T, R] the share of objects that the first detections of each picture find."""
+    first = matches.ranks < limit
+    rules = slice(area * STEPS, (area + 1) * STEPS)
+    right = (matches.right[rules] & ~matches.ignored[rules])[:, first]
+    hits = np.zeros((drawn.shape[1], STEPS), np.float32)
+    np.add.at(hits, matches.images[first], right.T.astype(np.float32))
+    total = objects[:, area]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(total > 0, (drawn @ hits).T / total, np.nan).astype(np.float64)
+
+
+def _mean(values: NDArray[np.float64]) -> Draws:
+    """[R] the mean over [K, R] of what is decided."""
+    decided = ~np.isnan(values)
+    count = decided.sum(0)
+    return np.where(count > 0, np.where(decided, values, 0).sum(0) / np.maximum(count, 1), np.nan)
+
+
+def equal_weights(names: Sequence[str], records: Sequence[Record], answers: Sequence[Detections]) -> dict[str, float]:
+    """The twelve figures with each picture counted once: those of `coco_ap.evaluate`, by the matching used here."""
+    once = np.ones((1, len(records)), np.float32)
+    found = resample(names, records, answers, drawn=once).values
+    return {name: UNDEFINED if np.isnan(draws[0]) else float(draws[0]) for name, draws in found.items()}
