@@ -2,8 +2,8 @@
 
 A detector whose chances are known answers made pictures; its true AP is that of 20,000 of them. Each trial draws fewer
 pictures and asks whether the interval that these give holds the true AP: that of the bootstrap with multiplicity, which
-`falconet eval` uses, and that of a bootstrap in which no picture counts twice. The last lines say the same of the difference
-of two detectors on the same pictures.
+`falconet eval` uses, and that of a bootstrap in which no picture counts twice. The last column says the same of the
+difference of two detectors on the same pictures.
 """
 
 from pathlib import Path

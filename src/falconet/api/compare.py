@@ -9,7 +9,6 @@ from falconet.core.errors import ConfigError, DataError
 from falconet.core.figures import percent
 from falconet.eval.bootstrap import Draws, Interval
 
-
 MARK = "* the interval leaves 0 out; by chance alone one of twenty would"
 
 

@@ -52,6 +52,16 @@ COMMANDS: Mapping[str, Command] = {
             "falconet eval runs/nanodet-plus-m-320",
             "falconet eval exported/mine.onnx --data photos --split test",
             "falconet eval nanodet-plus-m-416-coco --data instances.json --images pictures --protocol coco",
+            "falconet eval runs/nanodet-plus-m-320 runs/nanodet-plus-m-320-2",
+        ),
+    ),
+    "repeat": Command(
+        "repeat",
+        "repeat",
+        "Train the same with several seeds: mean and spread.",
+        (
+            "falconet repeat nanodet-plus-m-320 data=photos train.minutes=20 --seeds 3",
+            "falconet repeat run.yaml output=runs/three",
         ),
     ),
     "export": Command(
