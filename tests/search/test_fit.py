@@ -66,7 +66,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def unfinished(monkeypatch: pytest.MonkeyPatch) -> None:
     """A search that ends with its trainings: those are returned, the best first, and nothing is exported."""
     monkeypatch.setattr(fitting, "finish", lambda _request, _way, trials, *_: trials)
-    monkeypatch.setattr(fitting, "fitting_size", lambda trial, *_: (trial.candidate.size, trial.candidate.timing))
+    monkeypatch.setattr(fitting, "fitting_size", lambda trial, *_, **__: (trial.candidate.size, trial.candidate.timing))
 
 
 def request(data: Path, **changes) -> Request:
@@ -231,7 +231,7 @@ class TestCommand:
             (["photos", "--budget", "fast"], "expected milliseconds"),
             (["photos", "--budget", "8ms", "--resume", "runs/fit"], "goes on with the search as it was"),
             (["nowhere", "--budget", "8ms"], "no such file or folder"),
-            (["photos", "--budget", "8ms", "--engine", "tensorrt", "--out", "free"], "is not known"),
+            (["photos", "--budget", "8ms", "--engine", "tensorrt", "--out", "free"], "expected auto, onnxruntime or openvino"),
             (["photos", "--budget", "8ms", "--threads", "9999"], "expected at most"),
             (["photos", "--budget", "8ms", "augment.flip_vertical=7", "--out", "free"], "flip_vertical"),
         ],
@@ -269,3 +269,22 @@ def test_from_python(data: Path, tmp_path: Path) -> None:
         falconet.fit(data, -1.0)
     with pytest.raises(ConfigError, match="'falconet fit' chooses seed itself"):
         falconet.fit(data, BUDGET, changes={"seed": 3})
+
+
+@pytest.mark.parametrize("option", [["--minutes", "3"], ["--threads", "1"], ["--dry-run"], ["photos"], ["--seed", "0"]])
+def test_a_search_that_goes_on_takes_nothing_else(option: list[str], tmp_path: Path) -> None:
+    found = CliRunner().invoke(app, ["fit", "--resume", str(tmp_path), *option])
+    name = "data" if option == ["photos"] else option[0].strip("-").replace("-", "_")
+    assert str(found.exception) == f"--resume goes on with the search as it was; leave out: {name}"
+
+
+def test_a_trained_network_that_is_fast_gets_a_larger_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    sizes, written = [(64, 64), (64, 96), (96, 128), (128, 128), (256, 256)], []
+    monkeypatch.setattr(onnx, "export_onnx", lambda _, out, *, size: written.append(size) or out)
+    monkeypatch.setattr(finish, "picture_seconds", lambda *_, **__: [math.prod(written[-1]) / 1e6] * 3)
+    shape = shapes(Space.model_validate(SPACE), seed=0)[0]
+    trial = Trial(Candidate(shape, (64, 64), Timing(1, 1)), Start(), tmp_path, 1.0, (0.5,))
+    way = Way("onnxruntime", "float32", 1)
+    assert finish.fitting_size(trial, way, sizes, 13.0, [], larger=True)[0] == (96, 128)
+    assert written == [(64, 64), (64, 96), (96, 128), (128, 128)]  # four times as many pixels are not tried
+    assert finish.fitting_size(trial, way, sizes, 13.0, [])[0] == (64, 64)

@@ -259,7 +259,7 @@ def test_classes_of_the_run_file_are_known_to_the_data(data: Path, tmp_path: Pat
         fit(tiny_run(data, tmp_path / "run", "data.classes=[disk, star]"))
     assert "disk not in" in str(error.value)
     assert "did you mean 'disc'?" in str(error.value)
-    assert "  run file: disk, star\n  data:     disc, ring, square, triangle, star, cross" in str(error.value)
+    assert "  asked for: disk, star\n  data:      disc, ring, square, triangle, star, cross" in str(error.value)
     assert not (tmp_path / "run").exists()
     with pytest.raises(ConfigError, match="expected each name once"):
         load_data(tiny_run(data, tmp_path / "run", "data.classes=[disc, disc]").data)

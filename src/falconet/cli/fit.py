@@ -19,6 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 def fit(
+    context: typer.Context,
     data: Annotated[
         Path | None, typer.Argument(help="Pictures and boxes: a data set's file or folder.", show_default=False)
     ] = None,
@@ -86,10 +87,8 @@ def fit(
     from falconet.search import fit as search
 
     if resume is not None:
-        if data is not None or budget is not None or classes is not None or overrides:
-            raise ConfigError(
-                "--resume goes on with the search as it was; leave data, --budget, --classes and changes out"
-            )
+        if given := _given(context) - {"resume", "as_json"}:
+            raise ConfigError(f"--resume goes on with the search as it was; leave out: {', '.join(sorted(given))}")
         done = search.resume(resume, progress=progress, callback=TrainBar())
     else:
         if data is None or budget is None:
@@ -114,6 +113,12 @@ def fit(
     if not as_json:
         print(f"written: {done.path}, {done.folder / 'fit.svg'}, {done.folder / 'run.yaml'}")
         print(f"next: falconet predict photo.jpg --model {argument(done.path)}")
+
+
+def _given(context: typer.Context) -> set[str]:
+    """Names of the options and arguments that stand in the command line."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
 
 
 def _show_candidates(request: "Request", *, as_json: bool) -> None:

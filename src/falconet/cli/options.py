@@ -27,10 +27,14 @@ def parse_size(text: str, *, smallest: int = SMALLEST, largest: int = LARGEST) -
 
 
 def parse_milliseconds(text: str) -> float:
-    """Milliseconds of 8, 8ms or 8.5 ms."""
-    number = text.lower().strip().removesuffix("ms").strip()
+    """Milliseconds of 8, 8ms, 8.5 ms or 0.5s."""
+    number, unit = text.lower().strip(), 1
+    if number.endswith("ms"):
+        number = number.removesuffix("ms")
+    elif number.endswith("s"):
+        number, unit = number.removesuffix("s"), 1000
     try:
-        value = float(number)
+        value = unit * float(number)
     except ValueError:
         value = 0.0
     if not 0 < value < LONGEST:

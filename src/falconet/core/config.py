@@ -228,6 +228,7 @@ _PLAIN = {
     "model_attributes_type": "expected keys and values",
     "dataclass_type": "expected keys and values",
     "dict_type": "expected keys and values",
+    "too_short": "expected {min_length} at least",
 }
 """Messages of pydantic that speak of Python."""
 
@@ -247,12 +248,13 @@ def _describe(kind: type[Config], tree: Any, detail: Any, name: str, overrides: 
         return f"{origin}: {path}: is missing"
     if detail["type"] in ("union_tag_invalid", "union_tag_not_found"):
         return f"{origin}: {path}: {_wrong_choice(kind, tree, location, detail)}"
-    message = _PLAIN.get(detail["type"], str(detail["msg"]))
+    message = _PLAIN[detail["type"]].format(**detail.get("ctx", {})) if detail["type"] in _PLAIN else str(detail["msg"])
     message = message.removeprefix("Value error, ")
     message = message[:1].lower() + message[1:] if not message[:2].isupper() else message
     value = repr(detail["input"])
-    if len(value) > 60 and detail["type"] == "value_error" and isinstance(detail["input"], dict):
-        return f"{origin}: {path or 'top level'}: {message}"  # of several keys; it names them itself
+    of_several_keys = isinstance(detail["input"], dict)
+    if detail["type"] == "value_error" and (of_several_keys or value in message):  # it names them itself
+        return ": ".join(filter(None, (origin, path, message)))
     value = value if len(value) <= 60 else value[:57] + "..."
     hint = ""
     if detail["type"] == "literal_error" and isinstance(detail["input"], str):

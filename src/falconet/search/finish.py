@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,7 +25,7 @@ from falconet.eval.latency import Latency, machine
 from falconet.profile.scatter import Point, scatter
 from falconet.runtime.engines import Use
 from falconet.search.request import Request
-from falconet.search.timing import Way
+from falconet.search.timing import SURE, Way
 from falconet.search.trial import Trial
 
 if TYPE_CHECKING:
@@ -214,32 +215,58 @@ def _write(finished: Finished) -> None:
 
 
 def fitting_size(
-    trial: Trial, way: Way, sizes: Sequence[tuple[int, int]], budget: float, val: Sequence[Record]
+    trial: Trial,
+    way: Way,
+    sizes: Sequence[tuple[int, int]],
+    budget: float,
+    val: Sequence[Record],
+    *,
+    larger: bool = False,
 ) -> tuple[tuple[int, int], Latency]:
-    """The largest input, at most that of the training, at which a trained network keeps the budget; and its time."""
+    """The largest input at which a trained network keeps the budget, and its time.
+
+    Args:
+        larger: also inputs larger than that of the training are tried.
+
+    Returns:
+        The smallest size, where none keeps the budget.
+    """
+    place = list(sizes).index(trial.candidate.size)
+    latency = _exported_latency(trial, way, sizes[place], val)
+    while latency.p95 > budget and place > 0:
+        place -= 1
+        latency = _exported_latency(trial, way, sizes[place], val)
+        larger = False
+    while larger and place + 1 < len(sizes):
+        if latency.p95 * math.prod(sizes[place + 1]) / math.prod(sizes[place]) > SURE * budget:
+            break
+        slower = _exported_latency(trial, way, sizes[place + 1], val)
+        if slower.p95 > budget:
+            break
+        place, latency = place + 1, slower
+    return sizes[place], latency
+
+
+def _exported_latency(trial: Trial, way: Way, size: tuple[int, int], val: Sequence[Record]) -> Latency:
+    """That of a trained network as a file, in processes of its own."""
     from falconet.exporting.onnx import export_onnx
 
     pictures = [record.path for record in val[:: max(1, len(val) // 40)]]
-    place = list(sizes).index(trial.candidate.size)
-    for size in reversed(sizes[: place + 1]):
-        with tempfile.TemporaryDirectory(prefix="falconet-fit-") as beside:
-            file = export_onnx(trial.folder / BEST, Path(beside, "draft.onnx"), size=size)
-            seconds = [
-                second
-                for _ in range(PROCESSES)
-                for second in picture_seconds(
-                    file,
-                    engine=way.engine,
-                    precision=way.precision,
-                    threads=way.threads,
-                    pictures=pictures,
-                    calls=CALLS,
-                )
-            ]
-        latency = Latency.of(seconds)
-        if latency.p95 <= budget:
-            break
-    return size, latency
+    with tempfile.TemporaryDirectory(prefix="falconet-fit-") as beside:
+        file = export_onnx(trial.folder / BEST, Path(beside, "draft.onnx"), size=size)
+        seconds = [
+            second
+            for _ in range(PROCESSES)
+            for second in picture_seconds(
+                file,
+                engine=way.engine,
+                precision=way.precision,
+                threads=way.threads,
+                pictures=pictures,
+                calls=CALLS,
+            )
+        ]
+    return Latency.of(seconds)
 
 
 def measured_ap(model: Path, run: Path, way: Way | None) -> tuple[float, Interval | None]:

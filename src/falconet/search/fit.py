@@ -2,8 +2,8 @@
 
 import logging
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +14,7 @@ from falconet.api.export import Progress
 from falconet.core.config import validate
 from falconet.core.cpus import busy_cpus
 from falconet.core.errors import ConfigError, DataError, ModelError
-from falconet.core.figures import percent, plural
+from falconet.core.figures import duration, percent, plural
 from falconet.core.images import read_image
 from falconet.core.lock import locked
 from falconet.core.run_files import BEST, RUN_FILE
@@ -148,11 +148,10 @@ class Search:
             plan = self.journal.first("plan")
             assert plan is not None
             _log.info(
-                "%s of %d fit; of these %d are trained: %s",
-                plural(len(found), "network"),
-                len(self._shapes),
-                len(chosen),
-                "; ".join(f"{one.count} for {one.minutes:.1f} min" for one in rounds),
+                "%d of %s within the budget; training: %s",
+                len(found),
+                plural(len(self._shapes), "network"),
+                "; then ".join(f"{plural(one.count, 'network')} for {duration(60 * one.minutes)}" for one in rounds),
             )
         known = {shape.name: shape for shape in self._shapes}
         trials = []
@@ -179,12 +178,15 @@ class Search:
         return sorted(trials, key=worth, reverse=True)[:count]
 
     def _settled(self, trial: Trial) -> Trial:
-        """A trial whose input is small enough with the weights it has now: these find more boxes than fresh ones."""
+        """A trial whose input fits the weights it has now: these find other boxes than fresh ones, and a quick look errs."""
         known = self.journal.first("settled")
         if known is None:
-            size, latency = fitting_size(trial, self.way, self.sizes, self.request.budget_ms, self._val)
-            if size != trial.candidate.size:
-                _log.info("with trained weights it takes longer: the input becomes %d x %d", size[1], size[0])
+            budget, size = self.request.budget_ms, trial.candidate.size
+            found, latency = fitting_size(trial, self.way, self.sizes, budget, self._val, larger=True)
+            if found != size:
+                longer = "longer" if found < size else "less"
+                _log.info("with trained weights it takes %s: the input becomes %d x %d", longer, found[1], found[0])
+            size = found
             self.journal.write("settled", size=size, timing=(latency.p50, latency.p95))
             known = self.journal.all("settled")[0]
         timing = Timing(*known["timing"])
@@ -219,8 +221,8 @@ class Search:
     def _tell(self, trial: Trial, number: int, one: Round) -> None:
         (height, width), start = trial.candidate.size, trial.start.name if number == 0 else "its weights"
         name, ms = trial.candidate.shape.name, trial.candidate.timing.p95
-        text = "round %d: %s at %d x %d, %.1f ms, from %s, %.1f min"
-        _log.info(text, number + 1, name, width, height, ms, start, one.minutes)
+        text = "round %d: %s at %d x %d, %.1f ms, from %s, %s"
+        _log.info(text, number + 1, name, width, height, ms, start, duration(60 * one.minutes))
 
     def _fit(self, trial: Trial, one: Round, out: Path) -> None:
         from falconet import training
@@ -331,13 +333,28 @@ def fit(
         )
     tell_busy(busy_cpus())
     search = Search(request, Journal(None), progress=progress, callback=callback)
-    with locked(folder):
+    with _removed_where_nothing_was_planned(folder), locked(folder):
         (folder / JOURNAL).unlink(missing_ok=True)  # of a search that ended before anything was planned
         journal = Journal(folder / JOURNAL)
         journal.write("request", **request.model_dump(mode="json"))
         journal.write("way", **asdict(search.way))
         search.journal = journal
         return _run(search, folder)
+
+
+@contextmanager
+def _removed_where_nothing_was_planned(folder: Path) -> Iterator[None]:
+    """A search in which nothing is fast enough leaves nothing to go on with, so nothing at all."""
+    there = folder.exists()
+    try:
+        yield
+    except ConfigError:
+        if (folder / JOURNAL).is_file() and Journal(folder / JOURNAL).first("plan") is None:
+            (folder / JOURNAL).unlink()
+            with suppress(OSError):  # it holds something else
+                if not there:
+                    folder.rmdir()
+        raise
 
 
 def resume(
@@ -362,7 +379,7 @@ def resume(
             return read_finished(folder)
         tell_busy(busy_cpus())
         tree = {key: value for key, value in asked.items() if key != "kind"}
-        request = validate(Request, tree, name=JOURNAL)
+        request = validate(Request, tree, name=str(folder / JOURNAL))
         return _run(Search(request, journal, progress=progress, callback=callback), folder)
 
 

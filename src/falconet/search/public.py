@@ -11,6 +11,9 @@ from falconet.core.cpus import usable_cpus
 from falconet.core.errors import ConfigError
 from falconet.runtime.engines import default_threads
 
+ENGINES = ("onnxruntime", "openvino")
+"""That a budget may be meant for."""
+
 if TYPE_CHECKING:
     from falconet.search.finish import Finished
     from falconet.search.request import Request
@@ -107,6 +110,10 @@ def ask(
 
     if threads is not None and threads > usable_cpus():
         raise ConfigError(f"--threads {threads}: expected at most {usable_cpus()}, since so many CPUs are usable here")
+    if engine != "auto" and engine not in ENGINES:
+        raise ConfigError(f"--engine {engine}: expected auto, {' or '.join(ENGINES)}, which open .onnx files")
+    if classes is not None and not classes:
+        raise ConfigError("--classes: names no class; expected some of those of the data, or leave it out for all")
     if classes is not None:
         overrides = [*overrides, f"data.classes={json.dumps(list(classes))}"]
     asked = {

@@ -143,7 +143,13 @@ def read_space(path: Path | None) -> Space:
         ConfigError: every mistake, with its line.
     """
     tree = parse_yaml(default_text(), "space.yaml") if path is None else read_yaml(path)
-    return validate(Space, tree, name=str(path or "space.yaml"))
+    space = validate(Space, tree, name=str(path or "space.yaml"))
+    if path is not None:
+        try:
+            shapes(space, seed=0)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {str(error).removeprefix('space: ')}") from error
+    return space
 
 
 def shapes(space: Space, *, seed: int) -> list[Shape]:

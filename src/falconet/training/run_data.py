@@ -133,10 +133,9 @@ def _refuse_unknown(classes: tuple[str, ...], train: DataSet) -> None:
         hint = did_you_mean(unknown[0], train.names)
         raise ConfigError(
             f"data.classes: {', '.join(unknown)} not in {train.source}{f'; {hint}' if hint else ''}\n"
-            f"  run file: {', '.join(classes)}\n"
-            f"  data:     {', '.join(train.names)}\n"
-            "expected some or all of these names, in the order that the model shall have; correct data.classes, or set "
-            "it to null"
+            f"  asked for: {', '.join(classes)}\n"
+            f"  data:      {', '.join(train.names)}\n"
+            "expected some or all of these names, in the order that the model shall have"
         )
     if len(set(classes)) < len(classes):
         raise ConfigError(f"data.classes: {', '.join(classes)}: expected each name once")
