@@ -30,30 +30,39 @@ def bad(tmp_path: Path) -> Path:
 
 def test_check_without_problems(good: Path) -> None:
     result = _run("check", good, "--strict")
-    assert result.stdout == "all: 1 pictures (0 without boxes), 2 boxes (cat 1, dog 1)\nno problems\n"
+    *hints, _, counted, verdict, few, flat = result.stdout.splitlines()
+    assert len(hints) == 2
+    assert all(line.startswith(f"hint: {good}") for line in hints)
+    assert counted == "all: 1 pictures (0 without boxes), 2 boxes (cat 1, dog 1)"
+    assert verdict == "no problems"
+    assert few == "     1  few-to-learn (hint): classes with few boxes to learn from"
+    assert flat == "     1  flat-picture (hint): pictures that show nothing"
 
 
 def test_check_lists_problems_and_strict_sets_the_exit_code(bad: Path) -> None:
     result = _run("check", bad)
-    assert result.stdout == (
-        f"{bad} (annotation 1): image a.png has box [1, 1, 1, 9] of no area; expected x1 < x2 and y1 < y2\n"
-        "\n"
-        "all: 2 pictures (1 without boxes), 2 boxes (cat 1, dog 1)\n"
-        "     1  no-area: boxes of no area\n"
-    )
-    assert _run("check", bad, "--strict", "--quick", code=1).stdout == result.stdout
+    lines = [line for line in result.stdout.splitlines() if "hint" not in line]
+    assert lines == [
+        f"{bad} (annotation 1): image a.png has box [1, 1, 1, 9] of no area; expected x1 < x2 and y1 < y2",
+        "",
+        "all: 2 pictures (1 without boxes), 2 boxes (cat 1, dog 1)",
+        "     1  no-area: boxes of no area",
+    ]
+    quick = _run("check", bad, "--strict", "--quick", code=1).stdout.splitlines()
+    assert [line for line in quick if "hint" not in line] == lines
 
 
 def test_check_as_json(bad: Path) -> None:
     report = json.loads(_run("check", bad, "--json").stdout)
-    assert report["summary"] == {"no-area": 1}
+    assert report["summary"] == {"flat-picture": 2, "no-area": 1, "few-to-learn": 1}
     assert report["splits"]["all"] == {
         "images": 2,
         "images_without_boxes": 1,
         "boxes": 2,
         "classes": {"cat": 1, "dog": 1},
     }
-    assert [problem["where"] for problem in report["problems"]] == [f"{bad} (annotation 1)"]
+    places = [problem["where"] for problem in report["problems"] if problem["severity"] == "problem"]
+    assert places == [f"{bad} (annotation 1)"]
 
 
 def test_demo_show_and_convert(tmp_path: Path) -> None:

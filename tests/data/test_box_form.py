@@ -7,11 +7,10 @@ import pytest
 
 from falconet.core.errors import DataError
 from falconet.data.box_form import crowd_problems, form_problems
-from falconet.data.check import check_splits
 from falconet.data.dataset import DataSet
 from falconet.data.formats import open_dataset
 from falconet.data.records import drop_invalid
-from tests.data.build import Box, coco_tree, picture, voc_text, write_coco, write_voc, write_yolo
+from tests.data.build import Box, coco_tree, mistakes, picture, voc_text, write_coco, write_voc, write_yolo
 
 
 def _boxes(count: int = 24, seed: int = 0) -> list[Box]:
@@ -42,7 +41,7 @@ def test_good_boxes(tmp_path: Path) -> None:
 
 def test_corners_in_coco(tmp_path: Path) -> None:
     dataset = _coco(tmp_path, _boxes(), corners=True)
-    problem = check_splits({"": dataset})[0]
+    problem = mistakes({"": dataset})[0]
     assert problem.kind == "box-form"
     assert problem.what.startswith("its boxes seem to be left, top, right, bottom: 24 of 24 are possible so, and ")
     assert problem.what.endswith("are not as left, top, width, height, which the format asks for; convert them")
@@ -94,7 +93,7 @@ def test_fractions_throughout_are_refused(tmp_path: Path) -> None:
     dataset = _coco(tmp_path, [(0, 20, 10, 40, 30), (0, 1, 1, 30, 20)], scale=0.5)
     with pytest.raises(DataError, match="its boxes seem to be fractions of the picture: all 2 lie between 0 and 1"):
         drop_invalid(dataset)
-    assert [problem.kind for problem in check_splits({"": dataset})] == [
+    assert [problem.kind for problem in mistakes({"": dataset})] == [
         "box-form",
         "not-pixels",
         "not-pixels",
@@ -138,7 +137,7 @@ def _crowds(folder: Path, crowd: list[int]) -> DataSet:
 )
 def test_crowds(tmp_path: Path, crowd: list[int], what: str) -> None:
     dataset = _crowds(tmp_path, crowd)
-    (problem,) = [problem for problem in check_splits({"": dataset}) if problem.kind == "crowds"]
+    (problem,) = [problem for problem in mistakes({"": dataset}) if problem.kind == "crowds"]
     assert tuple(problem) == (dataset.source, what, "crowds")
     assert problem in drop_invalid(dataset)[1]
 

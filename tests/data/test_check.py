@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from falconet.core.errors import DataError
-from falconet.data.check import check_splits, class_counts, open_splits, spelt_twice, summary
+from falconet.data.check import class_counts, open_splits, spelt_twice, summary
 from falconet.data.dataset import KINDS, DataSet, Problem
 from falconet.data.formats import open_dataset
 from tests.core.pictures import encode
-from tests.data.build import coco_tree, voc_text, write_coco, write_voc, write_yolo
+from tests.data.build import coco_tree, mistakes, voc_text, write_coco, write_voc, write_yolo
 
 
 def _clean(folder: Path, name: str = "train") -> DataSet:
@@ -19,7 +19,7 @@ def _clean(folder: Path, name: str = "train") -> DataSet:
 
 
 def check(dataset, **options):
-    return check_splits({"all": dataset}, **options)
+    return mistakes({"all": dataset}, **options)
 
 
 def test_nothing_wrong(tmp_path: Path) -> None:
@@ -45,6 +45,7 @@ def test_boxes(tmp_path: Path) -> None:
         ("out-of-image", f"{path} (annotation 2)"),
         ("not-finite", f"{path} (annotation 3)"),
         ("duplicate-box", f"{path} (annotation 5)"),
+        ("two-classes", f"{path} (annotation 6)"),
     ]
     assert problems[3].what == f"image a.png has the box [2, 2, 9, 9] of 'dog' twice, first at {path} (annotation 4)"
 
@@ -86,7 +87,7 @@ def test_damage_in_the_middle_is_found_by_decoding_only(tmp_path: Path) -> None:
 def test_classes(tmp_path: Path) -> None:
     train = _clean(tmp_path)
     val = open_dataset(write_coco(tmp_path / "val.json", coco_tree({"v.png": []}, names=("cat", "cow")), folder="val"))
-    problems = check_splits({"train": train, "val": val})
+    problems = mistakes({"train": train, "val": val})
     assert [(problem.kind, problem.what) for problem in problems] == [
         ("unused-class", "the class 'cow' has no box"),
         ("different-classes", f"classes are [cat, cow], but [cat, dog] in {train.source}"),
@@ -96,13 +97,13 @@ def test_classes(tmp_path: Path) -> None:
 def test_a_class_used_in_one_split_is_used(tmp_path: Path) -> None:
     train = _clean(tmp_path)
     val = open_dataset(write_coco(tmp_path / "val.json", coco_tree({"v.png": []}), folder="val"))
-    assert check_splits({"train": train, "val": val}) == []
+    assert mistakes({"train": train, "val": val}) == []
 
 
 def test_pictures_in_two_splits(tmp_path: Path) -> None:
     train, val = _clean(tmp_path, "train"), _clean(tmp_path, "val")
     (tmp_path / "val" / "val_c.png").write_bytes((tmp_path / "train" / "train_b.png").read_bytes())
-    (problem,) = check_splits({"train": train, "val": val})
+    (problem,) = mistakes({"train": train, "val": val})
     assert problem.kind == "shared-picture"
     assert problem.what == (
         f"{tmp_path / 'val' / 'val_c.png'} in split 'val' has the same content as "
@@ -116,7 +117,7 @@ def test_the_same_file_in_two_splits(tmp_path: Path) -> None:
         {"a": voc_text([("x", 1, 1, 2, 2)]), "b": voc_text([])},
         {"train": ["a", "b"], "val": ["b"]},
     )
-    (problem,) = check_splits(open_splits(root))
+    (problem,) = mistakes(open_splits(root))
     assert (problem.kind, " has the same file as " in problem.what) == ("shared-picture", True)
 
 
@@ -140,7 +141,7 @@ def test_what_the_reader_found_is_listed_once(tmp_path: Path) -> None:
         {"a": voc_text([("x", 1, 1, 2, 2)]), "b": voc_text([]), "c": "<broken"},
         {"train": ["a"], "val": ["b"]},
     )
-    problems = check_splits(open_splits(root))
+    problems = mistakes(open_splits(root))
     assert [problem.kind for problem in problems] == ["bad-annotation"]
 
 

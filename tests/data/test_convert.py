@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from falconet.core.errors import DataError
 from falconet.core.types import Record
-from falconet.data.check import check_splits, open_splits
+from falconet.data.check import open_splits
 from falconet.data.convert import convert
 from falconet.data.dataset import DataSet, Written
 from falconet.data.formats import open_dataset
-from tests.data.build import Box, coco_tree, picture, voc_text, write_coco, write_voc, write_yolo
+from tests.data.build import Box, coco_tree, mistakes, picture, voc_text, write_coco, write_voc, write_yolo
 
 FORMATS: tuple[Written, ...] = get_args(Written)
 NAMES = ("Wildkatze & <Hund>", "b", "苹果")
@@ -111,7 +111,7 @@ def test_any_from_any(tmp_path: Path, kind: Written, to: Written) -> None:
         assert record.path.stem == split
         np.testing.assert_allclose(record.boxes, [[6, 4, 30, 20], [0, 0, 60, 40]], atol=1e-4)
         assert record.labels.tolist() == [0, 1]
-    assert not [problem for problem in check_splits(found) if problem.kind != "shared-picture"]
+    assert not [problem for problem in mistakes(found) if problem.kind != "shared-picture"]
 
 
 def test_areas_crowd_and_ids_stay_in_coco(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_names_with_blanks_come_back_from_voc(tmp_path: Path) -> None:
     convert(open_splits(write_coco(tmp_path / "in" / "x.json", tree)), "voc", tmp_path / "out")
     splits = open_splits(tmp_path / "out")
     assert sorted(record.path.name for record in splits["train"].records) == ["IMG 20 (1).png", "IMG 20 1.png"]
-    assert check_splits(splits) == []
+    assert mistakes(splits) == []
 
 
 def test_names_that_no_list_can_hold_are_changed(tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_names_that_no_list_can_hold_are_changed(tmp_path: Path) -> None:
     convert(open_splits(write_coco(tmp_path / "in" / "x.json", tree)), "voc", tmp_path / "out")
     splits = open_splits(tmp_path / "out")
     assert sorted(record.path.name for record in splits["train"].records) == ["a.png", "a_1.png"]
-    assert check_splits(splits) == []
+    assert mistakes(splits) == []
 
 
 @pytest.mark.parametrize("to", FORMATS)

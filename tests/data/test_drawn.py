@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from falconet.core.errors import DataError
-from falconet.data.check import check_splits, open_splits
+from falconet.data.check import open_splits
 from falconet.data.drawn import NAMES, SMALLEST, draw_sample, write_drawn_dataset
+from tests.data.build import mistakes
 
 SIZE = (96, 128)
 
@@ -35,7 +36,7 @@ def test_same_seed_same_bytes_whatever_the_count(tmp_path: Path) -> None:
 def test_the_data_set_has_no_problems(tmp_path: Path) -> None:
     write_drawn_dataset(tmp_path, train=40, val=10, size=SIZE)
     splits = open_splits(tmp_path)
-    assert check_splits(splits) == []
+    assert mistakes(splits) == []
     assert {name: len(dataset) for name, dataset in splits.items()} == {"train": 40, "val": 10}
     assert splits["train"].names == NAMES
 

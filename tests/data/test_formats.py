@@ -9,13 +9,13 @@ from typer.testing import CliRunner
 
 from falconet.cli.data import app
 from falconet.core.errors import DataError
-from falconet.data.check import check_splits, open_splits
+from falconet.data.check import open_splits
 from falconet.data.convert import convert
 from falconet.data.dataset import Format
 from falconet.data.format_titles import TITLES
 from falconet.data.formats import FORMATS, open_dataset, splits_of
 from falconet.data.json_files import json_kind
-from tests.data.build import coco_tree, picture, voc_text, write_coco, write_voc, write_yolo
+from tests.data.build import coco_tree, mistakes, picture, voc_text, write_coco, write_voc, write_yolo
 
 BOX = {"x": 10, "y": 25, "width": 40, "height": 50}
 """in percent; of 60 x 40 pixels: 6, 10, 30, 30"""
@@ -118,7 +118,7 @@ def test_every_format_is_recognised_read_and_converted(tmp_path: Path, form: For
     splits = open_splits(tmp_path / "in")
     (dataset,) = splits.values()
     assert (dataset.format, dataset.names) == (form, ("cat",))
-    assert check_splits(splits) == []
+    assert mistakes(splits) == []
     (record,) = dataset.records
     assert record.path.is_file()
     assert record.boxes.tolist() == [pytest.approx([6, 10, 30, 30], abs=1e-4)]

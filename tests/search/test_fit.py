@@ -231,7 +231,10 @@ class TestCommand:
             (["photos", "--budget", "fast"], "expected milliseconds"),
             (["photos", "--budget", "8ms", "--resume", "runs/fit"], "goes on with the search as it was"),
             (["nowhere", "--budget", "8ms"], "no such file or folder"),
-            (["photos", "--budget", "8ms", "--engine", "tensorrt", "--out", "free"], "expected auto, onnxruntime or openvino"),
+            (
+                ["photos", "--budget", "8ms", "--engine", "tensorrt", "--out", "free"],
+                "expected auto, onnxruntime or openvino",
+            ),
             (["photos", "--budget", "8ms", "--threads", "9999"], "expected at most"),
             (["photos", "--budget", "8ms", "augment.flip_vertical=7", "--out", "free"], "flip_vertical"),
         ],

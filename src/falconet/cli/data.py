@@ -41,11 +41,14 @@ def check(
     images: Images = None,
     split: Split = None,
     quick: Annotated[bool, typer.Option("--quick", help="Do not decode the pictures, look at both ends only.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 where there is any problem.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 where there is any problem; hints are none.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """List every problem of a data set, with file and line or id."""
+    """List every problem of a data set, with file and line or id, and what else is worth knowing before training."""
     from falconet.data.check import check_splits, open_splits
+    from falconet.data.dataset import HINTS
 
     splits = open_splits(path, images, split=split)
     with _progress("decoding") as progress:
@@ -54,7 +57,7 @@ def check(
         print(json.dumps(_report(path, splits, problems), ensure_ascii=False, indent=2))
     else:
         _print_report(splits, problems)
-    if strict and problems:
+    if strict and any(problem.kind not in HINTS for problem in problems):
         raise typer.Exit(1)
 
 
@@ -226,7 +229,7 @@ def _report(path: Path, splits: Mapping[str, "DataSet"], problems: list["Problem
         }
         for name, dataset in splits.items()
     }
-    listed = [problem._asdict() for problem in problems]
+    listed = [{**problem._asdict(), "severity": _severity(problem.kind)} for problem in problems]
     return {"source": str(path), "splits": described, "summary": summary(problems), "problems": listed}
 
 
@@ -235,7 +238,7 @@ def _print_report(splits: Mapping[str, "DataSet"], problems: list["Problem"]) ->
     from falconet.data.dataset import KINDS
 
     for problem in problems:
-        print(problem)
+        print(problem if _severity(problem.kind) == "problem" else f"hint: {problem}")
     if problems:
         print()
     for name, dataset in splits.items():
@@ -244,10 +247,17 @@ def _print_report(splits: Mapping[str, "DataSet"], problems: list["Problem"]) ->
             f"{name}: {len(dataset)} pictures ({_without_boxes(dataset)} without boxes), "
             f"{_num_boxes(dataset)} boxes ({counts})"
         )
-    if not problems:
+    if not any(_severity(problem.kind) == "problem" for problem in problems):
         print("no problems")
     for kind, count in summary(problems).items():
-        print(f"{count:6d}  {kind}: {KINDS[kind]}")
+        mark = " (hint)" if _severity(kind) == "hint" else ""
+        print(f"{count:6d}  {kind}{mark}: {KINDS[kind]}")
+
+
+def _severity(kind: str) -> str:
+    from falconet.data.dataset import HINTS
+
+    return "hint" if kind in HINTS else "problem"
 
 
 def _print_left_out(problems: list["Problem"]) -> None:

@@ -7,6 +7,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,11 @@ from falconet.core.errors import DataError
 from falconet.core.images import read_image
 from falconet.core.types import Record
 from falconet.data.box_form import crowd_problems, form_problems
-from falconet.data.dataset import DataSet, Problem
+from falconet.data.dataset import HINTS, DataSet, Problem
 from falconet.data.formats import open_dataset, splits_of
+from falconet.data.looks import Look, look_problems
 from falconet.data.records import box_problems, file_kind, size_problems, sizes_of_files
+from falconet.data.skew import box_look_problems, split_problems
 
 RARE, FEW = 0.05, 3
 """Share of another class's boxes, or number of boxes, up to which a name that is almost the other's is a slip."""
@@ -65,11 +68,17 @@ def check_splits(
         problems.extend(crowd_problems(dataset))
         found, readable[name] = _check_records(dataset)
         problems.extend(found)
+        problems.extend(box_look_problems(replace(dataset, records=tuple(readable[name]))))
     problems.extend(_class_problems(splits))
-    problems.extend(_same_pictures(readable))
+    problems.extend(split_problems(splits))
+    copies = list(_same_pictures(readable))
+    problems.extend(problem for _, problem in copies)
     if decode:
-        problems.extend(_decode_all([record for records in readable.values() for record in records], progress))
-    return list(dict.fromkeys(problems))
+        broken, looks = _decode_all(readable, progress)
+        problems.extend(broken)
+        problems.extend(look_problems(looks, copies={path for path, _ in copies}))
+    problems = list(dict.fromkeys(problems))
+    return sorted(problems, key=lambda problem: problem.kind in HINTS)
 
 
 def summary(problems: list[Problem]) -> dict[str, int]:
@@ -176,8 +185,8 @@ def _list(names: tuple[str, ...]) -> str:
     return "[" + ", ".join(names) + "]"
 
 
-def _same_pictures(readable: Mapping[str, list[Record]]) -> Iterator[Problem]:
-    """Pictures that occur twice: the same file, or files of the same content."""
+def _same_pictures(readable: Mapping[str, list[Record]]) -> Iterator[tuple[Path, Problem]]:
+    """Pictures that occur twice, the same file or files of the same content, by their file."""
     by_size: defaultdict[int, list[tuple[str, Record]]] = defaultdict(list)
     for split, records in readable.items():
         for record in records:
@@ -195,29 +204,38 @@ def _same_pictures(readable: Mapping[str, list[Record]]) -> Iterator[Problem]:
             same = "the same file" if _same_file(original.path, record.path) else "the same content"
             if split == original_split:
                 what = f"{record.path} has {same} as {original.path}"
-                yield Problem(record.source, what, "duplicate-file")
+                yield record.path, Problem(record.source, what, "duplicate-file")
             else:
                 what = f"{record.path} in split '{split}' has {same} as {original.path} in split '{original_split}'"
-                yield Problem(record.source, what, "shared-picture")
+                yield record.path, Problem(record.source, what, "shared-picture")
 
 
 def _same_file(first: Path, second: Path) -> bool:
     return os.path.realpath(first) == os.path.realpath(second)
 
 
-def _decode_all(records: list[Record], progress: Progress | None) -> Iterator[Problem]:
-    unique = list({record.path: record for record in records}.values())
+def _decode_all(
+    readable: Mapping[str, list[Record]], progress: Progress | None
+) -> tuple[list[Problem], dict[str, list[tuple[Record, Look]]]]:
+    """Problems of the pictures' files, and by split what those that can be read look like."""
+    unique = {record.path: (split, record) for split, records in reversed(list(readable.items())) for record in records}
+    problems: list[Problem] = []
+    looks: dict[str, list[tuple[Record, Look]]] = {split: [] for split in readable}
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for done, (record, error) in enumerate(zip(unique, pool.map(_decode, unique), strict=True), start=1):
-            if error is not None:
-                yield Problem(record.source, str(error), "broken-file")
+        seen = pool.map(_look_at, [record for _, record in unique.values()])
+        for done, ((split, record), look) in enumerate(zip(unique.values(), seen, strict=True), start=1):
+            if isinstance(look, DataError):
+                problems.append(Problem(record.source, str(look), "broken-file"))
+            else:
+                looks[split].append((record, look))
             if progress is not None:
                 progress(done, len(unique))
+    return problems, looks
 
 
-def _decode(record: Record) -> DataError | None:
+def _look_at(record: Record) -> Look | DataError:
     try:
-        read_image(record.path)
+        image, *_ = read_image(record.path)
     except DataError as error:
         return error
-    return None
+    return Look.of(image)

@@ -67,11 +67,36 @@ KINDS = {
     "other-annotation": "pictures with several annotations, or labels, of which one is taken",
     "other-path": "data sets whose file names begin with folders that are not there",
     "shared-picture": "pictures in two splits",
+    "similar-in-splits": "pictures that look like one of another split: what is measured on them is too good",
+    "drawn-twice": "objects with two boxes of a class",
+    "two-classes": "boxes with two classes",
+    "whole-picture": "boxes of a whole picture, beside others",
+    "thin-box": "boxes far longer than wide",
+    "flat-picture": "pictures that show nothing",
+    "dark-picture": "pictures that are nearly black",
+    "not-learnt": "classes that only a later split has boxes of",
+    "similar-pictures": "splits with pictures that look alike",
+    "blurred-picture": "pictures far less sharp than the others",
+    "odd-colour": "grey pictures among coloured ones, or the other way round",
+    "small-boxes": "classes with boxes that are tiny at a usual input",
+    "many-empty": "data in which most pictures have no box",
+    "few-to-learn": "classes with few boxes to learn from",
+    "few-to-measure": "classes with few boxes to measure on",
+    "not-measured": "classes without a box to measure on",
+    "split-skew": "splits with other classes or sizes than the first",
     "no-class": "pictures outside the folders of the classes",
     "no-crop": "boxes too small to stand alone, or of crowds",
     "not-expressible": "boxes that the target format cannot express",
 }
 """Kinds of problems, and how a summary calls them."""
+
+HINTS = frozenset(
+    {
+        "whole-picture", "flat-picture", "dark-picture", "similar-pictures", "blurred-picture", "odd-colour",
+        "small-boxes", "many-empty", "few-to-learn", "few-to-measure", "not-measured", "split-skew",
+    }
+)  # fmt: skip
+"""Kinds that are worth knowing, but may well be so on purpose; all others are mistakes, or probably some."""
 
 
 @dataclass(frozen=True, slots=True)

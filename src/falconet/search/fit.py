@@ -178,7 +178,7 @@ class Search:
         return sorted(trials, key=worth, reverse=True)[:count]
 
     def _settled(self, trial: Trial) -> Trial:
-        """A trial whose input fits the weights it has now: these find other boxes than fresh ones, and a quick look errs."""
+        """A trial whose input fits the weights it has now: they find other boxes than fresh ones, a quick look errs."""
         known = self.journal.first("settled")
         if known is None:
             budget, size = self.request.budget_ms, trial.candidate.size

@@ -1,0 +1,172 @@
+"""What boxes and splits look like as a whole: boxes drawn twice, too small ones, classes and splits of too few."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from falconet.core import boxes as box_math
+from falconet.core.suggest import listed
+from falconet.core.types import Record
+from falconet.data.dataset import DataSet, Problem
+
+TWICE = 0.9
+"""IoU from which on two boxes are of the same object."""
+
+THIN = 25.0
+"""How many times as long as wide a box hardly ever is."""
+
+WHOLE = 0.98
+"""Share of a picture from which on a box is all of it."""
+
+TRAINED, LEAST_SIDE = 416, 4.0
+"""Longer side of a usual input, and pixels that a box should have there."""
+
+MANY_SMALL = 0.1
+"""Share of a class's boxes that may be smaller."""
+
+LEARN, MEASURE = 10, 5
+"""Boxes of a class that are few to learn from, and to measure on."""
+
+OTHER_SHARE, SURE = 3.0, 4.0
+"""How many times as frequent a class is in another split where that is odd, and by how many deviations."""
+
+OTHER_SIZE = 1.5
+"""How many times as large the pictures of another split are where that is odd."""
+
+LARGEST = 1e6
+"""Pixels beyond which no picture reaches."""
+
+EMPTY = 0.5
+"""Share of pictures without boxes that is odd."""
+
+
+def box_look_problems(dataset: DataSet) -> Iterator[Problem]:
+    """Boxes of one split that are probably not meant so, and classes whose boxes are too small."""
+    small = np.zeros(len(dataset.names), np.int64)
+    count = np.zeros(len(dataset.names), np.int64)
+    for record in dataset.records:
+        yield from _odd_boxes(dataset, record)
+        if record.width and record.height and len(record.boxes):
+            side = _finite(record)[:, 2:] - _finite(record)[:, :2]
+            least = side.min(1) * TRAINED / max(record.width, record.height)
+            np.add.at(small, record.labels[least < LEAST_SIDE], 1)
+        np.add.at(count, record.labels, 1)
+    for name, few, all_boxes in zip(dataset.names, small.tolist(), count.tolist(), strict=True):
+        if few > max(2, MANY_SMALL * all_boxes):
+            what = (
+                f"{few} of {all_boxes} boxes of '{name}' are narrower than {LEAST_SIDE:.0f} pixels at an input of "
+                f"{TRAINED}; they need a larger one, or pictures cut into parts"
+            )
+            yield Problem(dataset.source, what, "small-boxes")
+
+
+def _finite(record: Record) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    """Boxes without NaN, and not so large that areas overflow; those are told elsewhere."""
+    return np.clip(np.nan_to_num(record.boxes), -LARGEST, LARGEST)
+
+
+def _odd_boxes(dataset: DataSet, record: Record) -> Iterator[Problem]:
+    if not len(record.boxes) or record.width is None or record.height is None:
+        return
+    boxes, counts = _finite(record), ~record.crowd
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-6)
+    for index in np.flatnonzero(counts & (sides.max(1) > THIN * sides.min(1)) & (sides.min(1) > 1e-3)).tolist():
+        width, height = sides[index].tolist()
+        what = f"image {record.path.name} has a box of {width:g} x {height:g} pixels; hardly any object is so thin"
+        yield Problem(dataset.box_source(record, index), what, "thin-box")
+    covered = box_math.area(boxes) >= WHOLE * record.width * record.height
+    if len(boxes) > 1:  # a single object may fill its picture
+        for index in np.flatnonzero(counts & covered).tolist():
+            name = dataset.names[record.labels[index]]
+            what = f"image {record.path.name}: a box of '{name}' is the whole picture, beside other boxes"
+            yield Problem(dataset.box_source(record, index), what, "whole-picture")
+    if len(boxes) < 2:
+        return
+    overlap = np.triu(box_math.pairwise_iou(boxes, boxes), k=1)
+    told: set[int] = set()
+    for first, second in np.argwhere((overlap >= TWICE) & counts[:, None] & counts[None]).tolist():
+        if second in told:
+            continue
+        told.add(second)
+        one, other = (dataset.names[record.labels[place]] for place in (first, second))
+        where = dataset.box_source(record, first)
+        if one != other:
+            what = f"image {record.path.name} has one box as '{other}' and, at {where}, as '{one}'"
+            yield Problem(dataset.box_source(record, second), what, "two-classes")
+        elif (boxes[first] != boxes[second]).any():  # equal ones are told as duplicate-box
+            what = f"image {record.path.name} has an object of '{one}' twice, first at {where}"
+            yield Problem(dataset.box_source(record, second), what, "drawn-twice")
+
+
+def split_problems(splits: Mapping[str, DataSet]) -> Iterator[Problem]:
+    """Classes that have too few boxes, and splits that differ from the first one, which is learnt from."""
+    for dataset in splits.values():
+        empty = sum(len(record.boxes) == 0 for record in dataset.records)
+        if empty > EMPTY * len(dataset):
+            what = f"{empty} of {len(dataset)} pictures have no box; are annotations missing?"
+            yield Problem(dataset.source, what, "many-empty")
+    counts = {split: _counts(dataset) for split, dataset in splits.items()}
+    (first, learnt), *others = counts.items()
+    if first in ("train", "all"):
+        few = {name: count for name, count in learnt.items() if 0 < count < LEARN}
+        if few:
+            what = f"few boxes to learn from: {_listed(few)}; expected {LEARN} at least, better hundreds"
+            yield Problem(splits[first].source, what, "few-to-learn")
+    for split, own in others:
+        source = splits[split].source
+        if absent := [name for name, count in learnt.items() if count and not own.get(name)]:
+            what = f"split '{split}' has no box of {listed(absent, 10)}, so nothing tells how well these are found"
+            yield Problem(source, what, "not-measured")
+        if strange := [name for name, count in own.items() if count and not learnt.get(name)]:
+            what = (
+                f"split '{split}' has boxes of {listed(strange, 10)}, of which split '{first}' has none to learn from"
+            )
+            yield Problem(source, what, "not-learnt")
+        few = {name: count for name, count in own.items() if 0 < count < MEASURE and learnt.get(name)}
+        if few:
+            yield Problem(source, f"few boxes to measure on in split '{split}': {_listed(few)}", "few-to-measure")
+        yield from _other_shares(first, learnt, split, own, source)
+        yield from _other_sizes(splits[first], splits[split], first, split)
+
+
+def _counts(dataset: DataSet) -> dict[str, int]:
+    labels = [record.labels[~record.crowd] for record in dataset.records]
+    found = np.bincount(np.concatenate([np.zeros(0, np.int64), *labels]), minlength=len(dataset.names))
+    return dict(zip(dataset.names, found.tolist(), strict=True))
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return listed([f"{name} ({count})" for name, count in counts.items()], 10)
+
+
+def _other_shares(
+    first: str, learnt: Mapping[str, int], split: str, own: Mapping[str, int], source: str
+) -> Iterator[Problem]:
+    totals = max(1, sum(learnt.values())), max(1, sum(own.values()))
+    for name, count in own.items():
+        shares = learnt.get(name, 0) / totals[0], count / totals[1]
+        if not min(shares):
+            continue
+        pooled = (learnt[name] + count) / sum(totals)
+        deviation = (pooled * (1 - pooled) * (1 / totals[0] + 1 / totals[1])) ** 0.5
+        if max(shares) > OTHER_SHARE * min(shares) and abs(shares[0] - shares[1]) > SURE * deviation:
+            what = (
+                f"'{name}' makes {shares[1]:.1%} of the boxes in split '{split}', but {shares[0]:.1%} in split "
+                f"'{first}': was the data split at random?"
+            )
+            yield Problem(source, what, "split-skew")
+
+
+def _other_sizes(learnt: DataSet, other: DataSet, first: str, split: str) -> Iterator[Problem]:
+    medians = []
+    for dataset in (learnt, other):
+        sizes = [max(r.width, r.height) for r in dataset.records if r.width is not None and r.height is not None]
+        if not sizes:
+            return
+        medians.append(float(np.median(sizes)))
+    if max(medians) > OTHER_SIZE * min(medians):
+        what = (
+            f"pictures have {medians[1]:.0f} pixels in their longer side in split '{split}', but {medians[0]:.0f} in "
+            f"split '{first}' (medians): objects will have other sizes than those learnt"
+        )
+        yield Problem(other.source, what, "split-skew")
