@@ -103,6 +103,7 @@ def test_what_hurts_most_comes_first(source: Path, pictures: list[np.ndarray], t
     assert sensitivity(quantizer, agreement, scratch=tmp_path)[:3] == [every[9], every[3], every[0]]
 
 
+@pytest.mark.slow
 def test_a_classifier_agrees_by_its_probabilities(tmp_path: Path) -> None:
     config = CLASSIFIERS["shufflenet-v2-0.5"]
     config = config.model_copy(update={"input": replace(config.input, height=64, width=64)})

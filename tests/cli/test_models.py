@@ -49,7 +49,7 @@ def test_needs_no_torch() -> None:
     assert "nanodet-plus-m-416" in done.stdout
 
 
-@pytest.mark.parametrize("task", ["detect", "classify"])
+@pytest.mark.parametrize("task", ["detect", pytest.param("classify", marks=pytest.mark.slow)])
 def test_the_costs_are_those_of_the_networks(task: str) -> None:
     known = PRESETS if task == "detect" else CLASSIFIERS
     assert [name for name, one in read_presets().items() if one.task == task] == list(known)

@@ -43,7 +43,13 @@ def said(small: Path, folder: Path, kind: str, engine: str, bend=lambda _: None)
 
 
 @pytest.mark.parametrize(
-    ("kind", "engine"), [("onnx", "onnxruntime"), ("openvino", "openvino"), ("ncnn", "ncnn"), ("onnx", "openvino")]
+    ("kind", "engine"),
+    [
+        ("onnx", "onnxruntime"),
+        pytest.param("openvino", "openvino", marks=pytest.mark.slow),
+        ("ncnn", "ncnn"),
+        ("onnx", "openvino"),
+    ],
 )
 def test_no_layer_differs(small: Path, tmp_path: Path, kind: str, engine: str) -> None:
     if find_spec(ENGINES[engine].module) is None:

@@ -81,6 +81,7 @@ def test_exported_with_a_receipt(weights: Path, tmp_path: Path, records: list) -
         export(weights, tmp_path, to="openvino", opset=18)
 
 
+@pytest.mark.slow
 def test_selection_inside_is_compared(weights: Path, tmp_path: Path) -> None:
     from falconet.exporting.openvino import export_openvino
 

@@ -10,6 +10,7 @@ from falconet.exporting.verify import verify
 from falconet.runtime.onnx_engine import OnnxEngine
 
 
+@pytest.mark.slow
 def test_a_file_of_another_size_does_what_torch_does_at_that_size(weights, records, tmp_path):
     file = export_onnx(weights, tmp_path / "wide.onnx", size=(64, 160))
     rule = OnnxEngine(file).manifest.preprocess

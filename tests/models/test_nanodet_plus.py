@@ -63,7 +63,13 @@ def _config(neck: dict, head: dict) -> NanoDetPlusConfig:
     )
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+LARGE = ("simple head", "all of one kind")
+"""Options that take long to export."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in OPTIONS]
+)
 def test_options_train_fuse_export_and_load(name: str, tmp_path: Path) -> None:
     neck, head, settings = OPTIONS[name]
     torch.manual_seed(0)

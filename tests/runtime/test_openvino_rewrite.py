@@ -25,7 +25,12 @@ def splits(read: "openvino.Model") -> int:
 
 
 @pytest.mark.parametrize(
-    ("name", "shuffles"), [("nanodet-plus-m-320", 26), ("shufflenet-v2-0.5", 26), ("mobilenet-v2-0.35", 0)]
+    ("name", "shuffles"),
+    [
+        pytest.param("nanodet-plus-m-320", 26, marks=pytest.mark.slow),
+        ("shufflenet-v2-0.5", 26),
+        ("mobilenet-v2-0.35", 0),
+    ],
 )
 def test_shuffles_become_convolutions(tmp_path: Path, name: str, shuffles: int) -> None:
     from falconet.runtime.openvino_rewrite import shuffles_to_convolutions

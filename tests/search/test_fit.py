@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from falconet import load, training
 from falconet.cli import _register, app
 from falconet.core.config import read_yaml, validate
 from falconet.core.errors import ConfigError, ModelError
-from falconet.exporting import onnx
+from falconet.eval.latency import Latency
 from falconet.models.weights import read_card
 from falconet.search import finish
 from falconet.search import fit as fitting
@@ -59,7 +60,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Stopwatch, "__call__", measure)
     monkeypatch.setattr(fitting, "plan_rounds", lambda *_: [Round(2, 0.02), Round(1, 0.04)])
-    monkeypatch.setattr(finish, "picture_seconds", lambda *_, **__: [0.9 * BUDGET / 1e3] * 10)
+    monkeypatch.setattr(finish, "_exported_latency", lambda *_: Latency.of([0.9 * BUDGET / 1e3] * 10))
 
 
 @pytest.fixture
@@ -67,6 +68,16 @@ def unfinished(monkeypatch: pytest.MonkeyPatch) -> None:
     """A search that ends with its trainings: those are returned, the best first, and nothing is exported."""
     monkeypatch.setattr(fitting, "finish", lambda _request, _way, trials, *_: trials)
     monkeypatch.setattr(fitting, "fitting_size", lambda trial, *_, **__: (trial.candidate.size, trial.candidate.timing))
+
+
+def noting(written: list[tuple[int, int]]) -> Callable[..., Latency]:
+    """Milliseconds by the pixels of the input; notes each size."""
+
+    def latency(_trial: Trial, _way: Way, size: tuple[int, int], _val: object) -> Latency:
+        written.append(size)
+        return Latency.of([math.prod(size) / 1e6] * 3)
+
+    return latency
 
 
 def request(data: Path, **changes) -> Request:
@@ -159,8 +170,7 @@ def test_a_candidate_that_cannot_learn(data: Path, tmp_path: Path, monkeypatch: 
 
 def test_trained_weights_that_take_longer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     sizes, written = [(64, 64), (64, 96), (96, 128)], []
-    monkeypatch.setattr(onnx, "export_onnx", lambda _, out, *, size: written.append(size) or out)
-    monkeypatch.setattr(finish, "picture_seconds", lambda *_, **__: [math.prod(written[-1]) / 1e6] * 3)
+    monkeypatch.setattr(finish, "_exported_latency", noting(written))
     shape = shapes(Space.model_validate(SPACE), seed=0)[0]
     trial = Trial(Candidate(shape, (96, 128), Timing(1, 1)), Start(), tmp_path, 1.0, (0.5,))
     way = Way("onnxruntime", "float32", 1)
@@ -283,11 +293,10 @@ def test_a_search_that_goes_on_takes_nothing_else(option: list[str], tmp_path: P
 
 def test_a_trained_network_that_is_fast_gets_a_larger_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     sizes, written = [(64, 64), (64, 96), (96, 128), (128, 128), (256, 256)], []
-    monkeypatch.setattr(onnx, "export_onnx", lambda _, out, *, size: written.append(size) or out)
-    monkeypatch.setattr(finish, "picture_seconds", lambda *_, **__: [math.prod(written[-1]) / 1e6] * 3)
+    monkeypatch.setattr(finish, "_exported_latency", noting(written))
     shape = shapes(Space.model_validate(SPACE), seed=0)[0]
     trial = Trial(Candidate(shape, (64, 64), Timing(1, 1)), Start(), tmp_path, 1.0, (0.5,))
     way = Way("onnxruntime", "float32", 1)
-    assert finish.fitting_size(trial, way, sizes, 13.0, [], larger=True)[0] == (96, 128)
+    assert finish.fitting_size(trial, way, sizes, 15.5, [], larger=True)[0] == (96, 128)
     assert written == [(64, 64), (64, 96), (96, 128), (128, 128)]  # four times as many pixels are not tried
     assert finish.fitting_size(trial, way, sizes, 13.0, [])[0] == (64, 64)

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import pytest
+
 from falconet.models.weights import load_extra
 from falconet.training import fit
 from tests.training.tiny import draw, tiny_run
 
 
+@pytest.mark.slow
 def test_only_a_trained_branch_goes_on(tmp_path: Path) -> None:
     data = draw(tmp_path / "drawn")
     auto = ("criterion.detach_epoch=auto", "train.epochs=1")

@@ -70,6 +70,7 @@ class Machine(NullCallback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_half_of_the_time_is_half_of_the_run_also_where_the_machine_becomes_slower(tmp_path: Path) -> None:
     data = draw(tmp_path / "drawn", train=32, val=2)
     machine = Machine()

@@ -105,6 +105,7 @@ def test_exported_with_a_receipt_and_run_without_torch(data: Path, trained: Path
     assert found.boxes.shape[1] == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", [name for name in SMALL if name != "yolov3-mobilenet-v2"])
 def test_every_variant_is_exported_and_computes_the_same(preset: str, data: Path, tmp_path: Path) -> None:
     config = tiny(data, tmp_path, preset=preset).model

@@ -166,6 +166,7 @@ def test_an_interrupted_run_of_sgd_resumes_exactly(tmp_path: Path) -> None:
     assert_same_weights(tmp_path / "halted" / "last.safetensors", whole / "last.safetensors")
 
 
+@pytest.mark.slow
 def test_weights_with_folded_norms_are_tuned_again(tmp_path: Path) -> None:
     data = draw(tmp_path / "drawn")
     first = fit(tiny_run(data, tmp_path / "first"))

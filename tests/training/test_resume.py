@@ -235,6 +235,7 @@ def test_minutes_of_version_0_1_are_refused(undisturbed: Path, tmp_path: Path) -
         resume(folder.path)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_without_the_weights_it_started_from(data: Path, undisturbed: Path, tmp_path: Path) -> None:
     weights = tmp_path / "start.safetensors"
     weights.write_bytes((undisturbed / "best.safetensors").read_bytes())

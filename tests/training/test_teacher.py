@@ -135,6 +135,7 @@ def few(data: Path, folder: Path) -> Path:
     return folder / "few.json"
 
 
+@pytest.mark.slow
 def test_a_run_with_a_teacher_resumes_exactly(
     data: Path, master: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
