@@ -319,3 +319,12 @@ def test_the_report_begins_in_plain_language():
     page = Path("made/report.html").read_text()
     assert "In 3 pictures the model finds 3 of 3 objects (100%); 0 of the 3 boxes that it draws are wrong." in page
     assert re.search(r"Measured on [0-9]{1,2} [A-Z][a-z]+ [0-9]{4} on truth.json, on .+ cores?\)", page)
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_threshold_for_what_is_wanted():
+    out, _ = run("--operating-point", "precision=0.9")
+    assert "precision=0.9: --score " in out
+    told = json.loads(run("--operating-point", "recall=1", "--json")[0])["operating_point"]
+    assert (told["found"], told["objects"], told["recall"]) == (3, 3, [1, 1])
+    assert "expected recall=0.95" in fail(ConfigError, "m.onnx", "--data", "truth.json", "--operating-point", "fast")

@@ -24,6 +24,7 @@ from falconet.eval.classification import ClassificationResults, match_all
 from falconet.eval.detection import DetectionResults
 from falconet.eval.latency import Latency, machine, measure_stages
 from falconet.eval.report import Report, read_history, write_report
+from falconet.eval.wanted_point import Wanted
 from falconet.exporting.receipt import read_receipt, receipt_paths
 from falconet.runtime.engines import Engine
 from falconet.runtime.predictor import Predictor
@@ -75,7 +76,7 @@ class EvaluationRow:
 
 EVALUATIONS: Mapping[str, EvaluationRow] = {
     "detect": EvaluationRow(
-        options=frozenset({"score", "protocol", "voc", "intervals"}),
+        options=frozenset({"score", "protocol", "voc", "intervals", "operating_point"}),
         match=match,
         predictor=lambda engine, selection: Predictor(engine, selection=selection),
         results=DetectionResults.of,
@@ -211,7 +212,8 @@ def evaluate(
         progress: wraps the records, to show how far the loop is.
         options: of the task, None where not given: `protocol`, a key of `PROTOCOLS`; `score`, above which detections
             enter instead of the protocol's; `voc`, figures by VOC's protocols too, which limit no number of detections;
-            `intervals`, how far figures may be off since the pictures are few.
+            `intervals`, how far figures may be off since the pictures are few; `operating_point`, what a threshold is
+            to reach, as in "recall=0.95".
 
     Raises:
         ConfigError: an option that means nothing for this task.
@@ -222,6 +224,8 @@ def evaluate(
     given = {name: value for name, value in options.items() if value not in (None, False)}
     if foreign := sorted(given.keys() - row.options):
         raise ConfigError(f"--{foreign[0]}: {model.path} is a {TASKS[task].noun}, for which it means nothing")
+    if "operating_point" in given:
+        Wanted.parse(given["operating_point"])  # a mistake is told before anything takes time
     selection = _selection(engine.manifest.selection, given)
     matched = row.match(ground_truth.names, engine.manifest.classes, data=ground_truth.source, model=str(model.path))
     tell([*filter(None, (matched.note,)), *ground_truth.notes])

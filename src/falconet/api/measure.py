@@ -45,7 +45,7 @@ def evaluate(
         precision: likewise.
         size: (height, width) of the input of weights; None: that of the training.
         progress: wraps the records, to show how far it is.
-        options: `score`, `protocol`, `voc` of a detector; `intervals`, on unless it is False; see
+        options: `score`, `protocol`, `voc`, `operating_point` of a detector; `intervals`, on unless it is False; see
             `falconet.api.evaluation.evaluate`.
 
     Returns:

@@ -56,6 +56,14 @@ def evaluate(
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the network.")] = None,
     precision: Annotated[str, typer.Option(help=PRECISION_HELP)] = "auto",
+    operating_point: Annotated[
+        str | None,
+        typer.Option(
+            help="Find the score threshold for recall=0.95, precision=0.9, false-alarms=2/1000 (per so many pictures) "
+            "or f1, and say what it will do on new pictures.",
+            show_default=False,
+        ),
+    ] = None,
     voc: Annotated[bool, typer.Option("--voc", help="Also AP at IoU 0.5 by the protocols of Pascal VOC.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON, as fractions.")] = False,
 ) -> None:
@@ -82,6 +90,7 @@ def evaluate(
         "score": score,
         "protocol": protocol,
         "voc": voc,
+        "operating_point": operating_point,
     }
     if len(models) > 1:
         _compare(models, data, out, options, as_json=as_json)

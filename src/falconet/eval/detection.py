@@ -16,6 +16,7 @@ from falconet.eval.coco_ap import Metrics
 from falconet.eval.operating_point import AS_GOOD, OperatingPoint, OperatingPoints
 from falconet.eval.picture import ImageView
 from falconet.eval.voc_ap import VocMetrics, evaluate_voc
+from falconet.eval.wanted_point import Wanted, WantedPoint, wanted_point
 
 SHOWN = 6
 """Worst and best images in a report, each."""
@@ -34,6 +35,7 @@ class DetectionResults:
         least: score above which detections entered.
         voc: figures by VOC's protocols, where they were asked for.
         resampled: the figures in many draws of the pictures, likewise.
+        wanted: the threshold for what a user wants, likewise.
     """
 
     names: tuple[str, ...]
@@ -46,6 +48,7 @@ class DetectionResults:
     least: float
     voc: VocMetrics | None
     resampled: Resampled | None = None
+    wanted: WantedPoint | None = None
 
     @classmethod
     def of(
@@ -59,6 +62,7 @@ class DetectionResults:
         least: float,
         voc: bool = False,
         intervals: bool = False,
+        operating_point: str | None = None,
     ) -> "DetectionResults":
         """Measure detections that have the ground truth's labels.
 
@@ -70,6 +74,10 @@ class DetectionResults:
             least: score above which detections entered.
             voc: whether VOC's figures are asked for.
             intervals: whether it is asked how far figures may be off.
+            operating_point: what a threshold is to reach, see `falconet.eval.wanted_point`.
+
+        Raises:
+            ConfigError: no threshold reaches it.
         """
         names = match.names
         counted = [one.first(limit) for one in answers]
@@ -78,7 +86,10 @@ class DetectionResults:
         points = OperatingPoints.of(evaluator, records, counted)
         by_voc = evaluate_voc(names, records, answers) if voc else None
         drawn = resample(names, records, counted) if intervals and records else None
-        return cls(names, records, counted, metrics, evaluator, points, own_score, least, by_voc, drawn)
+        wanted = None
+        if operating_point is not None:
+            wanted = wanted_point(Wanted.parse(operating_point), names, records, counted)
+        return cls(names, records, counted, metrics, evaluator, points, own_score, least, by_voc, drawn, wanted)
 
     def as_dict(self) -> dict[str, Any]:
         """COCO's twelve figures by name, as fractions (-1: nothing to decide it), then those of each class."""
@@ -90,6 +101,7 @@ class DetectionResults:
             **self.metrics.as_dict(),
             **voc,
             **({} if self.resampled is None else self.resampled.as_dict()),
+            **({} if self.wanted is None else {"operating_point": self.wanted.as_dict()}),
             "per_class": self.metrics.per_class,
             "per_class_AP50": self.metrics.per_class_ap50,
             "boxes": self.metrics.truths,
@@ -122,6 +134,8 @@ class DetectionResults:
         """What the model does at its own score threshold, and which one would be the best."""
         own, best = self.points.at(self.own_score), self.points.best(least=self.least)
         lines = [f"{own} (the model's own threshold)"]
+        if self.wanted is not None:
+            lines += self.wanted.lines()
         if best is None:
             lines.append("nothing is found at any threshold")
         elif best.f1 > own.f1 + AS_GOOD:

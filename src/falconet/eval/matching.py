@@ -33,6 +33,7 @@ class ClassMatches:
 
     Attributes:
         images: [D] the picture of each.
+        scores: [D].
         ranks: [D] how many detections of this class and picture score higher.
         right: [RULES, D] it finds an object.
         ignored: [RULES, D] it counts neither for nor against.
@@ -40,6 +41,7 @@ class ClassMatches:
     """
 
     images: Ints
+    scores: Floats
     ranks: Ints
     right: Bools
     ignored: Bools
@@ -141,11 +143,14 @@ def _overlaps(boxes: Floats, truth: _Truth) -> Floats:
 def _joined(parts: Sequence[_Matched], objects: Ints) -> ClassMatches:
     if not parts:
         nothing = np.zeros((RULES, 0), np.bool_)
-        return ClassMatches(np.zeros(0, np.int64), np.zeros(0, np.int64), nothing, nothing, objects)
+        none = np.zeros(0, np.int64)
+        return ClassMatches(none, none.astype(np.float64), none, nothing, nothing, objects)
     counts = [len(part.scores) for part in parts]
-    order = np.argsort(-np.concatenate([part.scores for part in parts]), kind="stable")
+    scores = np.concatenate([part.scores for part in parts])
+    order = np.argsort(-scores, kind="stable")
     return ClassMatches(
         images=np.repeat([part.image for part in parts], counts)[order],
+        scores=scores[order],
         ranks=np.concatenate([np.arange(count) for count in counts])[order],
         right=np.concatenate([part.right for part in parts], axis=1)[:, order],
         ignored=np.concatenate([part.ignored for part in parts], axis=1)[:, order],
