@@ -327,4 +327,5 @@ def test_a_threshold_for_what_is_wanted():
     assert "precision=0.9: --score " in out
     told = json.loads(run("--operating-point", "recall=1", "--json")[0])["operating_point"]
     assert (told["found"], told["objects"], told["recall"]) == (3, 3, [1, 1])
-    assert "expected recall=0.95" in fail(ConfigError, "m.onnx", "--data", "truth.json", "--operating-point", "fast")
+    words = ["m.onnx", "--data", "truth.json", "--images", "in", "--operating-point", "fast"]
+    assert "expected recall=0.95" in fail(ConfigError, *words)
