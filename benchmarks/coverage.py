@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from falconet.core.types import Detections, Record
-from falconet.eval.bootstrap import Interval, equal_weights, resample, weights
+from falconet.eval.bootstrap import Interval, resample, weights
 
 CLASSES = 3
 TRUE = 20_000
@@ -56,7 +56,8 @@ def main() -> None:
     """Print how often the intervals hold what they should."""
     names, skills = [str(label) for label in range(CLASSES)], (0.7, 0.78)
     records, answers = made(TRUE, 0, skills)
-    true = [equal_weights(names, records, one)["AP"] for one in answers]
+    once = np.ones((1, TRUE), np.float32)
+    true = [float(resample(names, records, one, drawn=once).values["AP"][0]) for one in answers]
     print(f"true AP: {100 * true[0]:.2f}, {100 * true[1]:.2f}")
     print("pictures  with multiplicity  without  difference of two  mean width")
     for pictures in (40, 80, 200):

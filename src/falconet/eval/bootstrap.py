@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from falconet.core.cpus import usable_cpus
 from falconet.core.figures import percent
 from falconet.core.types import Detections, Record
-from falconet.eval.coco_ap import UNDEFINED
 from falconet.eval.matching import AREAS, IOUS, ClassMatches, match_all
 
 RESAMPLES = 1000
@@ -199,9 +198,3 @@ def _mean(values: NDArray[np.float64]) -> Draws:
     count = decided.sum(0)
     return np.where(count > 0, np.where(decided, values, 0).sum(0) / np.maximum(count, 1), np.nan)
 
-
-def equal_weights(names: Sequence[str], records: Sequence[Record], answers: Sequence[Detections]) -> dict[str, float]:
-    """The twelve figures with each picture counted once: those of `coco_ap.evaluate`, by the matching used here."""
-    once = np.ones((1, len(records)), np.float32)
-    found = resample(names, records, answers, drawn=once).values
-    return {name: UNDEFINED if np.isnan(draws[0]) else float(draws[0]) for name, draws in found.items()}
