@@ -15,8 +15,8 @@ from falconet.eval.bootstrap import Interval, resample, weights
 
 CLASSES = 3
 TRUE = 20_000
-TRIALS = 400
-RESAMPLES = 500
+TRIALS = 200
+RESAMPLES = 300
 
 
 def made(pictures: int, seed: int, skills: tuple[float, ...]) -> tuple[list[Record], list[list[Detections]]]:

@@ -18,7 +18,9 @@ from falconet.core.figures import percent
 from falconet.core.types import Detections, Record
 from falconet.eval.matching import AREAS, IOUS, ClassMatches, match_all
 
-RESAMPLES = 1000
+RESAMPLES, LEAST, PICTURES = 1000, 200, 1000
+"""Draws; of more pictures than these fewer, in proportion, but so many at least: the interval is narrow by then."""
+
 CHUNK = 100
 """Draws that are computed at once."""
 
@@ -70,8 +72,16 @@ class Resampled:
         return {kind: {name: Interval.of(draws) for name, draws in found.items()} for kind, found in kinds.items()}
 
 
-def weights(images: int, *, resamples: int = RESAMPLES, seed: int = 0) -> NDArray[np.float32]:
-    """[R, N] how often each picture is drawn; the same for the same number of pictures and seed."""
+def weights(images: int, *, resamples: int | None = None, seed: int = 0) -> NDArray[np.float32]:
+    """[R, N] how often each picture is drawn; the same for the same number of pictures and seed.
+
+    Args:
+        images: pictures.
+        resamples: draws; None: `RESAMPLES`, of many pictures fewer.
+        seed: of the draws.
+    """
+    if resamples is None:
+        resamples = min(RESAMPLES, max(LEAST, RESAMPLES * PICTURES // max(1, images)))
     if not images:
         return np.zeros((resamples, 0), np.float32)
     chance = np.random.default_rng(seed)
@@ -197,4 +207,3 @@ def _mean(values: NDArray[np.float64]) -> Draws:
     decided = ~np.isnan(values)
     count = decided.sum(0)
     return np.where(count > 0, np.where(decided, values, 0).sum(0) / np.maximum(count, 1), np.nan)
-
