@@ -171,6 +171,7 @@ def test_train(folder):
 @pytest.mark.slow
 def test_evaluate(folder):
     trained(folder, "runs/bccd")
+    shutil.copytree(folder / "runs" / "bccd", folder / "runs" / "bccd-2")
     falconet(folder, "export", "runs/bccd", "--out", "export")
     falconet(folder, "data", "convert", "photos/val.json", "--to", "voc", "--out", "VOC")
     lists = folder / "VOC" / "ImageSets" / "Main"

@@ -57,9 +57,7 @@ def test_name_is_missing() -> None:
 
 
 def test_a_message_of_the_chosen_one_carries_its_path_alone() -> None:
-    assert message("model:\n  backbone: {name: large, depth: 6}\n") == (
-        "run.yaml:2: model.backbone: this is too deep, but got {'name': 'large', 'depth': 6}"
-    )
+    assert message("model:\n  backbone: {name: large, depth: 6}\n") == ("run.yaml:2: model.backbone: this is too deep")
 
 
 @pytest.mark.parametrize(
