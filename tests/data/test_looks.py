@@ -90,7 +90,9 @@ def test_a_picture_of_another_split_in_another_form(tmp_path: Path) -> None:
 
 
 def test_copies_are_told_once(tmp_path: Path) -> None:
-    path = write_coco(tmp_path / "x.json", coco_tree({name: [(0, 1, 1, 20, 20)] for name in ("a.png", "b.png", "c.png")}))  # fmt: skip  # noqa: E501
+    path = write_coco(
+        tmp_path / "x.json", coco_tree({name: [(0, 1, 1, 20, 20)] for name in ("a.png", "b.png", "c.png")})
+    )
     for name, seed in (("a.png", 1), ("b.png", 2), ("c.png", 1)):
         (found,) = tmp_path.rglob(name)
         write_image(found, scene(seed))

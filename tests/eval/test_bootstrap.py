@@ -88,7 +88,10 @@ def test_more_than_a_hundred_detections_of_a_class() -> None:
 def test_a_weight_of_two_is_the_picture_twice() -> None:
     names, truth, found = made(20, 2, 4)
     drawn = np.random.default_rng(5).integers(0, 3, 20)
-    twice = [(replace(truth[place], image_id=number), found[place]) for number, place in enumerate(np.repeat(np.arange(20), drawn))]  # fmt: skip  # noqa: E501
+    twice = [
+        (replace(truth[place], image_id=number), found[place])
+        for number, place in enumerate(np.repeat(np.arange(20), drawn))
+    ]
     expected = coco_ap.evaluate(names, [one for one, _ in twice], [one for _, one in twice]).as_dict()
     got = resample(names, truth, found, drawn=drawn[None].astype(np.float32)).values
     # Pictures with equal scores come in another order.
@@ -123,7 +126,9 @@ def test_pictures_are_drawn_with_their_multiplicity() -> None:
 
 def test_nothing_to_decide_it() -> None:
     assert ap([]) is None
-    empty = replace(records(1)[0], boxes=np.zeros((0, 4), np.float32), labels=np.zeros(0, np.int64), crowd=np.zeros(0, np.bool_))  # fmt: skip  # noqa: E501
+    empty = replace(
+        records(1)[0], boxes=np.zeros((0, 4), np.float32), labels=np.zeros(0, np.int64), crowd=np.zeros(0, np.bool_)
+    )
     found = resample(["a"], [empty] * 3, answers([True] * 3))
     assert Interval.of(found.values["AP"]) is None
     assert Interval.of(found.per_class["a"]) is None

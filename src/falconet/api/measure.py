@@ -11,12 +11,12 @@ from falconet.api import evaluation
 from falconet.api.compare import Comparison
 from falconet.api.engines import open_engine
 from falconet.api.evaluation import Evaluation
-from falconet.api.find import find_model, tell_unfinished
+from falconet.api.find import FoundModel, find_model, tell_unfinished
 from falconet.api.ground_truth import open_ground_truth, trained_on
 from falconet.core.errors import ConfigError
 from falconet.core.suggest import did_you_mean
 from falconet.core.types import Record
-from falconet.runtime.engines import Use
+from falconet.runtime.engines import Engine, Use
 
 
 def evaluate(
@@ -55,9 +55,7 @@ def evaluate(
         ConfigError, DataError, ModelError: nothing to measure on, nothing to measure, or options that do not fit.
     """
     _refuse_foreign(options)
-    found = find_model(os.fspath(model), weights=engine == "torch" or size is not None)
-    tell_unfinished(found)
-    opened = open_engine(found.path, engine=engine, use=Use(threads, precision=precision), size=size)
+    found, opened = _opened(model, engine, threads, precision, size)
     paths = [None if path is None else Path(path) for path in (data, images)]
     truth = open_ground_truth(found, paths[0], paths[1], split, task=opened.manifest.task)
     return evaluation.evaluate(found, opened, truth, progress=progress, **{"intervals": True, **options})
@@ -88,15 +86,21 @@ def compare(
         As `evaluate`.
     """
     common: dict[str, Any] = {"engine": engine, "threads": threads, "precision": precision, "size": size}
+    found, opened = _opened(second, engine, threads, precision, size)  # before the first one takes time
     one = evaluate(first, data, progress=progress, **common, **options)
     own = {name: value for name, value in options.items() if name not in ("images", "split")}
-    found = find_model(os.fspath(second), weights=engine == "torch" or size is not None)
-    tell_unfinished(found)
-    opened = open_engine(found.path, engine=engine, use=Use(threads, precision=precision), size=size)
     truth = one.ground_truth
     truth = replace(truth, notes=trained_on(found, truth.records))
     other = evaluation.evaluate(found, opened, truth, progress=progress, **{"intervals": True, **own})
     return Comparison.of(one, other)
+
+
+def _opened(
+    model: "str | os.PathLike[str]", engine: str, threads: int | None, precision: str, size: tuple[int, int] | None
+) -> tuple[FoundModel, Engine]:
+    found = find_model(os.fspath(model), weights=engine == "torch" or size is not None)
+    tell_unfinished(found)
+    return found, open_engine(found.path, engine=engine, use=Use(threads, precision=precision), size=size)
 
 
 def _refuse_foreign(options: dict[str, Any]) -> None:

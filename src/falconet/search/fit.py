@@ -15,20 +15,18 @@ from falconet.core.config import validate
 from falconet.core.cpus import busy_cpus
 from falconet.core.errors import ConfigError, DataError, ModelError
 from falconet.core.figures import duration, percent, plural
-from falconet.core.images import read_image
 from falconet.core.lock import locked
 from falconet.core.run_files import BEST, RUN_FILE
 from falconet.core.terminal import argument
 from falconet.core.terminate import Terminated
-from falconet.core.types import Pixels, Record
-from falconet.data.records import sizes_of_files
 from falconet.eval.bootstrap import Interval
 from falconet.search.candidates import Candidate, Start, Starts, choose, within
 from falconet.search.finish import TABLE, Finished, finish, fitting_size, measured_ap, read_finished, write_run
 from falconet.search.halving import Round, plan_rounds
 from falconet.search.journal import Journal
+from falconet.search.pictures import input_form, some_pictures
 from falconet.search.request import Request, reward
-from falconet.search.space import at_size, common_form, input_sizes, shapes
+from falconet.search.space import at_size, input_sizes, shapes
 from falconet.search.timing import Stopwatch, Timing, Way
 from falconet.search.trial import Trial, few_words
 
@@ -42,12 +40,6 @@ JOURNAL, TRIALS = "journal.jsonl", "trials"
 
 HEADROOM = 0.93
 """Of the budget, for networks with fresh weights: trained ones find more boxes, and a quick measurement errs."""
-
-LOOKED_AT = 8
-"""Pictures that networks are timed with."""
-
-FORMS = 300
-"""Pictures whose form is looked at."""
 
 
 class Search:
@@ -75,8 +67,8 @@ class Search:
         if not data.val:
             raise DataError(f"{request.data}: has no pictures to validate on, by which candidates are compared")
         self._val = data.val
-        self._pictures = _pictures(data.val)
-        self.form = _form(request, data.train)
+        self._pictures = some_pictures(data.val)
+        self.form = input_form(request.space, data.train)
         self.sizes = input_sizes(request.space.sides, self.form)
         self.way = self._choose_way()
 
@@ -389,25 +381,3 @@ def _run(search: Search, folder: Path) -> Finished:
     except (KeyboardInterrupt, Terminated):
         _log.info("interrupted; go on with it by: falconet fit --resume %s", argument(folder))
         raise
-
-
-def _pictures(records: Sequence[Record]) -> list[Pixels]:
-    """Some of the pictures, decoded."""
-    step = max(1, len(records) // LOOKED_AT)
-    return [read_image(record.path)[0] for record in records[::step][:LOOKED_AT]]
-
-
-def _form(request: Request, records: Sequence[Record]) -> float:
-    """Width over height that the input is to have."""
-    if request.space.form == "square":
-        return 1.0
-    step = max(1, len(records) // FORMS)
-    sizes = sizes_of_files(records[::step][:FORMS])
-    form = common_form([size for size in sizes if not isinstance(size, DataError)])
-    if form != 1:
-        _log.info(
-            "most pictures are %.2f times as wide as high; the network's input becomes as near to that as steps of 32 "
-            "pixels allow",
-            form,
-        )
-    return form
