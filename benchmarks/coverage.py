@@ -1,9 +1,11 @@
 """Do 95 % intervals of AP hold the true AP in 95 of 100 cases? python benchmarks/coverage.py
 
 A detector whose chances are known answers made pictures; its true AP is that of 20,000 of them. Each trial draws fewer
-pictures and asks whether the interval that these give holds the true AP: that of the bootstrap with multiplicity, which
-`falconet eval` uses, and that of a bootstrap in which no picture counts twice. The last column says the same of the
-difference of two detectors on the same pictures.
+pictures and asks whether the interval that these give holds the true AP: that of the bootstrap with multiplicity and
+corrected for bias, which `falconet eval` uses; the same without the correction; and that of a bootstrap in which no
+picture counts twice. Then the same of the difference of two detectors on the same pictures, and of what thresholds for
+a recall of 0.7 (a class each, `falconet eval --operating-point recall=0.7`) promise for the recall and the precision of
+all other pictures.
 """
 
 from pathlib import Path
@@ -12,11 +14,14 @@ import numpy as np
 
 from falconet.core.types import Detections, Record
 from falconet.eval.bootstrap import Interval, resample, weights
+from falconet.eval.matching import match_all
+from falconet.eval.wanted_point import Wanted, wanted_point
 
 CLASSES = 3
 TRUE = 20_000
 TRIALS = 200
 RESAMPLES = 300
+WANTED = Wanted.parse("recall=0.7")
 
 
 def made(pictures: int, seed: int, skills: tuple[float, ...]) -> tuple[list[Record], list[list[Detections]]]:
@@ -57,24 +62,57 @@ def main() -> None:
     names, skills = [str(label) for label in range(CLASSES)], (0.7, 0.78)
     records, answers = made(TRUE, 0, skills)
     once = np.ones((1, TRUE), np.float32)
-    true = [float(resample(names, records, one, drawn=once).values["AP"][0]) for one in answers]
+    true = [resample(names, records, one, drawn=once).values["AP"].value for one in answers]
+    others = Others(names, records, answers[0])
     print(f"true AP: {100 * true[0]:.2f}, {100 * true[1]:.2f}")
-    print("pictures  with multiplicity  without  difference of two  mean width")
+    print("pictures  corrected  plain  without multiplicity  difference of two  recall  precision  mean width of AP")
     for pictures in (40, 80, 200):
-        held, plain, apart, widths = 0, 0, 0, []
+        held = np.zeros((TRIALS, 6))
+        widths = []
         for trial in range(TRIALS):
             records, answers = made(pictures, trial + 1, skills)
             drawn = weights(pictures, resamples=RESAMPLES, seed=trial)
-            found = [resample(names, records, one, drawn=drawn).values["AP"] for one in answers]
-            once = resample(names, records, answers[0], drawn=np.minimum(drawn, 1)).values["AP"]
-            held += _holds(Interval.of(found[0]), true[0])
-            plain += _holds(Interval.of(once), true[0])
-            apart += _holds(Interval.of(found[1] - found[0]), true[1] - true[0])
-            interval = Interval.of(found[0])
+            one, other = (resample(names, records, found, drawn=drawn).values["AP"] for found in answers)
+            singly = resample(names, records, answers[0], drawn=np.minimum(drawn, 1)).values["AP"]
+            point = wanted_point(WANTED, names, records, answers[0])
+            recall, precision = others.at(list(point.thresholds.values()))
+            interval = one.interval
+            held[trial] = [
+                _holds(interval, true[0]),
+                _holds(_middle(one.draws), true[0]),
+                _holds(_middle(singly.draws), true[0]),
+                _holds(other.less(one).interval, true[1] - true[0]),
+                _holds(point.promise.intervals["recall"], recall),
+                _holds(point.promise.intervals["precision"], precision),
+            ]
             assert interval is not None
             widths.append(interval.high - interval.low)
-        shares = "".join(f"{100 * one / TRIALS:>{width}.1f}" for one, width in ((held, 19), (plain, 9), (apart, 19)))
-        print(f"{pictures:>8}{shares}{100 * np.mean(widths):>12.1f}", flush=True)
+        shares = "".join(
+            f"{100 * share:>{width}.1f}" for share, width in zip(held.mean(0), (11, 7, 22, 19, 8, 11), strict=True)
+        )
+        print(f"{pictures:>8}{shares}{100 * np.mean(widths):>18.1f}", flush=True)
+
+
+class Others:
+    """What thresholds do on all other pictures."""
+
+    def __init__(self, names: list[str], records: list[Record], answers: list[Detections]) -> None:
+        self._matches = match_all(names, records, answers)
+
+    def at(self, thresholds: list[float]) -> tuple[float, float]:
+        """Recall and precision."""
+        found = said = objects = 0
+        for one, threshold in zip(self._matches, thresholds, strict=True):
+            above = one.scores > threshold
+            found += int((one.right[0] & above).sum())
+            said += int(above.sum())
+            objects += int(one.objects[0].sum())
+        return found / objects, found / said
+
+
+def _middle(draws: np.ndarray) -> Interval:
+    low, high = np.percentile(draws, (2.5, 97.5))
+    return Interval(float(low), float(high))
 
 
 def _holds(interval: Interval | None, value: float) -> bool:

@@ -11,7 +11,7 @@ from falconet.api import repeat as repeating
 from falconet.api.repeat import SUMMARY, Figure, repeat
 from falconet.cli import _register, app
 from falconet.core.errors import ConfigError
-from falconet.eval.bootstrap import Interval
+from falconet.eval.bootstrap import Drawn, Interval
 from tests.training.tiny import draw, options
 
 _register()
@@ -64,5 +64,5 @@ def test_mean_and_deviation() -> None:
 
 
 def test_the_pooled_interval_holds_pictures_and_seeds() -> None:
-    draws = [np.full(100, 0.5), np.full(100, 0.7)]
-    assert repeating._figure("AP", [0.5, 0.7], draws).pooled == pytest.approx((0.5, 0.7))
+    drawn = [Drawn(value, np.full(100, value)) for value in (0.5, 0.7)]
+    assert repeating._figure("AP", [0.5, 0.7], drawn).pooled == pytest.approx((0.5, 0.7))

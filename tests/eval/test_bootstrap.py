@@ -8,7 +8,7 @@ import pytest
 
 from falconet.core.types import Detections, Record
 from falconet.eval import bootstrap, coco_ap
-from falconet.eval.bootstrap import Interval, resample, resample_shares, weights
+from falconet.eval.bootstrap import Drawn, Interval, resample, resample_shares, weights
 
 
 def records(count: int) -> list[Record]:
@@ -37,7 +37,7 @@ def answers(found: list[bool]) -> list[Detections]:
 
 
 def ap(found: list[bool]) -> Interval | None:
-    return Interval.of(resample(["a"], records(len(found)), answers(found)).values["AP"])
+    return resample(["a"], records(len(found)), answers(found)).values["AP"].interval
 
 
 def made(pictures: int, classes: int, seed: int) -> tuple[list[str], list[Record], list[Detections]]:
@@ -67,7 +67,8 @@ def made(pictures: int, classes: int, seed: int) -> tuple[list[str], list[Record
 def equal_weights(names: list[str], truth: list[Record], found: list[Detections]) -> dict[str, float]:
     """The twelve figures with each picture counted once."""
     once = resample(names, truth, found, drawn=np.ones((1, len(truth)), np.float32)).values
-    return {name: -1.0 if np.isnan(draws[0]) else float(draws[0]) for name, draws in once.items()}
+    assert all(np.array_equal(one.draws, [one.value], equal_nan=True) for one in once.values())
+    return {name: -1.0 if np.isnan(one.value) else one.value for name, one in once.items()}
 
 
 @pytest.mark.parametrize(("pictures", "classes", "seed"), [(30, 3, 0), (60, 1, 1), (40, 7, 2)])
@@ -95,8 +96,8 @@ def test_a_weight_of_two_is_the_picture_twice() -> None:
     expected = coco_ap.evaluate(names, [one for one, _ in twice], [one for _, one in twice]).as_dict()
     got = resample(names, truth, found, drawn=drawn[None].astype(np.float32)).values
     # Pictures with equal scores come in another order.
-    assert {name: float(draws[0]) for name, draws in got.items()} == pytest.approx(expected, abs=0.01)
-    assert float(got["AR100"][0]) == pytest.approx(expected["AR100"], abs=1e-6)
+    assert {name: float(one.draws[0]) for name, one in got.items()} == pytest.approx(expected, abs=0.01)
+    assert float(got["AR100"].draws[0]) == pytest.approx(expected["AR100"], abs=1e-6)
 
 
 def test_draws_are_the_same_for_a_seed_and_keep_the_number_of_pictures() -> None:
@@ -130,24 +131,52 @@ def test_nothing_to_decide_it() -> None:
         records(1)[0], boxes=np.zeros((0, 4), np.float32), labels=np.zeros(0, np.int64), crowd=np.zeros(0, np.bool_)
     )
     found = resample(["a"], [empty] * 3, answers([True] * 3))
-    assert Interval.of(found.values["AP"]) is None
-    assert Interval.of(found.per_class["a"]) is None
+    assert found.values["AP"].interval is None
+    assert found.per_class["a"].interval is None
 
 
 def test_draws_are_computed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     names, truth, found = made(10, 2, 6)
-    whole = resample(names, truth, found).values["AP"]
+    whole = resample(names, truth, found).values["AP"].draws
     monkeypatch.setattr(bootstrap, "CHUNK", 7)
-    np.testing.assert_array_equal(resample(names, truth, found).values["AP"], whole)
+    np.testing.assert_array_equal(resample(names, truth, found).values["AP"].draws, whole)
 
 
 def test_shares_of_pictures() -> None:
     right = np.array([True] * 30 + [False] * 10)
     shown = {"cat": np.arange(40) < 20, "dog": np.arange(40) >= 20}
     found = resample_shares({"top1": right, "top5": np.ones(40, np.bool_)}, shown)
-    interval = Interval.of(found.values["top1"])
+    interval = found.values["top1"].interval
     assert interval is not None
     half = 1.96 * (0.75 * 0.25 / 40) ** 0.5  # of a share of 40 pictures
     assert interval == pytest.approx((0.75 - half, 0.75 + half), abs=0.04)
-    assert Interval.of(found.values["top5"]) == (1.0, 1.0)
-    assert Interval.of(found.per_class["cat"]) == (1.0, 1.0)
+    assert found.values["top5"].interval == (1.0, 1.0)
+    assert found.per_class["cat"].interval == (1.0, 1.0)
+
+
+def test_draws_that_lie_too_high_move_the_interval_down() -> None:
+    draws = np.linspace(0.4, 0.8, 1001)
+    plain, high = Drawn(0.6, draws).interval, Drawn(0.55, draws).interval
+    assert plain == pytest.approx((0.41, 0.79), abs=1e-3)
+    assert high is not None
+    # By hand: 37.5 % of the draws lie below, z = -0.3186; the normal shares of 2 z - 1.96 and 2 z + 1.96 are
+    # 0.00472 and 0.90698.
+    assert high == pytest.approx((0.4 + 0.4 * 0.00472, 0.4 + 0.4 * 0.90698), abs=1e-3)
+
+
+def test_a_figure_beyond_all_draws_still_has_an_interval() -> None:
+    interval = Drawn(0.3, np.linspace(0.4, 0.8, 1001)).interval
+    assert interval is not None
+    assert interval.low <= interval.high < 0.45
+
+
+def test_a_figure_that_nothing_decides_has_none() -> None:
+    assert Drawn(float("nan"), np.full(10, 0.5)).interval is None
+    assert Drawn(0.5, np.full(10, np.nan)).interval is None
+
+
+def test_the_difference_of_two_figures_is_that_of_the_same_draws() -> None:
+    one, other = Drawn(0.5, np.array([0.4, 0.5, 0.6])), Drawn(0.4, np.array([0.3, 0.4, 0.5]))
+    difference = one.less(other)
+    assert difference.value == pytest.approx(0.1)
+    assert difference.interval == pytest.approx((0.1, 0.1))

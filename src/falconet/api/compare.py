@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from falconet.api.evaluation import Evaluation
 from falconet.core.errors import ConfigError, DataError
 from falconet.core.figures import percent
-from falconet.eval.bootstrap import Draws, Interval
+from falconet.eval.bootstrap import Drawn, Interval
 
 MARK = "* the interval leaves 0 out; by chance alone one of twenty would"
 
@@ -126,11 +126,11 @@ class Comparison:
 
 
 def _differences(
-    first: Mapping[str, float], second: Mapping[str, float], drawn: Mapping[str, Draws], other: Mapping[str, Draws]
+    first: Mapping[str, float], second: Mapping[str, float], drawn: Mapping[str, Drawn], other: Mapping[str, Drawn]
 ) -> tuple[Difference, ...]:
     return tuple(
-        Difference(name, first[name], second[name], Interval.of(other[name] - draws))
-        for name, draws in drawn.items()
+        Difference(name, first[name], second[name], other[name].less(one).interval)
+        for name, one in drawn.items()
         if name in other
     )
 

@@ -16,7 +16,7 @@ from falconet.core.figures import percent
 from falconet.core.files import replace_file
 from falconet.core.run_files import RUN_FILE
 from falconet.core.terminal import argument
-from falconet.eval.bootstrap import Draws, Interval
+from falconet.eval.bootstrap import Drawn, Interval
 
 if TYPE_CHECKING:
     from falconet.training.loggers import Callback
@@ -150,8 +150,9 @@ def repeat(
     return done
 
 
-def _figure(name: str, values: Sequence[float], draws: Sequence[Draws]) -> Figure:
-    return Figure(name, tuple(values), Interval.of(np.concatenate(draws)))
+def _figure(name: str, values: Sequence[float], drawn: Sequence[Drawn]) -> Figure:
+    pooled = Drawn(float(np.mean([one.value for one in drawn])), np.concatenate([one.draws for one in drawn]))
+    return Figure(name, tuple(values), pooled.interval)
 
 
 def _is_of(path: Path, wanted: dict[str, Any]) -> bool:

@@ -3,11 +3,16 @@
 Pictures are drawn with replacement, as many as there are, and one that is drawn twice counts twice (Efron and
 Tibshirani, "An Introduction to the Bootstrap", 1993, chapters 13 and 16 for two models on the same pictures). The
 detections are matched once; a draw is nothing but a weight for each picture.
+
+AP of draws lies above that of the pictures they are drawn from, as the AP of few pictures lies above that of all.
+Intervals are therefore corrected for bias (section 14.3 there, without the acceleration): where more than half of the
+draws lie above the figure, the percentiles are taken further down.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +36,11 @@ STEPS = len(IOUS)
 LIMITS = {"AR1": 1, "AR10": 10, "AR100": 100}
 SIZES = ("", "s", "m", "l")
 
+TAIL = 0.025
+"""Share of new pictures for which a figure lies below the interval, and as many above."""
+
+_NORMAL = NormalDist()
+
 Draws = NDArray[np.float64]
 """[R] a figure in each draw; NaN where nothing decides it."""
 
@@ -41,17 +51,37 @@ class Interval(NamedTuple):
     low: float
     high: float
 
-    @classmethod
-    def of(cls, draws: Draws) -> "Interval | None":
-        """That of a figure; None where nothing decides it."""
-        defined = draws[~np.isnan(draws)]
-        if not len(defined):
-            return None
-        low, high = np.percentile(defined, (2.5, 97.5))
-        return cls(float(low), float(high))
-
     def __str__(self) -> str:
         return f"{percent(self.low)} to {percent(self.high)}"
+
+
+class Drawn(NamedTuple):
+    """A figure, and what it is in each draw of the pictures.
+
+    Attributes:
+        value: of all pictures; NaN where nothing decides it.
+        draws: [R].
+    """
+
+    value: float
+    draws: Draws
+
+    @property
+    def interval(self) -> Interval | None:
+        """The 95 % interval; None where nothing decides the figure."""
+        defined = self.draws[~np.isnan(self.draws)]
+        if not len(defined) or np.isnan(self.value):
+            return None
+        below = ((defined < self.value).mean() + (defined <= self.value).mean()) / 2
+        # No more than all draws can tell: a share of 0 or 1 would leave nothing of the interval.
+        shift = _NORMAL.inv_cdf(min(max(float(below), 1 / (len(defined) + 1)), len(defined) / (len(defined) + 1)))
+        ends = [_NORMAL.cdf(2 * shift + _NORMAL.inv_cdf(tail)) for tail in (TAIL, 1 - TAIL)]
+        low, high = np.quantile(defined, ends)
+        return Interval(float(low), float(high))
+
+    def less(self, other: "Drawn") -> "Drawn":
+        """The difference to another figure of the same draws."""
+        return Drawn(self.value - other.value, self.draws - other.draws)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +93,13 @@ class Resampled:
         per_class: AP, or top-1, by class name.
     """
 
-    values: Mapping[str, Draws]
-    per_class: Mapping[str, Draws]
+    values: Mapping[str, Drawn]
+    per_class: Mapping[str, Drawn]
 
     def as_dict(self) -> dict[str, Any]:
         """The 95 % intervals as pairs, null where nothing decides a figure."""
         kinds = {"intervals": self.values, "per_class_intervals": self.per_class}
-        return {kind: {name: Interval.of(draws) for name, draws in found.items()} for kind, found in kinds.items()}
+        return {kind: {name: one.interval for name, one in found.items()} for kind, found in kinds.items()}
 
 
 def weights(images: int, *, resamples: int | None = None, seed: int = 0) -> NDArray[np.float32]:
@@ -102,7 +132,7 @@ def resample(
         names, records, answers: as of `coco_ap.evaluate`.
         drawn: [R, N] weights; None: `weights`.
     """
-    drawn = weights(len(records)) if drawn is None else drawn
+    drawn = _with_all(weights(len(records)) if drawn is None else drawn)
     matches = match_all(names, records, answers)
     with ThreadPoolExecutor(usable_cpus()) as pool:  # numpy leaves the interpreter's lock
         figures = list(pool.map(lambda one: _figures(one, drawn), matches))
@@ -116,7 +146,8 @@ def resample(
         **{f"AP{size}": _mean(precision[:, area].reshape(-1, count)) for area, size in enumerate(SIZES) if size},
         **{key: _mean(value.reshape(-1, count)) for key, value in recall.items()},
     }
-    return Resampled(values, {name: _mean(one.precision[0]) for name, one in zip(names, figures, strict=True)})
+    per_class = {name: _mean(one.precision[0]) for name, one in zip(names, figures, strict=True)}
+    return _resampled(values, per_class)
 
 
 def resample_shares(figures: Mapping[str, NDArray[np.bool_]], classes: Mapping[str, NDArray[np.bool_]]) -> Resampled:
@@ -127,13 +158,27 @@ def resample_shares(figures: Mapping[str, NDArray[np.bool_]], classes: Mapping[s
         classes: [N] whether each picture shows it, by name.
     """
     first = next(iter(figures.values()))
-    drawn = weights(len(first))
+    drawn = _with_all(weights(len(first)))
     values = {name: (drawn @ right) / max(1, len(first)) for name, right in figures.items()}
     per_class = {}
     for name, own in classes.items():
         shown = drawn @ own
         per_class[name] = np.where(shown > 0, (drawn @ (own & first)) / np.maximum(shown, 1), np.nan)
-    return Resampled(values, per_class)
+    return _resampled(values, per_class)
+
+
+def _with_all(drawn: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[1 + R, N]: each picture once before the draws."""
+    return np.concatenate([np.ones((1, drawn.shape[1]), np.float32), drawn])
+
+
+def _resampled(values: Mapping[str, Draws], per_class: Mapping[str, Draws]) -> Resampled:
+    """Of figures whose first draw is that of each picture once."""
+
+    def drawn(found: Mapping[str, Draws]) -> dict[str, Drawn]:
+        return {name: Drawn(float(one[0]), one[1:]) for name, one in found.items()}
+
+    return Resampled(drawn(values), drawn(per_class))
 
 
 class _Figures(NamedTuple):

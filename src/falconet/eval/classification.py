@@ -9,7 +9,7 @@ import numpy as np
 from falconet.core.errors import DataError
 from falconet.core.types import Classification, Floats, Ints, Record
 from falconet.eval.accuracy import KEPT, Accuracy, measure_accuracy
-from falconet.eval.bootstrap import Interval, Resampled, resample_shares
+from falconet.eval.bootstrap import Resampled, resample_shares
 from falconet.eval.picture import ImageView
 
 SHOWN = 10
@@ -106,8 +106,8 @@ class ClassificationResults:
         metrics = self.metrics
         width = max((len(name) for name in metrics.per_class), default=0)
         drawn = self.resampled
-        intervals = {} if drawn is None else {name: Interval.of(one) for name, one in drawn.values.items()}
-        classes = {} if drawn is None else {name: Interval.of(one) for name, one in drawn.per_class.items()}
+        intervals = {} if drawn is None else {name: one.interval for name, one in drawn.values.items()}
+        classes = {} if drawn is None else {name: one.interval for name, one in drawn.per_class.items()}
         lines = [] if drawn is None else [f"{'':<13}  95 % interval"]
         for title, key in (("top-1", "top1"), ("top-5", "top5")):
             lines.append(f"{title}  {100 * metrics.as_dict()[key]:6.2f}  {intervals.get(key) or ''}".rstrip())

@@ -10,7 +10,7 @@ from falconet.core.coco_json import coco_annotation, coco_categories, coco_resul
 from falconet.core.figures import percent
 from falconet.core.types import Detections, Record
 from falconet.eval import coco_ap, curves
-from falconet.eval.bootstrap import Interval, Resampled, resample
+from falconet.eval.bootstrap import Resampled, resample
 from falconet.eval.classes import ClassMatch
 from falconet.eval.coco_ap import Metrics
 from falconet.eval.operating_point import AS_GOOD, OperatingPoint, OperatingPoints
@@ -116,7 +116,7 @@ class DetectionResults:
         drawn = self.resampled
         lines = [] if drawn is None else [f"{'':<6} {'':>6}  95 % interval"]
         for key, value in metrics.as_dict().items():
-            interval = None if drawn is None else Interval.of(drawn.values[key])
+            interval = None if drawn is None else drawn.values[key].interval
             lines.append(f"{key:<6} {percent(value):>6}  {interval or ''}".rstrip())
         if voc is not None:
             lines.append(f"AP50 by VOC's protocol {percent(voc.area)}, by that of 2007 {percent(voc.eleven_points)}")
@@ -125,7 +125,7 @@ class DetectionResults:
         lines += ["", f"{'class':<{width}}  {'boxes':>6}  {'AP':>6}  {'AP50':>6}{last}"]
         for name, value in metrics.per_class.items():
             fifty = percent(metrics.per_class_ap50[name])
-            interval = None if drawn is None else Interval.of(drawn.per_class[name])
+            interval = None if drawn is None else drawn.per_class[name].interval
             row = f"{name:<{width}}  {metrics.truths[name]:>6}  {percent(value):>6}  {fifty:>6}  {interval or ''}"
             lines.append(row.rstrip())
         return [*lines, "", *self.point_lines()]

@@ -14,7 +14,7 @@ from falconet.core.errors import DataError
 from falconet.core.figures import percent
 from falconet.core.files import replace_file
 from falconet.eval.accuracy import Accuracy
-from falconet.eval.bootstrap import Draws, Interval, Resampled
+from falconet.eval.bootstrap import Drawn, Resampled
 from falconet.eval.charts import COLOURS, Series, bar, line_chart
 from falconet.eval.coco_ap import Metrics
 from falconet.eval.curves import Confusion, Curve, ErrorKind
@@ -134,9 +134,9 @@ AP_IN_WORDS = (
 )
 
 
-def _within(draws: Draws | None) -> str:
+def _within(drawn: Drawn | None) -> str:
     """The interval of a figure, in brackets."""
-    interval = None if draws is None else Interval.of(draws)
+    interval = None if drawn is None else drawn.interval
     return "" if interval is None else f'<small class="interval">{interval}</small>'
 
 

@@ -1,11 +1,12 @@
-"""The score threshold for what a user wants, and what it will do on new pictures.
+"""Score thresholds for what a user wants, one per class, and what they will do on new pictures.
 
-Wanted is a recall, a precision, a number of false alarms, or the best F1; all classes together, IoU above 0.5. The
-threshold is chosen on the evaluated pictures; what it does there is resampled over pictures (see
-`falconet.eval.bootstrap`). The choice itself is a little better on these pictures than on new ones.
+Wanted is a recall or a precision of each class, a number of false alarms of all together, or the best F1; IoU above
+0.5. What thresholds do on the pictures that they were chosen on flatters them. So the pictures are cut into parts, the
+thresholds are chosen on all parts but one and tried on that one (cross-fitting), and what they do there is resampled
+over pictures (see `falconet.eval.bootstrap`). The thresholds that are handed out are chosen on all pictures.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -15,16 +16,30 @@ from numpy.typing import NDArray
 from falconet.core.errors import ConfigError
 from falconet.core.figures import percent
 from falconet.core.types import Detections, Record
-from falconet.eval.bootstrap import Interval, weights
+from falconet.eval.bootstrap import Drawn, Interval, weights
 from falconet.eval.matching import match_all
 
 Kind = Literal["recall", "precision", "false-alarms", "f1"]
-EXPECTED = "expected recall=0.95, precision=0.9, false-alarms=2/1000 (per so many pictures) or f1"
-THOUSAND = 1000
+EXPECTED = (
+    "expected recall=0.95, precision=0.9, false-alarms=2/1000 (per so many pictures), false-alarms=2/hour@25 (per hour "
+    "of a video of so many frames per second) or f1"
+)
+THOUSAND, HOUR = 1000, 3600
+
+FEW = 10
+"""Objects below which a class has no threshold of its own, but that of all classes together."""
+
+PARTS = 5
+"""Of the pictures, for cross-fitting."""
+
+ALL, NONE = 0.0, 1.0
+"""Thresholds above which every detection counts, and none."""
+
+Floats = NDArray[np.float64]
 
 
 class Wanted(NamedTuple):
-    """What a threshold is to reach.
+    """What thresholds are to reach.
 
     Attributes:
         kind: of figure.
@@ -38,18 +53,20 @@ class Wanted(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Wanted":
-        """That of "recall=0.95", "precision=0.9", "false-alarms=2/1000" or "f1".
+        """That of "recall=0.95", "precision=0.9", "false-alarms=2/1000", "false-alarms=2/hour@25" or "f1".
 
         Raises:
             ConfigError: none of these.
         """
-        name, _, value = text.strip().partition("=")
+        text = text.strip()
+        name, _, value = text.partition("=")
         wrong = ConfigError(f"--operating-point {text}: {EXPECTED}")
-        if text.strip() == "f1":
+        if text == "f1":
             return cls("f1", 0.0, text)
+        above, _, below = value.partition("/")
+        period, _, rate = below.partition("@")
         try:
-            above, _, below = value.partition("/")
-            number = float(above) / float(below or 1)
+            number = float(above) / (float(rate) * HOUR if period == "hour" else float(below or 1))
         except (ValueError, ZeroDivisionError) as error:
             raise wrong from error
         if name == "recall" and 0 < number <= 1 and not below:
@@ -62,50 +79,142 @@ class Wanted(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class WantedPoint:
-    """The threshold, and what it does.
+class Promise:
+    """What thresholds do on pictures that they were not chosen on.
 
     Attributes:
-        wanted: what was asked for.
-        score: detections above it count.
-        found, objects, false, images: counted on the evaluated pictures.
-        recall, precision: intervals, fractions; None where nothing decides it.
-        alarms: interval of the false alarms per picture.
-        surely: whether all of the interval keeps what was asked for.
+        found, objects, false: boxes in `images` pictures.
+        recall, precision: fractions in draws of the pictures; NaN where nothing decides them.
+        alarms: false boxes per picture, likewise.
     """
 
-    wanted: Wanted
-    score: float
     found: int
     objects: int
     false: int
     images: int
-    recall: Interval | None
-    precision: Interval | None
-    alarms: Interval
-    surely: bool
+    recall: Drawn
+    precision: Drawn
+    alarms: Drawn
+
+    @classmethod
+    def of(cls, found: Floats, objects: Floats, false: Floats) -> "Promise":
+        """That of counts [N] in each picture."""
+        drawn = np.concatenate([np.ones((1, len(found)), np.float32), weights(len(found))])
+        hits, all_of_them, wrong = (drawn @ one.astype(np.float32) for one in (found, objects, false))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            figures = (hits / all_of_them, hits / (hits + wrong), wrong / max(1, len(found)))
+        recall, precision, alarms = (Drawn(float(one[0]), one[1:].astype(np.float64)) for one in figures)
+        return cls(int(found.sum()), int(objects.sum()), int(false.sum()), len(found), recall, precision, alarms)
+
+    @property
+    def intervals(self) -> "dict[str, Interval | None]":
+        """95 % intervals by name.
+
+        Where not one box is missed, or false, no draw has one either; then it is what is compatible with none in so
+        many pictures ("rule of three", Hanley and Lippman-Hand, JAMA 249, 1983).
+        """
+        unseen = 1 - 0.05 ** (1 / max(1, self.images))
+        recall, precision, alarms = self.recall.interval, self.precision.interval, self.alarms.interval
+        if recall is not None and self.found == self.objects:
+            recall = Interval(1 - unseen, 1.0)
+        if not self.false:
+            alarms = Interval(0.0, unseen)
+            precision = None if precision is None else Interval(1 - unseen, 1.0)
+        return {"recall": recall, "precision": precision, "alarms": alarms}
+
+    def keeps(self, wanted: Wanted) -> bool:
+        """Whether all of the interval keeps what is wanted."""
+        if wanted.kind == "f1":
+            return True
+        if wanted.kind == "false-alarms":
+            alarms = self.intervals["alarms"]
+            return alarms is not None and alarms.high <= wanted.value
+        interval = self.intervals[wanted.kind]
+        return interval is not None and interval.low >= wanted.value
+
+    def as_dict(self) -> dict[str, Any]:
+        """For programs; null where nothing decides a figure."""
+        intervals = self.intervals
+        return {
+            "found": self.found, "objects": self.objects, "false": self.false,
+            "recall": _number(self.recall.value), "recall_interval": intervals["recall"],
+            "precision": _number(self.precision.value), "precision_interval": intervals["precision"],
+            "false_alarms_per_image": _number(self.alarms.value), "false_alarms_interval": intervals["alarms"],
+        }  # fmt: skip
+
+    def cells(self) -> list[str]:
+        """Recall, precision, and false alarms per 1,000 pictures, each with its interval."""
+        intervals = self.intervals
+        shares = [
+            f"{percent(figure.value)} ({intervals[name]})" if intervals[name] else "-"
+            for name, figure in (("recall", self.recall), ("precision", self.precision))
+        ]
+        alarms = intervals["alarms"]
+        assert alarms is not None
+        within = f"{THOUSAND * alarms.low:.0f} to {THOUSAND * alarms.high:.0f}"
+        return [*shares, f"{THOUSAND * self.alarms.value:.0f} ({within})"]
+
+
+@dataclass(frozen=True, slots=True)
+class WantedPoint:
+    """The thresholds, and what they do.
+
+    Attributes:
+        wanted: what was asked for.
+        thresholds: by class name; detections above count.
+        shared: names of the classes that have too few objects for a threshold of their own, or need none.
+        promise: of all classes together; `classes`: of each.
+        fitted: whether it is that of pictures which the thresholds were chosen on, since there are too few others.
+        missed: classes that do not reach what is wanted at any threshold, and how far they get.
+    """
+
+    wanted: Wanted
+    thresholds: Mapping[str, float]
+    shared: tuple[str, ...]
+    promise: Promise
+    classes: Mapping[str, Promise]
+    fitted: bool
+    missed: Mapping[str, float]
+
+    @property
+    def surely(self) -> bool:
+        """Whether the whole interval keeps what was asked for."""
+        return self.promise.keeps(self.wanted)
 
     def as_dict(self) -> dict[str, Any]:
         """For programs."""
         return {
-            "wanted": self.wanted.text, "score": self.score, "found": self.found, "objects": self.objects,
-            "false": self.false, "images": self.images, "recall": self.recall, "precision": self.precision,
-            "false_alarms_per_image": self.alarms, "kept_by_the_whole_interval": self.surely,
-        }  # fmt: skip
+            "wanted": self.wanted.text,
+            "thresholds": dict(self.thresholds),
+            "shared_threshold": list(self.shared),
+            "images": self.promise.images,
+            **self.promise.as_dict(),
+            "per_class": {name: one.as_dict() for name, one in self.classes.items()},
+            "chosen_on_the_same_images": self.fitted,
+            "kept_by_the_whole_interval": self.surely,
+            "not_reached": dict(self.missed),
+        }
 
     def lines(self) -> list[str]:
         """For people."""
-        said = self.found + self.false
-        precision = "" if not said else f", precision {percent(self.found / said)} % ({self.precision})"
-        alarms = f"{THOUSAND * self.alarms.low:.0f} to {THOUSAND * self.alarms.high:.0f}"
+        rows = [["", "score above", "recall, %", "precision, %", "false per 1,000 pictures"]]
+        rows += [[name, f"{self.thresholds[name]:.3f}", *one.cells()] for name, one in self.classes.items()]
+        if len(self.classes) != 1:
+            rows.append(["all classes", "", *self.promise.cells()])
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        tried = "the pictures that the thresholds were chosen on" if self.fitted else "pictures that none was chosen on"
         lines = [
-            f"{self.wanted.text}: --score {self.score:.3f} of predict and export",
-            f"  recall {percent(self.found / max(1, self.objects))} % ({self.recall}){precision}, "
-            f"{THOUSAND * self.false / self.images:.0f} false alarms per 1,000 pictures ({alarms}); 95 % intervals",
+            f"{self.wanted.text}, as it does on {tried} (95 % intervals):",
+            *("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows),
+        ]
+        lines += [
+            f"{name}: no threshold reaches {self.wanted.text}; the most is {most:.3f}"
+            for name, most in self.missed.items()
         ]
         if not self.surely:
             lines.append(
-                f"  {self.images} pictures cannot promise it: a part of the interval does not keep {self.wanted.text}"
+                f"{self.promise.images} pictures cannot promise it: a part of the interval does not keep "
+                f"{self.wanted.text}"
             )
         return lines
 
@@ -113,104 +222,159 @@ class WantedPoint:
 def wanted_point(
     wanted: Wanted, names: Sequence[str], records: Sequence[Record], answers: Sequence[Detections]
 ) -> WantedPoint:
-    """The threshold that reaches what is wanted, and what it will do.
+    """The thresholds that reach what is wanted, and what they will do.
 
     Args:
         wanted: by the user.
-        names, records, answers: as of `falconet.eval.coco_ap.evaluate`.
+        names, records, answers: as of `falconet.eval.coco_ap.evaluate`; scores may be calibrated.
 
     Raises:
-        ConfigError: no threshold reaches it, or there is nothing to find.
+        ConfigError: no threshold reaches it for all classes together, or there is nothing to find.
     """
     counts = _Counts.of(names, records, answers)
-    place = _chosen(wanted, counts)
-    # Halfway to the next lower score, so that rounding loses nothing.
-    lower = counts.scores[place + 1] if place + 1 < len(counts.scores) else 0.0
-    score = float((counts.scores[place] + lower) / 2) if place >= 0 else 1.0
-    above = counts.scores > score
-    drawn = weights(len(records))
-    objects = drawn @ counts.objects
-    found, false = (drawn[:, counts.images[above & kind]].sum(1) for kind in (counts.right, ~counts.right))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        recall, precision = found / objects, found / (found + false)
-    alarms = Interval.of(false / len(records))
-    assert alarms is not None
-    number = int((above & ~counts.right).sum())
-    if not number:  # no draw has one either: what is compatible with none in so many pictures
-        alarms = Interval(0.0, 1 - 0.05 ** (1 / len(records)))
-    of_recall, of_precision = Interval.of(recall.astype(np.float64)), Interval.of(precision.astype(np.float64))
-    kept = {
-        "recall": of_recall is not None and of_recall.low >= wanted.value,
-        "precision": of_precision is not None and of_precision.low >= wanted.value,
-        "false-alarms": alarms.high <= wanted.value,
-        "f1": True,
-    }
+    _refuse(wanted, counts)
+    chosen = _chosen(wanted, counts)
+    parts = list(_parts(len(records)))
+    found, false = np.zeros_like(counts.objects), np.zeros_like(counts.objects)
+    for part in parts:
+        inside = np.isin(np.arange(len(records)), part)
+        thresholds = chosen if len(parts) == 1 else _chosen(wanted, counts.of_images(~inside))
+        above = (counts.scores > thresholds[counts.labels]) & inside[counts.images]
+        for kind, into in ((counts.right, found), (~counts.right, false)):
+            np.add.at(into, (counts.labels[above & kind], counts.images[above & kind]), 1)
+    promises = (Promise.of(*one) for one in zip(found, counts.objects, false, strict=True))
     return WantedPoint(
         wanted=wanted,
-        score=score,
-        found=int((above & counts.right).sum()),
-        objects=int(counts.objects.sum()),
-        false=number,
-        images=len(records),
-        recall=of_recall,
-        precision=of_precision,
-        alarms=alarms,
-        surely=kept[wanted.kind],
+        thresholds=dict(zip(names, chosen.tolist(), strict=True)),
+        shared=tuple(name for label, name in enumerate(names) if not _has_own(wanted, counts, label)),
+        promise=Promise.of(found.sum(0), counts.objects.sum(0), false.sum(0)),
+        classes={name: one for name, one in zip(names, promises, strict=True) if one.objects or one.false},
+        fitted=len(parts) == 1,
+        missed=_missed(wanted, counts, names),
     )
 
 
-class _Counts(NamedTuple):
-    """Detections of all classes by descending score, those in crowds apart: [D] scores, right or not, their picture;
-    and the objects of each picture [N]."""
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """Detections by descending score, those in crowds apart.
 
-    scores: NDArray[np.float64]
+    Attributes:
+        scores, right, images, labels: [D]; whether they find an object, their picture and class.
+        objects: [C, N] of each class in each picture.
+    """
+
+    scores: Floats
     right: NDArray[np.bool_]
     images: NDArray[np.int64]
-    objects: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    objects: Floats
 
     @classmethod
     def of(cls, names: Sequence[str], records: Sequence[Record], answers: Sequence[Detections]) -> "_Counts":
         matches = match_all(names, records, answers)
         kept = [~one.ignored[0] for one in matches]
-        scores = np.concatenate([np.zeros(0), *(one.scores[keep] for one, keep in zip(matches, kept, strict=True))])
-        right = np.concatenate(
-            [np.zeros(0, np.bool_), *(one.right[0][keep] for one, keep in zip(matches, kept, strict=True))]
-        )
-        images = np.concatenate(
-            [np.zeros(0, np.int64), *(one.images[keep] for one, keep in zip(matches, kept, strict=True))]
-        )
+        pairs = list(zip(matches, kept, strict=True))
+        scores = np.concatenate([np.zeros(0), *(one.scores[keep] for one, keep in pairs)])
         order = np.argsort(-scores, kind="stable")
-        objects = np.zeros(len(records), np.float32)
-        for one in matches:
-            objects += one.objects[0]
-        return cls(scores[order].astype(np.float64), right[order], images[order], objects)
+        right = np.concatenate([np.zeros(0, np.bool_), *(one.right[0][keep] for one, keep in pairs)])
+        images = np.concatenate([np.zeros(0, np.int64), *(one.images[keep] for one, keep in pairs)])
+        labels = np.repeat(np.arange(len(names)), [int(keep.sum()) for keep in kept])
+        objects = np.stack([one.objects[0] for one in matches]) if matches else np.zeros((0, len(records)))
+        return cls(scores[order], right[order], images[order], labels[order], objects.astype(np.float64))
+
+    def of_images(self, chosen: NDArray[np.bool_]) -> "_Counts":
+        """Those in some of the pictures [N]."""
+        kept = chosen[self.images]
+        return _Counts(self.scores[kept], self.right[kept], self.images[kept], self.labels[kept], self.objects * chosen)
+
+    def of_class(self, label: int) -> "_Counts":
+        """Those of one class."""
+        kept, own = self.labels == label, np.zeros_like(self.objects)
+        own[label] = self.objects[label]
+        return _Counts(self.scores[kept], self.right[kept], self.images[kept], self.labels[kept], own)
 
 
-def _chosen(wanted: Wanted, counts: _Counts) -> int:
-    """Place of the last detection that counts; -1: none does."""
+def _parts(images: int) -> Iterator[NDArray[np.int64]]:
+    """Places of the pictures of each part; all at once where there are too few to cut."""
+    order = np.random.default_rng(0).permutation(images)
+    yield from np.array_split(order, PARTS if images >= 2 * PARTS else 1)
+
+
+def _has_own(wanted: Wanted, counts: _Counts, label: int) -> bool:
+    """Whether a class has a threshold of its own. False alarms are counted over all classes, so there one score is one
+    score."""
+    return wanted.kind != "false-alarms" and counts.objects[label].sum() >= FEW
+
+
+def _chosen(wanted: Wanted, counts: _Counts) -> Floats:
+    """[C] the threshold of each class; where nothing reaches what is wanted, that which comes nearest."""
+    shared = _threshold(wanted, counts)
+    thresholds = np.full(len(counts.objects), shared)
+    for label in range(len(thresholds)):
+        if _has_own(wanted, counts, label):
+            thresholds[label] = _threshold(wanted, counts.of_class(label))
+    return thresholds
+
+
+def _threshold(wanted: Wanted, counts: _Counts) -> float:
+    place = _place(wanted, counts)
+    if place is None:
+        return ALL if wanted.kind == "recall" else NONE
+    if place < 0:
+        return NONE
+    # Halfway to the next lower score, so that rounding loses nothing.
+    lower = counts.scores[place + 1] if place + 1 < len(counts.scores) else 0.0
+    return float((counts.scores[place] + lower) / 2)
+
+
+def _place(wanted: Wanted, counts: _Counts) -> int | None:
+    """Place of the last detection that counts; -1: none does; None: no threshold reaches what is wanted."""
     objects = float(counts.objects.sum())
-    if not objects:
-        raise ConfigError(f"--operating-point {wanted.text}: the pictures hold nothing to find")
     if not len(counts.scores):
-        raise ConfigError(f"--operating-point {wanted.text}: nothing is found at any threshold")
+        return -1 if wanted.kind == "false-alarms" else None
     found, false = np.cumsum(counts.right), np.cumsum(~counts.right)
     last = np.append(counts.scores[1:] != counts.scores[:-1], True)  # equal scores go together
-    recall, precision = found / objects, found / (found + false)
     if wanted.kind == "f1":
         return int(np.where(last, 2 * found / (found + false + objects), -1).argmax())
     if wanted.kind == "recall":
-        places = np.flatnonzero(last & (recall >= wanted.value))
-        if not len(places):
-            raise ConfigError(
-                f"--operating-point {wanted.text}: no threshold reaches it; the most is {recall[-1]:.3f}, with all "
-                "detections that entered (--score 0.001 lets more enter)"
-            )
-        return int(places[0])
+        places = np.flatnonzero(last & (found >= wanted.value * objects))
+        return int(places[0]) if len(places) else None
     if wanted.kind == "precision":
-        places = np.flatnonzero(last & (precision >= wanted.value))
-        if not len(places):
-            best = float(precision[last].max())
-            raise ConfigError(f"--operating-point {wanted.text}: no threshold reaches it; the most is {best:.3f}")
-        return int(places[-1])
-    places = np.flatnonzero(last & (false <= wanted.value * len(counts.objects)))
+        places = np.flatnonzero(last & (found >= wanted.value * (found + false)))
+        return int(places[-1]) if len(places) else None
+    places = np.flatnonzero(last & (false <= wanted.value * counts.objects.shape[1]))
     return int(places[-1]) if len(places) else -1
+
+
+def _most(wanted: Wanted, counts: _Counts) -> float:
+    """The largest recall or precision of any threshold."""
+    found, said = np.cumsum(counts.right), np.arange(1, len(counts.right) + 1)
+    if not len(found):
+        return 0.0
+    return float(found[-1] / counts.objects.sum()) if wanted.kind == "recall" else float((found / said).max())
+
+
+def _missed(wanted: Wanted, counts: _Counts, names: Sequence[str]) -> dict[str, float]:
+    missed = {}
+    for label, name in enumerate(names):
+        own = counts.of_class(label)
+        if _has_own(wanted, counts, label) and wanted.kind != "f1" and _place(wanted, own) is None:
+            missed[name] = _most(wanted, own)
+    return missed
+
+
+def _refuse(wanted: Wanted, counts: _Counts) -> None:
+    """Raise ConfigError where all classes together do not reach what is wanted."""
+    if not counts.objects.sum():
+        raise ConfigError(f"--operating-point {wanted.text}: the pictures hold nothing to find")
+    if not len(counts.scores):
+        raise ConfigError(f"--operating-point {wanted.text}: nothing is found at any threshold")
+    if _place(wanted, counts) is None:
+        more = ", with all detections that entered (--score 0.001 lets more enter)" if wanted.kind == "recall" else ""
+        raise ConfigError(
+            f"--operating-point {wanted.text}: no threshold reaches it; the most is {_most(wanted, counts):.3f}{more}"
+        )
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else value

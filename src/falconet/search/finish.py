@@ -284,7 +284,7 @@ def measured_ap(model: Path, run: Path, way: Way | None) -> tuple[float, Interva
         opened = open_engine(model, engine=way.engine, use=Use(way.threads, precision=way.precision))
     truth = open_ground_truth(found, None, None, None, task="detect")
     results: Any = evaluate(found, opened, truth, intervals=True).results
-    interval = None if results.resampled is None else Interval.of(results.resampled.values["AP"])
+    interval = None if results.resampled is None else results.resampled.values["AP"].interval
     return float(results.metrics["AP"]), interval
 
 
