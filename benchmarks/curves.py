@@ -8,8 +8,8 @@ import json
 from html import escape
 from pathlib import Path
 
+from falconet.core.charts import Series, line_chart
 from falconet.core.files import replace_file
-from falconet.eval.charts import Series, line_chart
 
 COLOURS = ("#1666b0", "#c2410c", "#15803d", "#7c3aed", "#111827", "#0e7490", "#be185d", "#4d7c0f")
 WIDTH, HEIGHT, LEGEND_ROW = 640, 320, 18

@@ -13,8 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from falconet.core.charts import Series, line_chart
 from falconet.core.images import read_image, write_image
-from falconet.eval.charts import Series, line_chart
 
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 CHROMIUM = (

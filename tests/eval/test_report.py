@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from falconet.core import charts
 from falconet.core.errors import DataError
 from falconet.core.images import write_image
 from falconet.core.types import Detections, Record
-from falconet.eval import charts, curves
+from falconet.eval import curves
 from falconet.eval.coco_ap import run, summarize
 from falconet.eval.latency import Latency
 from falconet.eval.operating_point import OperatingPoint

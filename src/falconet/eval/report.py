@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from falconet.core.charts import COLOURS, Series, line_chart
 from falconet.core.errors import DataError
 from falconet.core.figures import percent
 from falconet.core.files import replace_file
 from falconet.eval.accuracy import Accuracy
 from falconet.eval.bootstrap import Drawn, Resampled
-from falconet.eval.charts import COLOURS, Series, bar, line_chart
 from falconet.eval.coco_ap import Metrics
 from falconet.eval.curves import Confusion, Curve, ErrorKind
 from falconet.eval.latency import Latency
@@ -72,7 +72,7 @@ def write_report(report: Report, path: Path) -> None:
 
 def render(report: Report) -> str:
     """The page as HTML text."""
-    style = files("falconet.eval").joinpath("report.css").read_text(encoding="utf-8")
+    style = files("falconet.core").joinpath("pages/style.css").read_text(encoding="utf-8")
     sections = [
         _summary(report.metrics, report.resampled) if report.metrics is not None else "",
         _accuracy(report.accuracy, report.resampled) if report.accuracy is not None else "",
@@ -343,3 +343,9 @@ def _receipt(receipt: Mapping[str, Any] | None) -> str:
         ("sha256", str(receipt["sha256"])),
     ]
     return _table(("", str(left["name"]), str(right["name"])), rows) + _pairs(facts)
+
+
+def bar(fraction: float, number: str) -> str:
+    """A small horizontal bar and its number for a table cell; `fraction` 0..1, `number` is HTML."""
+    width = 100 * min(max(fraction, 0), 1)
+    return f'<span class="bar"><span style="width:{width:.1f}%"></span></span><span class="number">{number}</span>'

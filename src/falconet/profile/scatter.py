@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-from falconet.eval.charts import axes, axis_labels
+from falconet.core.charts import axes, axis_labels
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 20, 34, 48
 _LETTER, _LINE, _GAP = 6.5, 14.0, 7.0

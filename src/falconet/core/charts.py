@@ -1,9 +1,11 @@
-"""Charts as SVG text. Colours come from the page's style sheet (`.s0` ... `.s7`, `.axis`, `.grid`)."""
+"""Charts as SVG text for pages. Colours come from the page's style sheet (`.s0` ... `.s7`, `.axis`, `.grid`)."""
 
 import math
 from collections.abc import Callable, Sequence
 from html import escape
 from typing import NamedTuple
+
+from falconet.core.page import Html
 
 COLOURS = 8
 """Series that can be told apart; the style sheet has as many."""
@@ -30,7 +32,7 @@ def line_chart(
     y_range: tuple[float, float] | None = None,
     width: int = 520,
     height: int = 280,
-) -> str:
+) -> Html:
     """Lines over common axes, with a legend; empty text when no series has a point.
 
     Args:
@@ -39,7 +41,7 @@ def line_chart(
     drawn = [(one, [(x, y) for x, y in one.points if math.isfinite(x) and math.isfinite(y)]) for one in series]
     drawn = [(one, points) for one, points in drawn if points]
     if not drawn:
-        return ""
+        return Html()
     xs = [x for _, points in drawn for x, _ in points]
     ys = [y for _, points in drawn for _, y in points]
     x_low, x_high = _opened(x_range or (min(xs), max(xs)))
@@ -56,7 +58,7 @@ def line_chart(
     parts.append(axis_labels(x_label, y_label, (width, height), (_LEFT, _RIGHT, _TOP, _BOTTOM)))
     parts += [_line(one, [place(x, y) for x, y in points], kind) for (one, points), kind in _with_class(drawn)]
     parts.append("</svg>")
-    return "".join(parts) + _legend(drawn)
+    return Html("".join(parts) + _legend(drawn))
 
 
 def axes(
@@ -106,12 +108,6 @@ def ticks(low: float, high: float, *, most: int = 6) -> list[float]:
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return [round(index * step, 10) for index in range(first, last + 1)]
-
-
-def bar(fraction: float, number: str) -> str:
-    """A small horizontal bar and its number for a table cell; `fraction` 0..1, `number` is HTML."""
-    width = 100 * min(max(fraction, 0), 1)
-    return f'<span class="bar"><span style="width:{width:.1f}%"></span></span><span class="number">{number}</span>'
 
 
 def _opened(ends: tuple[float, float]) -> tuple[float, float]:
