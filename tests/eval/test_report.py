@@ -4,22 +4,28 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from falconet.core import charts
+from falconet.core import charts, page
 from falconet.core.errors import DataError
+from falconet.core.figures import percent
 from falconet.core.images import write_image
 from falconet.core.types import Detections, Record
 from falconet.eval import curves
+from falconet.eval.accuracy import Accuracy
+from falconet.eval.bootstrap import resample
 from falconet.eval.coco_ap import run, summarize
 from falconet.eval.latency import Latency
 from falconet.eval.operating_point import OperatingPoint
 from falconet.eval.picture import ImageView
-from falconet.eval.report import Report, percent, read_history, render, write_report
+from falconet.eval.report import SECTIONS, read_history, render, write_report
+from falconet.eval.report_sections import Report
 
+NONE = {"small": 0, "medium": 0, "large": 0}
 NAMES = ("<b>ant</b>", 'bee "&"')
 VOID = {"meta", "br"}
 
@@ -182,6 +188,34 @@ def test_parts_without_content_are_left_out(report):
     text = " ".join(parse(page).text)
     for title in ("Training", "Confusion", "Worst", "Best", "Export", "Time per", "Precision", "goes wrong"):
         assert title not in text
+
+
+def test_small_medium_and_large_objects_have_a_row_each(report, tmp_path):
+    records, found = pictures(tmp_path)
+    drawn = resample(NAMES, records, found)
+    page = render(replace(report, resampled=drawn))
+    text = " ".join(parse(page).text)
+    assert report.metrics.sizes == {"small": 0, "medium": 4, "large": 0}
+    rows = re.findall(r"<tr><td>(\w+)<small>[^<]*pixels</small></td><td>(\d+)</td>", page)
+    assert rows == [("small", "0"), ("medium", "4"), ("large", "0")]
+    assert text.count(str(drawn.values["APm"].interval)) >= 2  # above, and in its row
+    assert str(drawn.values["ARm"].interval) in text
+    assert "Sizes of objects" not in render(replace(report, metrics=replace(report.metrics, sizes=NONE)))
+
+
+def test_a_classifier_has_its_own_sections():
+    found = Accuracy(0.75, 1.0, {"<a>": 1.0, "b": 0.5}, {"<a>": 2, "b": 2}, (("b", "<a>", 1),), 4)
+    text = " ".join(parse(render(Report(title="t", facts=[], accuracy=found))).text)
+    for shown in ("75.0", "top-1", "<a>", "b taken for <a>", "Classes", "Confusion"):
+        assert shown in text
+    assert "AP50" not in text
+
+
+def test_every_template_is_used_and_can_be_read():
+    names = {path.name for path in files("falconet.eval").joinpath("pages").iterdir()}
+    assert names == {row.template for row in SECTIONS} | {"report.html"}
+    for name in names:
+        page._environment().get_template(f"falconet.eval/pages/{name}")
 
 
 def test_many_classes_give_a_list_and_grey_curves():

@@ -43,6 +43,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
         names = archive.namelist()
     assert "falconet/core/nms.onnx" in names
     assert "falconet/runtime/predictor.py" in names
+    templates = [path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src").rglob("pages/*")]
+    assert len(templates) > 3
+    assert set(templates) <= set(names)
     assert {name.split("/")[0].partition("-")[0] for name in names} == {"falconet"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
 

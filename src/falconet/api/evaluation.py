@@ -23,7 +23,8 @@ from falconet.eval.classes import match
 from falconet.eval.classification import ClassificationResults, match_all
 from falconet.eval.detection import DetectionResults
 from falconet.eval.latency import Latency, machine, measure_stages
-from falconet.eval.report import Report, read_history, write_report
+from falconet.eval.report import read_history, write_report
+from falconet.eval.report_sections import Report
 from falconet.eval.wanted_point import Wanted
 from falconet.exporting.receipt import read_receipt, receipt_paths
 from falconet.runtime.engines import Engine

@@ -6,7 +6,7 @@ Templates are Jinja2's and lie beside the code that fills them. One is named by 
 ask for it first (`falconet.api.require`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -61,8 +61,8 @@ def _environment() -> "Environment":
     return environment
 
 
-def _template(name: str) -> str | None:
-    """The text of "PACKAGE/FILE"; None where there is none."""
+def _template(name: str) -> tuple[str, str, Callable[[], bool]] | None:
+    """The text of "PACKAGE/FILE", its name for messages, and that it does not change; None where there is none."""
     package, _, file = name.partition("/")
     found = files(package).joinpath(file)
-    return found.read_text(encoding="utf-8") if found.is_file() else None
+    return (found.read_text(encoding="utf-8"), name, lambda: True) if found.is_file() else None

@@ -14,6 +14,7 @@ from hotcoco import COCO, COCOeval
 from numpy.typing import NDArray
 
 from falconet.core.types import Detections, Record
+from falconet.eval.matching import AREAS
 
 UNDEFINED = -1.0
 """COCO's value for a figure that no ground truth decides, for example APl without a large object."""
@@ -30,6 +31,7 @@ class Metrics:
         per_class: AP by class name.
         per_class_ap50: AP at IoU 0.5 by class name.
         truths: ground-truth boxes by class name, crowds apart.
+        sizes: likewise the "small", "medium" and "large" ones; one on a limit is in both, as in COCO's figures.
         images: number of pictures.
     """
 
@@ -37,6 +39,7 @@ class Metrics:
     per_class: dict[str, float]
     per_class_ap50: dict[str, float]
     truths: dict[str, int]
+    sizes: dict[str, int]
     images: int
 
     def __getitem__(self, key: str) -> float:
@@ -103,8 +106,26 @@ def summarize(evaluator: COCOeval, names: Sequence[str], records: Sequence[Recor
         per_class={name: _mean(precision[:, :, c, _ALL, 2]) for c, name in enumerate(names)},
         per_class_ap50={name: _mean(precision[0, :, c, _ALL, 2]) for c, name in enumerate(names)},
         truths={name: int(counts[c]) for c, name in enumerate(names)},
+        sizes=_sizes(records),
         images=len(records),
     )
+
+
+def _sizes(records: Sequence[Record]) -> dict[str, int]:
+    """Objects by the ranges of area that COCO's figures split at."""
+    areas = _join([_object_areas(record)[~record.crowd] for record in records], np.float64)
+    return {
+        name: int(((low <= areas) & (areas <= high)).sum())
+        for name, (low, high) in zip(("small", "medium", "large"), AREAS[1:], strict=True)
+    }
+
+
+def _object_areas(record: Record) -> NDArray[np.float64]:
+    """[G] areas of objects, those of the boxes where none are given."""
+    corners = record.boxes.astype(np.float64)
+    own = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
+    given = _areas(record)
+    return np.where(np.isnan(given), own, given)
 
 
 def _truth(names: Sequence[str], records: Sequence[Record]) -> COCO:
@@ -116,15 +137,13 @@ def _truth(names: Sequence[str], records: Sequence[Record]) -> COCO:
     _check_labels(labels, len(names), "records")
     boxes = _join([record.boxes for record in records], np.float64, 4)
     boxes[:, 2:] -= boxes[:, :2]
-    own = boxes[:, 2] * boxes[:, 3]
-    given = _join([_areas(record) for record in records], np.float64)
     return COCO.from_arrays(
         images,
         [{"id": index, "name": name} for index, name in enumerate(names, start=1)],
         np.repeat(np.arange(1, len(records) + 1), [len(record.boxes) for record in records]),
         labels + 1,
         boxes,
-        area=np.where(np.isnan(given), own, given),
+        area=_join([_object_areas(record) for record in records], np.float64),
         iscrowd=_join([record.crowd for record in records], np.bool_),
     )
 

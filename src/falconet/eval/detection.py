@@ -105,6 +105,7 @@ class DetectionResults:
             "per_class": self.metrics.per_class,
             "per_class_AP50": self.metrics.per_class_ap50,
             "boxes": self.metrics.truths,
+            "boxes_by_size": self.metrics.sizes,
             "images": self.metrics.images,
             "at_own_score": _point(self.points.at(self.own_score)),
             "at_best_score": None if (best := self.points.best(least=self.least)) is None else _point(best),

@@ -1,0 +1,272 @@
+"""What a report holds, and what each section of its page shows of it (`falconet.eval.report.SECTIONS`)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from falconet.core.charts import COLOURS, Series, line_chart
+from falconet.core.figures import percent
+from falconet.eval.accuracy import Accuracy
+from falconet.eval.bootstrap import Drawn, Interval, Resampled
+from falconet.eval.coco_ap import Metrics
+from falconet.eval.curves import Confusion, Curve, ErrorKind
+from falconet.eval.latency import Latency
+from falconet.eval.operating_point import OperatingPoint
+from falconet.eval.picture import ImageView
+
+MOST_CLASSES = 20
+"""A confusion matrix of more classes than this is shown as a list of its largest entries, so many of them."""
+
+Values = dict[str, Any]
+"""What a template gets as `part`."""
+
+_CARDS = (
+    ("AP", "IoU 0.50–0.95"),
+    ("AP50", "IoU 0.50"),
+    ("AP75", "IoU 0.75"),
+    ("APs", "small, below 32²"),
+    ("APm", "medium, 32²–96²"),
+    ("APl", "large, above 96²"),
+    ("AR100", "recall, 100 per picture"),
+)
+_SHARES = (("top-1", "top1", "the best class is right"), ("top-5", "top5", "one of the best five is"))
+_SIZES = (
+    ("small", "s", "below 32 × 32 pixels"),
+    ("medium", "m", "up to 96 × 96 pixels"),
+    ("large", "l", "above 96 × 96 pixels"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What goes into a report. Parts that are empty are left out.
+
+    Attributes:
+        title: above everything.
+        lead: what it comes to, in sentences.
+        facts: (what, value) about model and data.
+        metrics: of a detector.
+        accuracy: of a classifier.
+        resampled: how far the figures of either may be off.
+        points: what happens to each class above the model's own score threshold.
+        curves, confusion, kinds: see `falconet.eval.curves`.
+        worst, best: pictures to show, in this order.
+        history: one dictionary per epoch, as in a run's metrics.jsonl.
+        latency: by stage; `machine` says where it was measured.
+        receipt: of the export, as in its JSON file.
+        notes: what is worth telling, pictures left out for example.
+    """
+
+    title: str
+    facts: Sequence[tuple[str, str]]
+    lead: Sequence[str] = ()
+    points: Mapping[str, OperatingPoint] = field(default_factory=dict)
+    metrics: Metrics | None = None
+    accuracy: Accuracy | None = None
+    resampled: Resampled | None = None
+    curves: Sequence[Curve] = ()
+    confusion: Confusion | None = None
+    kinds: Sequence[ErrorKind] = ()
+    worst: Sequence[ImageView] = ()
+    best: Sequence[ImageView] = ()
+    history: Sequence[Mapping[str, Any]] = ()
+    latency: Mapping[str, Latency] = field(default_factory=dict)
+    machine: Mapping[str, str] = field(default_factory=dict)
+    receipt: Mapping[str, Any] | None = None
+    notes: Sequence[str] = ()
+
+    def interval(self, name: str) -> Interval | None:
+        """That of a figure; None where it was not asked for or nothing decides it."""
+        return None if self.resampled is None else _interval(self.resampled.values.get(name))
+
+    def class_interval(self, name: str) -> Interval | None:
+        """Likewise of a class."""
+        return None if self.resampled is None else _interval(self.resampled.per_class.get(name))
+
+
+def _interval(drawn: Drawn | None) -> Interval | None:
+    return None if drawn is None else drawn.interval
+
+
+def figures(report: Report) -> Values | None:
+    """A detector's figures, large."""
+    metrics = report.metrics
+    if metrics is None:
+        return None
+    cards = [(percent(metrics[key]), report.interval(key), key, meaning) for key, meaning in _CARDS]
+    return {"cards": cards, "resampled": report.resampled is not None}
+
+
+def accuracy(report: Report) -> Values | None:
+    """A classifier's figures, large."""
+    if report.accuracy is None:
+        return None
+    values = report.accuracy.as_dict()
+    cards = [(percent(values[key]), report.interval(key), title, meaning) for title, key, meaning in _SHARES]
+    return {"cards": cards, "resampled": report.resampled is not None}
+
+
+def facts(report: Report) -> Values | None:
+    """Model and data, and what is worth telling of them."""
+    return {"facts": report.facts, "notes": report.notes} if report.facts or report.notes else None
+
+
+def classes(report: Report) -> Values | None:
+    """A detector's classes."""
+    metrics = report.metrics
+    if metrics is None:
+        return None
+    rows = [
+        {
+            "name": name,
+            "objects": metrics.truths[name],
+            "ap": value,
+            "interval": report.class_interval(name),
+            "ap50": metrics.per_class_ap50[name],
+            "point": report.points.get(name),
+        }
+        for name, value in metrics.per_class.items()
+    ]
+    return {"rows": rows, "score": next((point.score for point in report.points.values()), None)}
+
+
+def shares(report: Report) -> Values | None:
+    """A classifier's classes."""
+    found = report.accuracy
+    if found is None:
+        return None
+    rows = [
+        {"name": name, "pictures": found.counts[name], "top1": value, "interval": report.class_interval(name)}
+        for name, value in found.per_class.items()
+    ]
+    return {"rows": rows}
+
+
+def sizes(report: Report) -> Values | None:
+    """Average precision and recall of small, medium and large objects."""
+    metrics = report.metrics
+    if metrics is None or not any(metrics.sizes.values()):
+        return None
+    rows = [
+        {
+            "name": name,
+            "meaning": meaning,
+            "objects": metrics.sizes[name],
+            "ap": metrics[f"AP{letter}"],
+            "ap_interval": report.interval(f"AP{letter}"),
+            "ar": metrics[f"AR{letter}"],
+            "ar_interval": report.interval(f"AR{letter}"),
+        }
+        for name, letter, meaning in _SIZES
+    ]
+    return {"rows": rows}
+
+
+def gallery(views: Sequence[ImageView]) -> Values | None:
+    """Pictures, and whether boxes are drawn into them."""
+    if not views:
+        return None
+    return {"pictures": [view.read() for view in views], "boxes": any(view.result is not None for view in views)}
+
+
+def kinds(report: Report) -> Values | None:
+    """Kinds of error; bars are relative to the costliest."""
+    if not report.kinds:
+        return None
+    return {"rows": report.kinds, "most": max(kind.cost for kind in report.kinds) or 1.0}
+
+
+def confusion(report: Report) -> Values | None:
+    """A detector's confusions: a matrix with shares of each row, or the most frequent ones of many classes."""
+    found = report.confusion
+    if found is None:
+        return None
+    if len(found.names) > MOST_CLASSES:
+        return {"score": found.score, "rows": None, "pairs": _largest_confusions(found)}
+    totals = np.maximum(1, found.matrix.sum(1))
+    rows = [
+        (name, [(count, count / total) for count in counts])
+        for name, counts, total in zip([*found.names, "nothing"], found.matrix.tolist(), totals.tolist(), strict=True)
+    ]
+    return {"score": found.score, "rows": rows, "head": ("truth \\ detected", *found.names, "not found")}
+
+
+def _largest_confusions(confusion: Confusion) -> list[tuple[int, str, str]]:
+    """(count, true class, class it was taken for), the most frequent first."""
+    names = confusion.names
+    pairs = [
+        (int(confusion.matrix[row, column]), names[row], names[column])
+        for row, column in np.argwhere(confusion.matrix[:-1, :-1]).tolist()
+        if row != column
+    ]
+    return sorted(pairs, key=lambda pair: (-pair[0], pair[1], pair[2]))[:MOST_CLASSES]
+
+
+def confused(report: Report) -> Values | None:
+    """A classifier's most frequent confusions."""
+    if report.accuracy is None or not report.accuracy.confusions:
+        return None
+    return {"pairs": [(count, true, said) for true, said, count in report.accuracy.confusions[:MOST_CLASSES]]}
+
+
+def precision_recall(report: Report) -> Values | None:
+    """A curve for each class; of many classes thin ones, and their mean."""
+    curves = report.curves
+    if not curves:
+        return None
+    many = len(curves) > COLOURS
+    lines = [Series(c.name, list(zip(c.recall.tolist(), c.precision.tolist(), strict=True)), many) for c in curves]
+    if many:
+        mean = np.mean([curve.precision for curve in curves], axis=0)
+        recall = curves[0].recall.tolist()
+        lines.append(Series(f"mean of {len(curves)} classes", list(zip(recall, mean.tolist(), strict=True))))
+    chart = line_chart(lines, x_label="recall", y_label="precision", x_range=(0, 1), y_range=(0, 1.02))
+    return {"charts": [chart]}
+
+
+def training(report: Report) -> Values | None:
+    """Losses and figures over the epochs."""
+    history = report.history
+    if not history:
+        return None
+
+    def series(key: str, name: str, entries: Sequence[Mapping[str, Any]], unit: float = 1.0) -> Series:
+        points = [(entry["epoch"], entry[key]) for entry in entries if isinstance(entry.get(key), int | float)]
+        return Series(name, [(float(x), unit * float(y)) for x, y in points])
+
+    keys = dict.fromkeys(key for entry in history for key in entry)
+    losses = [
+        series(key, key.removeprefix("loss_"), history) for key in keys if key == "loss" or key.startswith("loss_")
+    ]
+    # What was measured on a part of the pictures lies on no common line.
+    whole = [entry for entry in history if "val_images" not in entry]
+    measured = [series(key, key, whole, 100) for key in ("AP", "AP50", "AP75", "top1", "top5") if key in keys]
+    charts = [
+        line_chart(losses[:COLOURS], x_label="epoch", y_label="loss"),
+        line_chart(measured, x_label="epoch", y_label="percent, on the validation data", y_range=(0, 100)),
+    ]
+    return {"charts": charts} if any(charts) else None
+
+
+def latency(report: Report) -> Values | None:
+    """Milliseconds of each stage, and the machine."""
+    if not report.latency:
+        return None
+    return {"stages": report.latency, "machine": ", ".join(f"{key} {value}" for key, value in report.machine.items())}
+
+
+def receipt(report: Report) -> Values | None:
+    """What an export came to, beside the network it was made from."""
+    found = report.receipt
+    if found is None:
+        return None
+    facts = [
+        ("file", f"{found['model']}, {found['size'] / 2**20:.2f} MB"),
+        ("compared on", f"{found['images']} images"),
+        *((one["key"], one["text"]) for one in found["findings"] if one["text"]),
+        ("verdict", "; ".join(found["problems"]) or "the same within tolerance"),
+        ("sha256", str(found["sha256"])),
+    ]
+    return {"left": found["torch"], "right": found["exported"], "facts": facts}
