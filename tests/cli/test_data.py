@@ -63,6 +63,41 @@ def test_check_as_json(bad: Path) -> None:
     }
     places = [problem["where"] for problem in report["problems"] if problem["severity"] == "problem"]
     assert places == [f"{bad} (annotation 1)"]
+    (problem,) = (problem for problem in report["problems"] if problem["kind"] == "no-area")
+    assert problem["picture"] == str(bad.parent / "bad" / "a.png")
+    assert problem["boxes"] == [[1, 1, 1, 9]]
+    assert problem["other_picture"] is None
+    assert report["kinds"]["no-area"] == {
+        "meaning": "boxes of no area",
+        "remedy": "Delete the boxes (mostly a click without a drag), or draw them again; until then they are left out.",
+        "severity": "problem",
+    }
+    assert set(report["kinds"]) == set(report["summary"])
+
+
+def test_check_as_a_page(bad: Path, tmp_path: Path) -> None:
+    page = tmp_path / "pages" / "check.html"
+    result = _run("check", bad, "--html", page)
+    assert result.stdout.splitlines()[-1] == f"page: {page}"
+    assert "of no area; expected" in page.read_text(encoding="utf-8")
+    json.loads(_run("check", bad, "--html", page, "--json").stdout)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("bad.json", "expected a file whose name ends in .html"), ("a.html", "is a folder; name a file")]
+)
+def test_a_page_takes_no_other_files_place(bad: Path, tmp_path: Path, name: str, text: str) -> None:
+    before = bad.read_bytes()
+    (tmp_path / "a.html").mkdir()
+    with pytest.raises(ConfigError, match=text):
+        _run("check", bad, "--html", tmp_path / name)
+    assert bad.read_bytes() == before
+
+
+def test_a_page_without_jinja2_says_what_to_install(bad: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("falconet.api.require.find_spec", {}.get)
+    with pytest.raises(ConfigError, match=r"--html needs jinja2.*pip install 'falconet\[eval\]'"):
+        _run("check", bad, "--html", tmp_path / "check.html")
 
 
 def test_demo_show_and_convert(tmp_path: Path) -> None:

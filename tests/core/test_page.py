@@ -64,12 +64,32 @@ def test_a_picture_is_made_small_and_its_boxes_are_in_pixels_of_the_file(tmp_pat
     )
     assert (picture.width, picture.height) == (2000, 1000)
     drawn = render("{{ parts.figure(picture) }}", picture=picture)
-    assert '<svg viewBox="0 0 2000 1000"' in drawn
+    assert 'viewBox="0.0 0.0 2000.0 1000.0"' in drawn
     assert '<rect class="marked" x="10.0" y="20.0" width="100.0" height="50.0"><title>&lt;t&gt;</title></rect>' in drawn
-    assert 'width="0.0" height="0.0"><title>turned' in drawn
+    assert 'x="5.0" y="5.0" width="4.0" height="4.0"><title>turned' in drawn
     assert "not drawn" not in drawn
     assert "<b>&lt;a&gt;.png</b><br>c&amp;" in drawn
     assert len(picture.jpeg) < LONGEST_SIDE * LONGEST_SIDE // 10
+
+
+@pytest.mark.parametrize(
+    ("room", "corners", "view"),
+    [
+        (0.0, (-50, 10, 250, 20), (0, 0, 200, 100)),
+        (0.5, (-50, 10, 250, 20), (-50, 0, 300, 100)),
+        (0.5, (10, -1e9, 20, 1e9), (0, -50, 200, 200)),
+        (0.5, (10, 10, 20, 20), (0, 0, 200, 100)),
+    ],
+)
+def test_boxes_beside_the_picture_widen_the_view(
+    room: float, corners: tuple[float, ...], view: tuple[float, ...]
+) -> None:
+    assert PagePicture("a", 200, 100, "", [PictureBox(corners, "marked", "")], room=room).view == view
+
+
+def test_a_box_without_extent_is_seen() -> None:
+    picture = PagePicture("a", 200, 100, "", [PictureBox((5, 5, 5, 9), "marked", "")])
+    assert 'width="0.1" height="4.0"' in render("{{ parts.drawing(picture) }}", picture=picture)
 
 
 def test_an_unreadable_picture_is_an_error(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 
 from falconet.core.images import write_image
 from falconet.data.check import check_splits
-from falconet.data.dataset import HINTS, DataSet, Problem
+from falconet.data.dataset import DataSet, Problem
+from falconet.data.kinds import HINTS
 
 
 def mistakes(splits: Mapping[str, DataSet], **options: bool) -> list[Problem]:

@@ -7,8 +7,9 @@ import pytest
 
 from falconet.core.errors import DataError
 from falconet.data.check import class_counts, open_splits, spelt_twice, summary
-from falconet.data.dataset import KINDS, DataSet, Problem
+from falconet.data.dataset import DataSet, Problem
 from falconet.data.formats import open_dataset
+from falconet.data.kinds import KINDS
 from tests.core.pictures import encode
 from tests.data.build import coco_tree, mistakes, voc_text, write_coco, write_voc, write_yolo
 

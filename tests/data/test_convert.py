@@ -132,7 +132,7 @@ def test_crowd_becomes_difficult_in_voc_and_is_left_out_of_yolo(tmp_path: Path) 
     assert str(crowds) == "memory: 1 of 1 boxes are crowds (flagged so): neither learnt nor counted"
     _assert_same(open_dataset(tmp_path / "voc"), splits["train"])
     _, problem = convert(splits, "yolo", tmp_path / "yolo")["train"]
-    assert tuple(problem) == ("p0, box 0", "a crowd box has no place in YOLO labels (box left out)", "not-expressible")
+    assert problem[:3] == ("p0, box 0", "a crowd box has no place in YOLO labels (box left out)", "not-expressible")
     assert len(open_dataset(tmp_path / "yolo").records[0].boxes) == 0
 
 

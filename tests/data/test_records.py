@@ -156,7 +156,7 @@ def test_good_boxes_pass_untouched(tmp_path: Path) -> None:
 )
 def test_boxes_left_out(tmp_path: Path, box: Box, kind: str, what: str) -> None:
     kept, problems = drop_invalid(_one(tmp_path, (1, 1, 1, 5, 5), box))
-    assert [tuple(problem) for problem in problems] == [("a.txt:2", what, kind)]
+    assert [problem[:3] for problem in problems] == [("a.txt:2", what, kind)]
     np.testing.assert_array_equal(kept.records[0].boxes, [[1, 1, 5, 5]])
     assert kept.records[0].labels.tolist() == [1]
 

@@ -88,7 +88,7 @@ def test_polygons_count_as_the_box_around_them(tmp_path: Path) -> None:
 def test_lines_left_out(tmp_path: Path, line: str, kind: str, what: str) -> None:
     dataset = read_yolo(write_yolo(tmp_path, {"a": f"0 0.5 0.5 0.5 0.5\n{line}\n"}))
     where = f"{tmp_path / 'labels' / 'train' / 'a.txt'}:2"
-    assert [tuple(problem) for problem in dataset.problems] == [(where, what, kind)]
+    assert [problem[:3] for problem in dataset.problems] == [(where, what, kind)]
     assert len(dataset.records[0].boxes) == 1
 
 
@@ -121,7 +121,7 @@ def test_lists_of_pictures(tmp_path: Path, prefix: str) -> None:
     problem, rest = dataset.problems
     assert problem.kind == "duplicate-file"
     assert problem.where == f"{tmp_path / 'train.txt'}:3"
-    assert tuple(rest) == (str(tmp_path / "images" / "train"), "1 file is not used: a.png", "unused-files")
+    assert rest[:3] == (str(tmp_path / "images" / "train"), "1 file is not used: a.png", "unused-files")
 
 
 def test_same_name_in_two_folders_gives_two_ids(tmp_path: Path) -> None:

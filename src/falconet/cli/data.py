@@ -11,6 +11,7 @@ import typer
 from falconet.cli.options import parse_size
 from falconet.cli.progress import open_bar
 from falconet.core.errors import ConfigError
+from falconet.core.files import is_folder
 from falconet.core.terminal import one_line
 from falconet.data.format_titles import TITLES
 
@@ -45,11 +46,20 @@ def check(
         bool, typer.Option("--strict", help="Exit with 1 where there is any problem; hints are none.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write a page to this file (.html): each finding drawn on its picture, and what to do about it.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """List every problem of a data set, with file and line or id, and what else is worth knowing before training."""
     from falconet.data.check import check_splits, open_splits
-    from falconet.data.dataset import HINTS
+    from falconet.data.kinds import HINTS
 
+    if html is not None:
+        _refuse_page(html)
     splits = open_splits(path, images, split=split)
     with _progress("decoding") as progress:
         problems = check_splits(splits, decode=not quick, progress=progress)
@@ -57,6 +67,13 @@ def check(
         print(json.dumps(_report(path, splits, problems), ensure_ascii=False, indent=2))
     else:
         _print_report(splits, problems)
+    if html is not None:
+        from falconet.data.check_page import write_check_page
+
+        with _progress("drawing") as progress:
+            write_check_page(html, str(path), splits, problems, progress=progress)
+        if not as_json:
+            print(f"page: {html}")
     if strict and any(problem.kind not in HINTS for problem in problems):
         raise typer.Exit(1)
 
@@ -189,6 +206,17 @@ def anchors(
         print(f"written to {known.path}")
 
 
+def _refuse_page(html: Path) -> None:
+    """Raise ConfigError where no page can be written to `html`, or should not be."""
+    from falconet.api.require import require
+
+    require(["jinja2"], extra="eval", purpose="--html")
+    if html.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"--html {html}: expected a file whose name ends in .html, as in check.html")
+    if is_folder(html):
+        raise ConfigError(f"--html {html}: is a folder; name a file in it, as in {html / 'check.html'}")
+
+
 @contextmanager
 def _progress(what: str) -> Iterator["Progress"]:
     """A progress bar that is told how many are done."""
@@ -219,6 +247,7 @@ def _without_boxes(dataset: "DataSet") -> int:
 
 def _report(path: Path, splits: Mapping[str, "DataSet"], problems: list["Problem"]) -> dict[str, Any]:
     from falconet.data.check import class_counts, summary
+    from falconet.data.kinds import KINDS
 
     described = {
         name: {
@@ -229,13 +258,26 @@ def _report(path: Path, splits: Mapping[str, "DataSet"], problems: list["Problem
         }
         for name, dataset in splits.items()
     }
-    listed = [{**problem._asdict(), "severity": _severity(problem.kind)} for problem in problems]
-    return {"source": str(path), "splits": described, "summary": summary(problems), "problems": listed}
+    listed = [
+        {
+            "where": problem.where,
+            "what": problem.what,
+            "kind": problem.kind,
+            "severity": _severity(problem.kind),
+            "picture": problem.picture,
+            "boxes": problem.boxes,
+            "other_picture": problem.other,
+        }
+        for problem in problems
+    ]
+    counts = summary(problems)
+    kinds = {name: KINDS[name]._asdict() for name in counts}
+    return {"source": str(path), "splits": described, "summary": counts, "kinds": kinds, "problems": listed}
 
 
 def _print_report(splits: Mapping[str, "DataSet"], problems: list["Problem"]) -> None:
     from falconet.data.check import class_counts, summary
-    from falconet.data.dataset import KINDS
+    from falconet.data.kinds import KINDS
 
     for problem in problems:
         print(problem if _severity(problem.kind) == "problem" else f"hint: {problem}")
@@ -251,13 +293,13 @@ def _print_report(splits: Mapping[str, "DataSet"], problems: list["Problem"]) ->
         print("no problems")
     for kind, count in summary(problems).items():
         mark = " (hint)" if _severity(kind) == "hint" else ""
-        print(f"{count:6d}  {kind}{mark}: {KINDS[kind]}")
+        print(f"{count:6d}  {kind}{mark}: {KINDS[kind].meaning}")
 
 
 def _severity(kind: str) -> str:
-    from falconet.data.dataset import HINTS
+    from falconet.data.kinds import KINDS
 
-    return "hint" if kind in HINTS else "problem"
+    return KINDS[kind].severity
 
 
 def _print_left_out(problems: list["Problem"]) -> None:

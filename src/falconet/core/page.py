@@ -36,8 +36,12 @@ def render_page(template: str, values: Mapping[str, Any], *, title: str, lead: S
         values: what the template asks for by name; a name that is missing is an error (`StrictUndefined`).
         title: above everything.
         lead: what it comes to, in sentences.
+
+    Returns:
+        Text that UTF-8 can hold: halves of characters, as in odd names of files, are written as `\\udc80`.
     """
-    return _environment().get_template(template).render(**values, title=title, lead=lead)
+    text = _environment().get_template(template).render(**values, title=title, lead=lead)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def write_page(path: Path, template: str, values: Mapping[str, Any], *, title: str, lead: Sequence[str] = ()) -> None:

@@ -21,7 +21,8 @@ class PictureBox(NamedTuple):
 
     Attributes:
         corners: x1, y1, x2, y2 in pixels of the picture at full size.
-        kind: how it is drawn, a class of the style sheet: "right", "false", "missed", "marked", "plain".
+        kind: how it is drawn, a class of the style sheet: "right", "false", "missed", or "marked" with its "twin"
+            among "plain" ones.
         title: shown where the pointer rests.
         label: written into it; empty: nothing.
     """
@@ -32,10 +33,10 @@ class PictureBox(NamedTuple):
     label: str = ""
 
     @property
-    def sides(self) -> tuple[float, float]:
-        """Width and height, 0 where corners are the wrong way round."""
+    def place(self) -> tuple[float, float, float, float]:
+        """Left, top, width and height; of corners that are the wrong way round, too."""
         x1, y1, x2, y2 = self.corners
-        return max(0.0, x2 - x1), max(0.0, y2 - y1)
+        return min(x1, x2), min(y1, y2), abs(x2 - x1), abs(y2 - y1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class PagePicture:
         jpeg: in base64, at most `LONGEST_SIDE` pixels long.
         boxes: the last one is on top.
         caption: below the name.
+        room: share of the sides by which boxes outside the picture may widen the view.
     """
 
     name: str
@@ -56,10 +58,17 @@ class PagePicture:
     jpeg: str
     boxes: Sequence[PictureBox] = ()
     caption: str = ""
+    room: float = 0.0
 
     @classmethod
     def read(
-        cls, path: Path, boxes: Sequence[PictureBox] = (), *, caption: str = "", longest_side: int = LONGEST_SIDE
+        cls,
+        path: Path,
+        boxes: Sequence[PictureBox] = (),
+        *,
+        caption: str = "",
+        room: float = 0.0,
+        longest_side: int = LONGEST_SIDE,
     ) -> "PagePicture":
         """That in a file; boxes whose corners are not finite are left out.
 
@@ -73,7 +82,21 @@ class PagePicture:
             image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
         data = base64.b64encode(encode_image(image, ".jpg", jpeg_quality=80)).decode()
         drawn = [box for box in boxes if all(math.isfinite(value) for value in box.corners)]
-        return cls(path.name, width, height, data, drawn, caption)
+        return cls(path.name, width, height, data, drawn, caption, room)
+
+    @property
+    def view(self) -> tuple[float, float, float, float]:
+        """Left, top, width and height of what is shown: the picture, and what of the boxes lies beside it."""
+        corners = [(x, y, x + width, y + height) for x, y, width, height in (box.place for box in self.boxes)]
+        lows = [max(0.0 - self.room * side, min([0.0, *(one[axis] for one in corners)])) for axis, side in self._sides]
+        highs = [
+            min((1 + self.room) * side, max([side, *(one[axis + 2] for one in corners)])) for axis, side in self._sides
+        ]
+        return lows[0], lows[1], highs[0] - lows[0], highs[1] - lows[1]
+
+    @property
+    def _sides(self) -> tuple[tuple[int, float], tuple[int, float]]:
+        return (0, float(self.width)), (1, float(self.height))
 
     @property
     def letter(self) -> float:

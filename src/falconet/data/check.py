@@ -16,8 +16,9 @@ from falconet.core.errors import DataError
 from falconet.core.images import read_image
 from falconet.core.types import Record
 from falconet.data.box_form import crowd_problems, form_problems
-from falconet.data.dataset import HINTS, DataSet, Problem
+from falconet.data.dataset import DataSet, Problem
 from falconet.data.formats import open_dataset, splits_of
+from falconet.data.kinds import HINTS
 from falconet.data.looks import Look, look_problems
 from falconet.data.records import box_problems, file_kind, size_problems, sizes_of_files
 from falconet.data.skew import box_look_problems, split_problems
@@ -103,7 +104,7 @@ def _check_records(dataset: DataSet) -> tuple[list[Problem], list[Record]]:
     readable: list[Record] = []
     for record, size in zip(dataset.records, sizes_of_files(dataset.records), strict=True):
         if isinstance(size, DataError):
-            problems.append(Problem(record.source, str(size), file_kind(record)))
+            problems.append(Problem.of_picture(record, str(size), file_kind(record)))
         else:
             readable.append(record)
             problems.extend(size_problems(record, size))
@@ -120,9 +121,8 @@ def _duplicate_boxes(dataset: DataSet, record: Record) -> Iterator[Problem]:
             name = dataset.names[label]
             text = ", ".join(f"{value:g}" for value in box)
             what = f"image {record.path.name} has the box [{text}] of '{name}' twice, first at "
-            yield Problem(
-                dataset.box_source(record, index), what + dataset.box_source(record, original), "duplicate-box"
-            )
+            what += dataset.box_source(record, original)
+            yield dataset.box_problem(record, what, "duplicate-box", index)
 
 
 def _class_problems(splits: Mapping[str, DataSet]) -> Iterator[Problem]:
@@ -204,10 +204,10 @@ def _same_pictures(readable: Mapping[str, list[Record]]) -> Iterator[tuple[Path,
             same = "the same file" if _same_file(original.path, record.path) else "the same content"
             if split == original_split:
                 what = f"{record.path} has {same} as {original.path}"
-                yield record.path, Problem(record.source, what, "duplicate-file")
+                yield record.path, Problem.of_picture(record, what, "duplicate-file", other=original)
             else:
                 what = f"{record.path} in split '{split}' has {same} as {original.path} in split '{original_split}'"
-                yield record.path, Problem(record.source, what, "shared-picture")
+                yield record.path, Problem.of_picture(record, what, "shared-picture", other=original)
 
 
 def _same_file(first: Path, second: Path) -> bool:
@@ -225,7 +225,7 @@ def _decode_all(
         seen = pool.map(_look_at, [record for _, record in unique.values()])
         for done, ((split, record), look) in enumerate(zip(unique.values(), seen, strict=True), start=1):
             if isinstance(look, DataError):
-                problems.append(Problem(record.source, str(look), "broken-file"))
+                problems.append(Problem.of_picture(record, str(look), "broken-file"))
             else:
                 looks[split].append((record, look))
             if progress is not None:

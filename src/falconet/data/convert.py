@@ -205,7 +205,7 @@ def _write_yolo(dataset: DataSet, split: str, files: list[str], root: Path) -> l
         for index, (x1, y1, x2, y2) in enumerate(record.boxes.tolist()):
             if record.crowd[index]:
                 what = "a crowd box has no place in YOLO labels (box left out)"
-                problems.append(Problem(dataset.box_source(record, index), what, "not-expressible"))
+                problems.append(dataset.box_problem(record, what, "not-expressible", index))
                 continue
             centre = (x1 + x2) / 2 / record.width, (y1 + y2) / 2 / record.height
             sides = (x2 - x1) / record.width, (y2 - y1) / record.height

@@ -115,7 +115,7 @@ def _write_split(dataset: DataSet, target: Path, *, margin: float, min_side: int
         try:
             image, _ = read_image(record.path)
         except DataError as error:
-            problems.append(Problem(record.source, f"{error} (picture left out)", file_kind(record)))
+            problems.append(Problem.of_picture(record, f"{error} (picture left out)", file_kind(record)))
             continue
         for index, box in _boxes(chosen, record, min_side, problems):
             x1, y1, x2, y2 = _widened(box, margin, height=image.shape[0], width=image.shape[1])
@@ -132,10 +132,10 @@ def _boxes(
     for index, box in enumerate(record.boxes):
         width, height = float(box[2] - box[0]), float(box[3] - box[1])
         if record.crowd[index]:
-            problems.append(Problem(dataset.box_source(record, index), "marks a crowd (box left out)", "no-crop"))
+            problems.append(dataset.box_problem(record, "marks a crowd (box left out)", "no-crop", index))
         elif min(width, height) < min_side:
             what = f"box of {width:.1f} x {height:.1f} pixels; expected sides of {min_side} or more (box left out)"
-            problems.append(Problem(dataset.box_source(record, index), what, "no-crop"))
+            problems.append(dataset.box_problem(record, what, "no-crop", index))
         else:
             yield index, box
 

@@ -24,79 +24,32 @@ Written = Literal["coco", "voc", "yolo"]
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong with a data set."""
+    """One thing that is wrong with a data set.
+
+    Attributes:
+        where: file with line or id.
+        what: what is wrong and what was expected.
+        kind: one of `falconet.data.kinds.KINDS`.
+        picture: the file of the picture it is about.
+        boxes: x1, y1, x2, y2 in pixels of that picture: the box it is about, then those it is held against.
+        other: another picture that `picture` is held against.
+    """
 
     where: str
-    """file with line or id."""
     what: str
-    """what is wrong and what was expected."""
     kind: str
-    """one of `KINDS`."""
+    picture: str | None = None
+    boxes: tuple[tuple[float, ...], ...] = ()
+    other: str | None = None
+
+    @classmethod
+    def of_picture(cls, record: Record, what: str, kind: str, *, other: Record | None = None) -> "Problem":
+        """That of a whole picture, on its own or beside another one."""
+        beside = None if other is None else str(other.path)
+        return cls(record.source, what, kind, str(record.path), (), beside)
 
     def __str__(self) -> str:
         return one_line(f"{self.where}: {self.what}")
-
-
-KINDS = {
-    "bad-annotation": "annotations that cannot be read",
-    "not-finite": "boxes with NaN or infinite corners",
-    "no-area": "boxes of no area",
-    "not-pixels": "boxes smaller than a pixel: fractions of the picture?",
-    "box-form": "data sets whose boxes seem to be written in another form; not used for anything before that is mended",
-    "key-points": "lines with another number of key points than 'kpt_shape' says, of which the box is taken",
-    "unclear-line": "lines that may be a polygon, or a box with key points, or two boxes",
-    "crowds": "data sets or classes of which most boxes are crowds, neither learnt nor counted",
-    "out-of-image": "boxes outside the picture, wholly or partly",
-    "duplicate-box": "the same box and class twice in a picture",
-    "unknown-image": "annotations of a picture that is not listed",
-    "unknown-class": "annotations of a class that is not listed",
-    "duplicate-image-id": "picture ids used twice",
-    "duplicate-annotation-id": "annotation ids used twice",
-    "duplicate-file": "picture files listed twice",
-    "duplicate-class": "class names used twice",
-    "spelt-twice": "class names that are almost another's",
-    "unused-class": "classes without a box",
-    "blank-class": "class names that begin or end with a blank",
-    "different-classes": "splits with other classes",
-    "wrong-size": "picture sizes that differ from the file",
-    "missing-file": "files that do not exist",
-    "broken-file": "picture files that are truncated, damaged or no pictures",
-    "orphan-label": "label files without a picture",
-    "unused-files": "folders with files that are not used",
-    "other-picture": "annotations that fit two pictures",
-    "other-annotation": "pictures with several annotations, or labels, of which one is taken",
-    "other-path": "data sets whose file names begin with folders that are not there",
-    "shared-picture": "pictures in two splits",
-    "similar-in-splits": "pictures that look like one of another split: what is measured on them is too good",
-    "drawn-twice": "objects with two boxes of a class",
-    "two-classes": "boxes with two classes",
-    "whole-picture": "boxes of a whole picture, beside others",
-    "thin-box": "boxes far longer than wide",
-    "flat-picture": "pictures that show nothing",
-    "dark-picture": "pictures that are nearly black",
-    "not-learnt": "classes that only a later split has boxes of",
-    "similar-pictures": "splits with pictures that look alike",
-    "blurred-picture": "pictures far less sharp than the others",
-    "odd-colour": "grey pictures among coloured ones, or the other way round",
-    "small-boxes": "classes with boxes that are tiny at a usual input",
-    "many-empty": "data in which most pictures have no box",
-    "few-to-learn": "classes with few boxes to learn from",
-    "few-to-measure": "classes with few boxes to measure on",
-    "not-measured": "classes without a box to measure on",
-    "split-skew": "splits with other classes or sizes than the first",
-    "no-class": "pictures outside the folders of the classes",
-    "no-crop": "boxes too small to stand alone, or of crowds",
-    "not-expressible": "boxes that the target format cannot express",
-}
-"""Kinds of problems, and how a summary calls them."""
-
-HINTS = frozenset(
-    {
-        "whole-picture", "flat-picture", "dark-picture", "similar-pictures", "blurred-picture", "odd-colour",
-        "small-boxes", "many-empty", "few-to-learn", "few-to-measure", "not-measured", "split-skew",
-    }
-)  # fmt: skip
-"""Kinds that are worth knowing, but may well be so on purpose; all others are mistakes, or probably some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +123,12 @@ class DataSet:
         behind = record.source.lower().find(".json (")
         file = record.source if behind < 0 else record.source[: behind + len(".json")]
         return f"{file} ({self.key_word} {key})"
+
+    def box_problem(self, record: Record, what: str, kind: str, *indices: int) -> Problem:
+        """That of a box of `record`, and of others that it is held against; boxes that are not finite have no place."""
+        corners = [tuple(record.boxes[index].tolist()) for index in indices]
+        boxes = tuple(box for box in corners if np.isfinite(box).all())
+        return Problem(self.box_source(record, indices[0]), what, kind, str(record.path), boxes)
 
 
 def read_text(path: Path, *, limit: int | None = None) -> str:

@@ -56,7 +56,7 @@ def open_image_folder(folder: Path) -> tuple[DataSet, list[Problem]]:
     kept = []
     for record, size in zip(records, sizes_of_files(records), strict=True):
         if isinstance(size, DataError):
-            problems.append(Problem(record.source, f"{size} (left out)", file_kind(record)))
+            problems.append(Problem.of_picture(record, f"{size} (left out)", file_kind(record)))
             continue
         height, width = size
         kept.append(replace(record, height=height, width=width, boxes=np.array([[0, 0, width, height]], np.float32)))

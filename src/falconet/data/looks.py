@@ -102,9 +102,11 @@ def _unusable(record: Record, look: Look) -> Iterator[Problem]:
     name = record.path.name
     if look.deviation < FLAT:
         what = f"{name} shows nothing: all of it has nearly the same brightness (deviation {look.deviation:.1f} of 255)"
-        yield Problem(record.source, what, "flat-picture")
+        yield Problem.of_picture(record, what, "flat-picture")
     elif look.mean < DARK:
-        yield Problem(record.source, f"{name} is nearly black: mean brightness {look.mean:.0f} of 255", "dark-picture")
+        yield Problem.of_picture(
+            record, f"{name} is nearly black: mean brightness {look.mean:.0f} of 255", "dark-picture"
+        )
 
 
 def _unlike_the_rest(parts: Sequence[tuple[Record, Look]]) -> Iterator[Problem]:
@@ -116,38 +118,38 @@ def _unlike_the_rest(parts: Sequence[tuple[Record, Look]]) -> Iterator[Problem]:
     for (record, look), without in zip(parts, grey, strict=True):
         if look.sharpness < BLURRED * usual and look.deviation >= FLAT:
             what = f"{record.path.name} is blurred: {percent(look.sharpness / usual)} % of the usual sharpness here"
-            yield Problem(record.source, what, "blurred-picture")
+            yield Problem.of_picture(record, what, "blurred-picture")
         if 0 < share <= FEW and without:
             what = f"{record.path.name} has no colour, as {plural(sum(grey), 'picture')} of {len(parts)}"
-            yield Problem(record.source, what, "odd-colour")
+            yield Problem.of_picture(record, what, "odd-colour")
         if 0 < 1 - share <= FEW and not without:
             count = len(parts) - sum(grey)
             what = f"{record.path.name} has colours, as {plural(count, 'picture')} of {len(parts)}; the others are grey"
-            yield Problem(record.source, what, "odd-colour")
+            yield Problem.of_picture(record, what, "odd-colour")
 
 
 def _alike(splits: Mapping[str, Sequence[tuple[Record, Look]]]) -> Iterator[Problem]:
     """Pictures of two splits that look the same, one by one; those within a split as a number."""
     every = [(split, record, look) for split, parts in splits.items() for record, look in parts]
     pairs = alike([look for _, _, look in every])
-    within: defaultdict[str, set[int]] = defaultdict(set)
+    within: defaultdict[str, dict[int, int]] = defaultdict(dict)
     told: set[int] = set()
     for one, other in pairs:
         (split, record, _), (other_split, other_record, _) = every[one], every[other]
         if split == other_split:
-            within[split].add(other)
+            within[split].setdefault(other, one)
         elif other not in told:
             told.add(other)
             what = f"{other_record.path} in split '{other_split}' looks like {record.path} in split '{split}'"
-            yield Problem(other_record.source, what, "similar-in-splits")
+            yield Problem.of_picture(other_record, what, "similar-in-splits", other=record)
     for split, found in within.items():
-        first = every[min(found)][1]
+        first, twin = every[min(found)][1], every[found[min(found)]][1]
         what = (
             f"{plural(len(found), 'picture')} of {len(splits[split])} in split '{split}' "
             f"{'looks' if len(found) == 1 else 'look'} almost like another one of it, for example {first.path.name}; "
             "they teach little, and a part set aside at random would hold copies of what was learnt"
         )
-        yield Problem(first.source, what, "similar-pictures")
+        yield Problem.of_picture(first, what, "similar-pictures", other=twin)
 
 
 def alike(looks: Sequence[Look]) -> list[tuple[int, int]]:

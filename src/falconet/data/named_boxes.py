@@ -89,7 +89,7 @@ def build(
         # A picture that cannot be read has lost its boxes already.
         for index in np.flatnonzero(~known).tolist() if len(record.boxes) else []:
             what = f"class '{boxes.classes[index]}' is not in the list of classes ({', '.join(names)}); left out"
-            found.append(Problem(data_set.box_source(record, index), what, "unknown-class"))
+            found.append(data_set.box_problem(record, what, "unknown-class", index))
         records.append(record.take(known) if len(record.boxes) else record)
     everything = {*pictures, *used}
     found += unused_beside({picture.parent for picture in pictures}, everything, path)

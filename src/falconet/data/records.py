@@ -36,7 +36,7 @@ def drop_invalid(dataset: DataSet) -> tuple[DataSet, list[Problem]]:
     records: list[Record] = []
     for record, size in zip(dataset.records, sizes_of_files(dataset.records), strict=True):
         if isinstance(size, DataError):
-            problems.append(Problem(record.source, f"{size} (picture left out)", file_kind(record)))
+            problems.append(Problem.of_picture(record, f"{size} (picture left out)", file_kind(record)))
             continue
         problems.extend(size_problems(record, size))
         sized = replace(record, height=size[0], width=size[1])
@@ -68,7 +68,7 @@ def size_problems(record: Record, size: tuple[int, int]) -> list[Problem]:
     if (record.width, record.height) == size:
         hint = "the sides are swapped: boxes may belong to the picture before its EXIF rotation"
     what = f"{record.path.name} is annotated as {record.width} x {record.height} pixels, the file has "
-    return [Problem(record.source, f"{what}{size[1]} x {size[0]}; {hint}", "wrong-size")]
+    return [Problem.of_picture(record, f"{what}{size[1]} x {size[0]}; {hint}", "wrong-size")]
 
 
 def box_problems(dataset: DataSet, record: Record) -> list[tuple[int, Problem]]:
@@ -77,7 +77,7 @@ def box_problems(dataset: DataSet, record: Record) -> list[tuple[int, Problem]]:
     suspects = _suspects(record)
     for index in np.flatnonzero(suspects).tolist():
         kind, what = _what_is_wrong(record, index)
-        found.append((index, Problem(dataset.box_source(record, index), what, kind)))
+        found.append((index, dataset.box_problem(record, what, kind, index)))
     return found
 
 

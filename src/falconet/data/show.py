@@ -47,7 +47,7 @@ def show(
         try:
             image, _ = read_image(record.path)
         except DataError as error:
-            problems.append(Problem(record.source, str(error), "broken-file"))
+            problems.append(Problem.of_picture(record, str(error), "broken-file"))
             continue
         written.append(_free(out, f"{name}_{record.path.stem}", written))
         write_image(written[-1], _draw(image, dataset, record, record.boxes))

@@ -73,13 +73,13 @@ def _odd_boxes(dataset: DataSet, record: Record) -> Iterator[Problem]:
     for index in np.flatnonzero(counts & (sides.max(1) > THIN * sides.min(1)) & (sides.min(1) > 1e-3)).tolist():
         width, height = sides[index].tolist()
         what = f"image {record.path.name} has a box of {width:g} x {height:g} pixels; hardly any object is so thin"
-        yield Problem(dataset.box_source(record, index), what, "thin-box")
+        yield dataset.box_problem(record, what, "thin-box", index)
     covered = box_math.area(boxes) >= WHOLE * record.width * record.height
     if len(boxes) > 1:  # a single object may fill its picture
         for index in np.flatnonzero(counts & covered).tolist():
             name = dataset.names[record.labels[index]]
             what = f"image {record.path.name}: a box of '{name}' is the whole picture, beside other boxes"
-            yield Problem(dataset.box_source(record, index), what, "whole-picture")
+            yield dataset.box_problem(record, what, "whole-picture", index)
     if len(boxes) < 2:
         return
     overlap = np.triu(box_math.pairwise_iou(boxes, boxes), k=1)
@@ -92,10 +92,10 @@ def _odd_boxes(dataset: DataSet, record: Record) -> Iterator[Problem]:
         where = dataset.box_source(record, first)
         if one != other:
             what = f"image {record.path.name} has one box as '{other}' and, at {where}, as '{one}'"
-            yield Problem(dataset.box_source(record, second), what, "two-classes")
+            yield dataset.box_problem(record, what, "two-classes", second, first)
         elif (boxes[first] != boxes[second]).any():  # equal ones are told as duplicate-box
             what = f"image {record.path.name} has an object of '{one}' twice, first at {where}"
-            yield Problem(dataset.box_source(record, second), what, "drawn-twice")
+            yield dataset.box_problem(record, what, "drawn-twice", second, first)
 
 
 def split_problems(splits: Mapping[str, DataSet]) -> Iterator[Problem]:
