@@ -140,6 +140,19 @@ def test_the_report_shows_what_is_taken_for_what(trained: Path, tmp_path: Path):
     assert {(one["class"], one["found"][0]["class"]) for one in found} >= {("azure", "blue"), ("red", "red")}
 
 
+def test_two_classifiers_on_the_same_pictures(trained: Path, tmp_path: Path):
+    out = tmp_path / "both"
+    models = trained / "run", trained / "exported/colours.onnx"
+    assert (
+        f"comparison: {out / 'comparison.html'}" in run("eval", *models, "--data", trained / "val", "--out", out).stdout
+    )
+    page = (out / "comparison.html").read_text(encoding="utf-8")
+    assert "top1" in page
+    assert "Share of the class&#39;s images" in page
+    assert "answers better" not in page  # both are the same network
+    assert "differences" in json.loads((out / "comparison.json").read_text(encoding="utf-8"))
+
+
 def test_predict(trained: Path, tmp_path: Path):
     model = trained / "exported/colours.onnx"
     (tmp_path / "broken.png").write_bytes(b"no picture")

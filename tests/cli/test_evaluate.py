@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from html import escape
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from falconet.api import require
 from falconet.cli import evaluate as command
 from falconet.core.errors import ConfigError, DataError, ModelError
 from tests.eval.test_coco_ap import KEYS
+from tests.eval.test_report import parse
 from tests.runtime import tiny_model
 from tests.runtime.tiny_model import picture, save
 
@@ -117,13 +119,48 @@ def test_two_models_on_the_same_pictures(folder):
     assert told["per_class_differences"]["blue"]["interval"] == pytest.approx([-1, -1])
     assert lines[-1] == told["sentence"]
     same = CliRunner().invoke(app, ["m.onnx", *arguments[:1], *arguments[2:]], catch_exceptions=False).stdout
-    assert "These 3 pictures do not tell which one is better: m has +0.0 AP, +0.0 to +0.0" in same
+    assert "These 3 pictures do not tell which one is better: m.onnx has +0.0 AP, +0.0 to +0.0" in same
+
+
+def test_two_models_as_a_page(folder):
+    manifest = json.loads(tiny_model.manifest().to_json())
+    other = {"blue": "green", "green": "blue"}
+    swapped = json.dumps(manifest | {"classes": [other.get(name, name) for name in manifest["classes"]]})
+    tiny_model.write(folder / "<mixed>.onnx", text=swapped)  # takes blue for green
+    arguments = ["m.onnx", "<mixed>.onnx", "--data", "truth.json", "--images", "in", "--out", "both"]
+    lines = CliRunner().invoke(app, arguments, catch_exceptions=False).stdout.splitlines()
+    assert lines[-1] == f"comparison: {Path('both/comparison.html')}"
+    assert sorted(path.name for path in (folder / "both").iterdir()) == ["comparison.html", "comparison.json"]
+    told = json.loads((folder / "both" / "comparison.json").read_text(encoding="utf-8"))
+    assert told["sentence"] == lines[-2]
+    page = (folder / "both" / "comparison.html").read_text(encoding="utf-8")
+    parse(page)
+    for shown in (escape(told["sentence"]), "A: m", "B: &lt;mixed&gt;", "B / A", "read and decode", "matched by name"):
+        assert shown in page
+    assert "<mixed>" not in page
+    every = [*told["differences"].values(), *told["per_class_differences"].values()]
+    worse = [one for one in every if one["interval"] is not None and one["interval"][1] < 0]
+    assert page.count('class="around loss"') == len(worse) >= 2  # AP of blue and green at least
+    assert "Pictures that A answers better" in page
+    assert "Pictures that B answers better" not in page
+    assert page.count('<rect class="won"') == page.count('<rect class="lost"') == 2  # blue and green
+    assert page.count('<rect class="false"') == 2
+    printed = CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False).stdout
+    assert json.loads(printed)["sentence"] == told["sentence"]
 
 
 @pytest.mark.usefixtures("folder")
-def test_no_third_model_and_no_report_of_two():
+def test_no_third_model():
     assert "two to compare, instead of 3" in fail(ConfigError, "m.onnx", "m.onnx", "m.onnx")
-    assert "--out is for the report of one model" in fail(ConfigError, "m.onnx", "m.onnx", "--out", "there")
+
+
+def test_a_report_without_jinja2_says_what_to_install(folder, monkeypatch):
+    monkeypatch.setattr(require, "find_spec", lambda name: None if name == "jinja2" else name)
+    text = fail(ConfigError, "m.onnx", "--data", "truth.json", "--images", "in", "--out", "there")
+    assert re.search(r"the report needs jinja2.*pip install 'falconet\[eval\]' \(or write none: --no-report\)", text)
+    assert not (folder / "there").exists()
+    run("--no-report")  # needs none
+    run("--json")
 
 
 def test_truth_that_is_not_found_lowers_the_figures(folder):

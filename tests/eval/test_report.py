@@ -272,6 +272,19 @@ def test_chart_of_one_point_and_of_none():
     assert charts.line_chart([charts.Series("a", [])], x_label="x", y_label="y") == ""
 
 
+def test_a_difference_is_drawn_around_zero():
+    chart = charts.around_zero(0.1, (-0.1, 0.2), limit=0.2, told=False)
+    assert 'class="around open"' in chart
+    assert 'x1="41.5" y1="8.0" x2="142.0"' in chart  # 75 in the middle, 67 for the limit
+    assert 'cx="108.5"' in chart
+    assert "<path" not in chart
+    parse(chart)
+    assert charts.around_zero(-1, (-2, -0.5), limit=1, told=True).count("<path") == 1  # further to the left
+    assert 'class="around loss"' in charts.around_zero(-1, (-2, -0.5), limit=1, told=True)
+    assert 'class="around gain"' in charts.around_zero(1, (0.5, 1), limit=1, told=True)
+    assert 'cx="75.0"' in charts.around_zero(0, (0, 0), limit=0, told=False)
+
+
 @pytest.mark.parametrize(
     ("low", "high", "expected"),
     [

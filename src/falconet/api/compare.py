@@ -1,12 +1,17 @@
 """Two models on the same pictures: which one is better, and whether so many pictures can tell."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from falconet.api.comparison_page import render_comparison
 from falconet.api.evaluation import Evaluation
+from falconet.api.require import require
 from falconet.core.errors import ConfigError, DataError
 from falconet.core.figures import percent
+from falconet.core.files import replace_file
 from falconet.eval.bootstrap import Drawn, Interval
 
 MARK = "* the interval leaves 0 out; by chance alone one of twenty would"
@@ -76,6 +81,12 @@ class Comparison:
         )
 
     @property
+    def names(self) -> tuple[str, str]:
+        """What to call the two."""
+        first, second = self.first.model, self.second.model
+        return (first.name, second.name) if first.name != second.name else (str(first.path), str(second.path))
+
+    @property
     def sentence(self) -> str:
         """What it comes to."""
         main = self.figures[0]
@@ -86,14 +97,11 @@ class Comparison:
         least = (main.interval.high - main.interval.low) / 2
         limit = f"{pictures} cannot tell differences below about {percent(least)}"
         if main.told:
-            better = self.second if main.by > 0 else self.first
+            better = self.names[1] if main.by > 0 else self.names[0]
             low, high = sorted(abs(end) for end in main.interval)
-            return (
-                f"{better.model.name} is better by {percent(abs(main.by))} {name}, {percent(low)} to {percent(high)}; "
-                f"{limit}."
-            )
+            return f"{better} is better by {percent(abs(main.by))} {name}, {percent(low)} to {percent(high)}; {limit}."
         return (
-            f"These {pictures} do not tell which one is better: {self.second.model.name} has {_signed(main.by)} "
+            f"These {pictures} do not tell which one is better: {self.names[1]} has {_signed(main.by)} "
             f"{name}, {_signed(main.interval.low)} to {_signed(main.interval.high)}; {limit}."
         )
 
@@ -107,15 +115,26 @@ class Comparison:
             "sentence": self.sentence,
         }
 
+    def save(self, out: str | Path) -> Path:
+        """Write comparison.json, which holds `as_dict`, and comparison.html into the folder `out`; the page's path.
+
+        Raises:
+            ConfigError: Jinja2 is not installed.
+            DataError: a file cannot be written, or a picture not be read any more.
+        """
+        require(["jinja2"], extra="eval", purpose="a page")
+        page = Path(out) / "comparison.html"
+        text = render_comparison(self)
+        replace_file(page.with_suffix(".json"), json.dumps(self.as_dict(), indent=2, allow_nan=False) + "\n")
+        replace_file(page, text)
+        return page
+
     def __str__(self) -> str:
         return "\n".join(self.lines())
 
     def lines(self) -> list[str]:
         """The figures of both in percent, side by side."""
-        first, second = self.first.model.name, self.second.model.name
-        if first == second:
-            first, second = str(self.first.model.path), str(self.second.model.path)
-        lines = [f"A  {first}", f"B  {second}", ""]
+        lines = [f"A  {self.names[0]}", f"B  {self.names[1]}", ""]
         width = max(len(one.name) for one in (*self.figures, *self.classes))
         head = f"{'':<{width}}  {'A':>6}  {'B':>6}  {'B - A':>6}  95 % interval"
         for title, rows in (("", self.figures), ("class", self.classes)):

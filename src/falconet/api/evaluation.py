@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from falconet.api.find import FoundModel
 from falconet.api.ground_truth import GroundTruth
+from falconet.api.require import require
 from falconet.core.errors import ConfigError, ModelError
 from falconet.core.figures import duration, plural
 from falconet.core.files import replace_file
@@ -22,6 +23,7 @@ from falconet.eval.answers import answer_records
 from falconet.eval.classes import match
 from falconet.eval.classification import ClassificationResults, match_all
 from falconet.eval.detection import DetectionResults
+from falconet.eval.differing import Differing, differing_classifications, differing_detections
 from falconet.eval.latency import Latency, machine, measure_stages
 from falconet.eval.report import read_history, write_report
 from falconet.eval.report_sections import Report
@@ -67,12 +69,14 @@ class EvaluationRow:
         match: translates classes of the model to those of the data, by name.
         predictor: (engine, selection) -> predictor that selects for an evaluation.
         results: (match, records, answers, **options) -> results.
+        differing: (results, results of another model) -> pictures on which the two differ most.
     """
 
     options: frozenset[str]
     match: Callable[..., Any]
     predictor: Callable[[Engine, Selection], Predictor[Any]]
     results: Callable[..., Results]
+    differing: Callable[[Any, Any], Differing]
 
 
 EVALUATIONS: Mapping[str, EvaluationRow] = {
@@ -81,12 +85,14 @@ EVALUATIONS: Mapping[str, EvaluationRow] = {
         match=match,
         predictor=lambda engine, selection: Predictor(engine, selection=selection),
         results=DetectionResults.of,
+        differing=differing_detections,
     ),
     "classify": EvaluationRow(
         options=frozenset({"intervals"}),
         match=match_all,
         predictor=lambda engine, selection: Predictor(engine),  # noqa: ARG005
         results=ClassificationResults.of,
+        differing=differing_classifications,
     ),
 }
 """By task."""
@@ -147,7 +153,13 @@ class Evaluation:
         }
 
     def save(self, out: str | Path) -> Path:
-        """Write metrics.json, the answers and report.html into the folder `out`; returns the report's path."""
+        """Write metrics.json, the answers and report.html into the folder `out`; returns the report's path.
+
+        Raises:
+            ConfigError: Jinja2 is not installed.
+            DataError: a file cannot be written, or a picture not be read any more.
+        """
+        require(["jinja2"], extra="eval", purpose="a report")
         out = Path(out)
         replace_file(out / "metrics.json", json.dumps(self.as_dict(), indent=2, allow_nan=False) + "\n")
         for name, document in self.results.documents().items():
@@ -160,7 +172,7 @@ class Evaluation:
         history = read_history(log) if log is not None and log.is_file() else []
         return Report(
             title=f"{manifest.model}: {self.model.name}",
-            facts=self._facts(),
+            facts=self.facts(),
             lead=[*self.results.sentences(), self._circumstances(history)],
             history=history,
             latency=self.latency,
@@ -172,16 +184,12 @@ class Evaluation:
 
     def _circumstances(self, history: Sequence[Mapping[str, Any]]) -> str:
         """When, where and after which training this was measured."""
-        facts = machine()
-        day = f"{date.today():%-d %B %Y}" if os.name != "nt" else f"{date.today():%d %B %Y}"
         seconds = sum(entry["seconds"] for entry in history if isinstance(entry.get("seconds"), int | float))
         trained = f", after {plural(len(history), 'epoch')} in {duration(seconds)} of training" if history else ""
-        return (
-            f"Measured on {day} on {self.ground_truth.source}{trained}, on {facts['processor']} "
-            f"({plural(int(facts['cores']), 'core')})."
-        )
+        return measured(f"{self.ground_truth.source}{trained}")
 
-    def _facts(self) -> list[tuple[str, str]]:
+    def facts(self) -> list[tuple[str, str]]:
+        """(what, value) about model and data, for people."""
         manifest = self.predictor.manifest
         rule, shown = manifest.preprocess, manifest.selection.score_threshold
         facts = [
@@ -276,6 +284,13 @@ def tell(notes: Sequence[str]) -> None:
         _log.warning("%s", note)
     if len(notes) > SHOWN_NOTES:
         _log.warning("and %d more; 'falconet data check' lists all", len(notes) - SHOWN_NOTES)
+
+
+def measured(what: str) -> str:
+    """A sentence that says when and on which machine something was measured on `what`."""
+    facts = machine()
+    day = f"{date.today():%-d %B %Y}" if os.name != "nt" else f"{date.today():%d %B %Y}"
+    return f"Measured on {day} on {what}, on {facts['processor']} ({plural(int(facts['cores']), 'core')})."
 
 
 def _latency(predictor: Predictor[Any], records: Sequence[Record]) -> dict[str, Latency]:

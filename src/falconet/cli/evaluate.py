@@ -33,7 +33,8 @@ def evaluate(
         Path | None,
         typer.Option(
             help="Folder for report.html, metrics.json and the answers [default: report in the run's folder, else "
-            "runs/eval/NAME, with --data its name behind; none with --json].",
+            "runs/eval/NAME, with --data its name behind; none with --json]; of two models for comparison.html and "
+            "comparison.json [default: none].",
             show_default=False,
         ),
     ] = None,
@@ -78,6 +79,8 @@ def evaluate(
     if no_report and out is not None:
         raise ConfigError("--no-report writes no files; it cannot be combined with --out")
     require(["hotcoco"], extra="eval", purpose="eval")
+    if out is not None or not (as_json or no_report or len(models) > 1):
+        require(["jinja2"], extra="eval", purpose="the report", note="or write none: --no-report")
     from falconet.api.measure import evaluate as measure
 
     options: dict[str, Any] = {
@@ -121,8 +124,12 @@ def _compare(models: list[str], data: Path | None, out: Path | None, options: di
 
     if len(models) > 2:
         raise ConfigError(f"expected one model, or two to compare, instead of {len(models)}")
-    if out is not None:
-        raise ConfigError("--out is for the report of one model; a comparison is printed, with --json for programs")
     with progress("evaluating") as bar:
         done = compare(models[0], models[1], data, progress=bar, **options)
-    print(json.dumps(done.as_dict(), indent=2, allow_nan=False) if as_json else done)
+    page = None if out is None else done.save(out)
+    if as_json:
+        print(json.dumps(done.as_dict(), indent=2, allow_nan=False))
+        return
+    print(done)
+    if page is not None:
+        print(f"comparison: {page}")

@@ -110,6 +110,37 @@ def ticks(low: float, high: float, *, most: int = 6) -> list[float]:
     return [round(index * step, 10) for index in range(first, last + 1)]
 
 
+def around_zero(
+    value: float, interval: tuple[float, float], *, limit: float, told: bool, width: int = 150, height: int = 16
+) -> Html:
+    """A difference and its interval, as a dot and a bar about the middle, which is 0.
+
+    Args:
+        value: of the difference.
+        interval: its ends.
+        limit: value at the right end, the negative one at the left; what reaches further ends in an arrow.
+        told: whether the interval leaves 0 out; it then has the colour of a gain or of a loss.
+    """
+    reach, middle = limit or 1.0, height / 2
+
+    def place(at: float) -> float:
+        return width / 2 + min(max(at / reach, -1.0), 1.0) * (width / 2 - 8)
+
+    kind = ("gain" if value > 0 else "loss") if told else "open"
+    arrows = [
+        f'<path d="M{place(end) + side * 7:.1f} {middle:.1f}l{-side * 6} -4v8z"/>'
+        for end, side in zip(interval, (-1, 1), strict=True)
+        if abs(end) > reach
+    ]
+    left, right = (place(end) for end in interval)
+    return Html(
+        f'<svg class="around {kind}" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">'
+        f'<line class="axis" x1="{width / 2:.1f}" y1="0" x2="{width / 2:.1f}" y2="{height}"/>'
+        f'<line class="reach" x1="{left:.1f}" y1="{middle:.1f}" x2="{right:.1f}" y2="{middle:.1f}"/>'
+        f'{"".join(arrows)}<circle cx="{place(value):.1f}" cy="{middle:.1f}" r="3.5"/></svg>'
+    )
+
+
 def _opened(ends: tuple[float, float]) -> tuple[float, float]:
     """The range, widened where it has no extent."""
     low, high = ends
