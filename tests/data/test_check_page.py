@@ -13,7 +13,7 @@ from falconet.core.images import write_image
 from falconet.core.types import Record
 from falconet.data import check_page
 from falconet.data.check import check_splits, open_splits
-from falconet.data.check_page import DRAWN, LISTED, TOLD, write_check_page
+from falconet.data.check_page import DRAWN, LISTED, MARKED, PLAIN, TOLD, write_check_page
 from falconet.data.dataset import DataSet, Problem
 from falconet.data.kinds import KINDS
 from tests.data.build import coco_tree, voc_text, write_coco, write_voc
@@ -109,6 +109,14 @@ def test_many_findings_on_one_picture_are_one_drawing(tmp_path: Path) -> None:
     assert found.count('<rect class="marked"') == TOLD + 3
     assert "and 3 more on this picture" in found
     assert f'viewBox="-{5.0 + TOLD + 2} 0.0' in found  # what lies outside is shown
+
+
+def test_a_picture_is_not_hidden_under_thousands_of_boxes(tmp_path: Path) -> None:
+    boxes = [(-1 - n, 2, 9, 9) for n in range(MARKED + 5)] + [(1, 1, 2, 2 + n / 99) for n in range(PLAIN + 5)]
+    found = section(page_of({"all": pictures(tmp_path, 1, boxes)}, tmp_path), "out-of-image")
+    assert found.count('<rect class="marked"') == MARKED
+    assert found.count('<rect class="plain"') == PLAIN
+    assert f"and {MARKED + 5 - TOLD} more on this picture" in found
 
 
 def test_damaged_data_make_a_whole_page(tmp_path: Path) -> None:

@@ -82,6 +82,9 @@ def compare(
         engine, threads, precision, size, progress: of both, as of `evaluate`.
         options: likewise; and `images`, `split` of the data.
 
+    Returns:
+        The comparison: `result.sentence`, `result.as_dict()`, `result.save(folder)` for a page; `print` shows it.
+
     Raises:
         As `evaluate`.
     """

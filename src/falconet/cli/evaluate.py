@@ -126,10 +126,8 @@ def _compare(models: list[str], data: Path | None, out: Path | None, options: di
         raise ConfigError(f"expected one model, or two to compare, instead of {len(models)}")
     with progress("evaluating") as bar:
         done = compare(models[0], models[1], data, progress=bar, **options)
-    page = None if out is None else done.save(out)
-    if as_json:
-        print(json.dumps(done.as_dict(), indent=2, allow_nan=False))
-        return
-    print(done)
-    if page is not None:
-        print(f"comparison: {page}")
+    print(json.dumps(done.as_dict(), indent=2, allow_nan=False) if as_json else done)
+    if out is not None:
+        page = done.save(out)
+        if not as_json:
+            print(f"comparison: {page}")

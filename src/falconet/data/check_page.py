@@ -25,6 +25,9 @@ LISTED = 200
 TOLD = 4
 """Findings that are told below one picture."""
 
+MARKED, PLAIN = 30, 200
+"""Findings that are marked on one picture, and other boxes that are drawn there."""
+
 LONGEST_SIDE = 400
 """Pixels of a picture on the page."""
 
@@ -182,7 +185,7 @@ def _picture(problem: Problem, spots: _Spots) -> str | None:
 
 def _finding(picture: str, other: str | None, problems: Sequence[Problem], spots: _Spots) -> Finding | None:
     """None where a picture cannot be read, so that there is nothing to draw on."""
-    boxes = list(_boxes(spots.by_path.get(picture, []), problems))
+    boxes = list(_boxes(spots.by_path.get(picture, []), problems[:MARKED]))
     try:
         pictures = [PagePicture.read(Path(picture), boxes, room=ROOM, longest_side=LONGEST_SIDE)]
         if other is not None:
@@ -199,9 +202,8 @@ def _boxes(spots: Sequence[Spot], problems: Sequence[Problem]) -> Iterator[Pictu
     asked = {box for problem in problems for box in problem.boxes}
     spot = next((spot for spot in spots if asked <= set(_named(spot))), spots[0] if spots else None)
     named = {} if spot is None else _named(spot)
-    for box, names in named.items():
-        if box not in asked:
-            yield PictureBox(box, "plain", " / ".join(names))
+    for box in [box for box in named if box not in asked][:PLAIN]:
+        yield PictureBox(box, "plain", " / ".join(named[box]))
     for problem in problems:
         classes = dict.fromkeys(name for box in problem.boxes for name in named.get(box, ()))
         for place, box in reversed(list(enumerate(problem.boxes))):
