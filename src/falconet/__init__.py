@@ -20,6 +20,7 @@ _PUBLIC = {
     "train": "falconet.api.train",
     "evaluate": "falconet.api.measure",
     "compare": "falconet.api.measure",
+    "calibrate": "falconet.api.calibrate",
     "export": "falconet.api.export",
     "fit": "falconet.search.public",
     "Run": "falconet.api.train",

@@ -64,5 +64,5 @@ def test_mean_and_deviation() -> None:
 
 
 def test_the_pooled_interval_holds_pictures_and_seeds() -> None:
-    drawn = [Drawn(value, np.full(100, value)) for value in (0.5, 0.7)]
+    drawn = [Drawn(value, np.full(100, value), 40) for value in (0.5, 0.7)]
     assert repeating._figure("AP", [0.5, 0.7], drawn).pooled == pytest.approx((0.5, 0.7))

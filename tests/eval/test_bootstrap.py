@@ -154,9 +154,13 @@ def test_shares_of_pictures() -> None:
     assert found.per_class["cat"].interval == (1.0, 1.0)
 
 
+MANY = 10**6
+"""Pictures, so that Student's t is the normal distribution."""
+
+
 def test_draws_that_lie_too_high_move_the_interval_down() -> None:
     draws = np.linspace(0.4, 0.8, 1001)
-    plain, high = Drawn(0.6, draws).interval, Drawn(0.55, draws).interval
+    plain, high = Drawn(0.6, draws, MANY).interval, Drawn(0.55, draws, MANY).interval
     assert plain == pytest.approx((0.41, 0.79), abs=1e-3)
     assert high is not None
     # By hand: 37.5 % of the draws lie below, z = -0.3186; the normal shares of 2 z - 1.96 and 2 z + 1.96 are
@@ -164,19 +168,26 @@ def test_draws_that_lie_too_high_move_the_interval_down() -> None:
     assert high == pytest.approx((0.4 + 0.4 * 0.00472, 0.4 + 0.4 * 0.90698), abs=1e-3)
 
 
+def test_few_pictures_take_the_ends_further_out() -> None:
+    interval = Drawn(0.6, np.linspace(0.4, 0.8, 100_001), 11).interval
+    # Student's t with 10 degrees of freedom: 2.2281; times sqrt(11 / 10) 2.3369, beyond which lie 0.972 % of a normal
+    # distribution.
+    assert interval == pytest.approx((0.4 + 0.4 * 0.00972, 0.8 - 0.4 * 0.00972), abs=2e-4)
+
+
 def test_a_figure_beyond_all_draws_still_has_an_interval() -> None:
-    interval = Drawn(0.3, np.linspace(0.4, 0.8, 1001)).interval
+    interval = Drawn(0.3, np.linspace(0.4, 0.8, 1001), MANY).interval
     assert interval is not None
     assert interval.low <= interval.high < 0.45
 
 
 def test_a_figure_that_nothing_decides_has_none() -> None:
-    assert Drawn(float("nan"), np.full(10, 0.5)).interval is None
-    assert Drawn(0.5, np.full(10, np.nan)).interval is None
+    assert Drawn(float("nan"), np.full(10, 0.5), MANY).interval is None
+    assert Drawn(0.5, np.full(10, np.nan), MANY).interval is None
 
 
 def test_the_difference_of_two_figures_is_that_of_the_same_draws() -> None:
-    one, other = Drawn(0.5, np.array([0.4, 0.5, 0.6])), Drawn(0.4, np.array([0.3, 0.4, 0.5]))
+    one, other = Drawn(0.5, np.array([0.4, 0.5, 0.6]), MANY), Drawn(0.4, np.array([0.3, 0.4, 0.5]), MANY)
     difference = one.less(other)
     assert difference.value == pytest.approx(0.1)
     assert difference.interval == pytest.approx((0.1, 0.1))

@@ -24,6 +24,7 @@ def load(
     selection: Selection | None = None,
     classes: Sequence[str] | None = None,
     top: int | None = None,
+    operating_point: str | None = None,
 ) -> Predictor[Any]:
     """A predictor for a model: of a detector or, where the file says so, of a classifier.
 
@@ -41,6 +42,8 @@ def load(
         selection: of a detector, all thresholds and limits; None takes those the model was exported with.
         classes: of a detector, names of the only classes to report.
         top: of a classifier, the most probable classes that are printed and saved; None takes five.
+        operating_point: of a detector, the thresholds that `falconet calibrate` stored under this name, as in
+            "recall=0.95"; not beside `score`.
 
     Raises:
         ModelError: a missing, broken or foreign file, or an engine that does not run it.
@@ -50,8 +53,12 @@ def load(
     found = find_model(os.fspath(model), weights=engine == "torch")
     opened = open_engine(found.path, engine=engine, use=Use(threads, streams, precision))
     if score is not None:
+        if operating_point is not None:
+            raise ConfigError(
+                f"score, operating_point: both are thresholds; leave one out, score={score!r} or {operating_point}"
+            )
         if not 0 <= score <= 1:
             raise ConfigError(f"score: expected a number from 0 to 1, but got {score!r}")
         own = opened.manifest.selection if selection is None else selection
         selection = replace(own, score_threshold=score)
-    return Predictor(opened, selection=selection, classes=classes, top=top)
+    return Predictor(opened, selection=selection, classes=classes, top=top, operating_point=operating_point)

@@ -151,7 +151,8 @@ def repeat(
 
 
 def _figure(name: str, values: Sequence[float], drawn: Sequence[Drawn]) -> Figure:
-    pooled = Drawn(float(np.mean([one.value for one in drawn])), np.concatenate([one.draws for one in drawn]))
+    mean, draws = float(np.mean([one.value for one in drawn])), np.concatenate([one.draws for one in drawn])
+    pooled = Drawn(mean, draws, drawn[0].images)
     return Figure(name, tuple(values), pooled.interval)
 
 

@@ -55,6 +55,16 @@ COMMANDS: Mapping[str, Command] = {
             "falconet eval runs/nanodet-plus-m-320 runs/nanodet-plus-m-320-2",
         ),
     ),
+    "calibrate": Command(
+        "calibrate",
+        "calibrate",
+        "Make scores say how often a detector is right.",
+        (
+            "falconet calibrate runs/nanodet-plus-m-320",
+            "falconet calibrate exported/mine.onnx --data photos --operating-point recall=0.95",
+            "falconet calibrate runs/door --operating-point false-alarms=2/1000 --operating-point f1",
+        ),
+    ),
     "repeat": Command(
         "repeat",
         "repeat",

@@ -61,6 +61,10 @@ def predict(
         float | None,
         typer.Option(min=0, max=1, help="Report what scores above this (default: as exported)."),
     ] = None,
+    operating_point: Annotated[
+        str | None,
+        typer.Option(help="Report above the thresholds that 'falconet calibrate' stored, as in recall=0.95."),
+    ] = None,
     iou: Annotated[
         float | None, typer.Option(min=0, max=1, help="NMS drops boxes of a class that overlap more than this.")
     ] = None,
@@ -107,7 +111,10 @@ def predict(
 
     _refuse_models(sources)
     found = find_sources(sources, recursive=recursive, tell=lambda line: print(line, file=sys.stderr, flush=True))
+    if score is not None and operating_point is not None:
+        raise ConfigError("--score, --operating-point: both say what is reported; leave one out")
     given = {"score": score, "iou": iou, "max_detections": max_detections, "classes": classes, "top": top}
+    given["operating_point"] = operating_point
     path = _find(model, weights=engine == "torch", quiet=quiet)
     use = _use(path, found, engine=engine, threads=threads, streams=streams, precision=precision, batch=batch)
     predictor = _predictor(open_engine(path, engine=engine, use=use), given)

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Literal
 
 from falconet.core.errors import ModelError
@@ -64,6 +65,30 @@ EVALUATION = Selection(score_threshold=0.05)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreMap(Value):
+    """What the scores of a class are told as: straight lines between points, from score 0 to score 1."""
+
+    scores: tuple[float, ...] = setting(ge=0, le=1, description="of the network, ascending from 0 to 1")
+    probabilities: tuple[float, ...] = setting(ge=0, le=1, description="what they are told as, ascending")
+
+    def __post_init__(self) -> None:
+        Value.__post_init__(self)
+        if len(self.scores) != len(self.probabilities) or self.scores[:1] != (0.0,) or self.scores[-1:] != (1.0,):
+            raise ValueError("scores: expected those of as many probabilities, from 0 to 1")
+        for values in (self.scores, self.probabilities):
+            if any(high <= low for low, high in pairwise(values)):
+                raise ValueError("scores, probabilities: expected ascending values, or the order of boxes would change")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredPoint(Value):
+    """Thresholds that do what somebody wanted; see `falconet.eval.wanted_point`."""
+
+    name: str = setting(description='what was wanted, as in "recall=0.95"')
+    thresholds: tuple[float, ...] = setting(ge=0, le=1, description="one per class; detections score above")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest(Value):
     """The description inside an exported model (metadata key "falconet", as JSON)."""
 
@@ -76,12 +101,36 @@ class Manifest(Value):
     falconet_version: str
     source: str = setting("", description="where the weights come from")
     licence: str = setting("", description="licence of the weights")
+    calibration: tuple[ScoreMap, ...] = setting((), description="what scores are told as; one per class, or none")
+    own_score_threshold: float = setting(0.0, ge=0, le=1, description="of a calibrated model's uncalibrated scores")
+    operating_points: tuple[StoredPoint, ...] = setting((), description="of `falconet calibrate`")
 
     def __post_init__(self) -> None:
         Value.__post_init__(self)
         if not 0 < len(self.classes) <= MOST_CLASSES:
             raise ValueError(f"classes: expected 1 to {MOST_CLASSES} names, but got {len(self.classes)}")
         check_names(self.classes)
+        check_scores(self.calibration, self.operating_points, len(self.classes))
+
+    def to_json(self) -> str:
+        """JSON text; what is empty is left out, so that versions before it read the file."""
+        tree = {key: value for key, value in asdict(self).items() if value or key not in ADDED}
+        return json.dumps(tree, ensure_ascii=False)
+
+
+ADDED = ("calibration", "own_score_threshold", "operating_points")
+"""Keys that files of older versions have not."""
+
+
+def check_scores(calibration: Sequence[ScoreMap], points: Sequence[StoredPoint], classes: int) -> None:
+    """Raise ValueError where score maps or thresholds are not those of so many classes."""
+    if len(calibration) not in (0, classes):
+        raise ValueError(f"calibration: expected a map for each of {classes} classes, but got {len(calibration)}")
+    for one in points:
+        if len(one.thresholds) != classes:
+            raise ValueError(
+                f"operating_points: expected {classes} thresholds for {one.name!r}, but got {len(one.thresholds)}"
+            )
 
 
 def check_names(names: Sequence[str]) -> None:

@@ -6,9 +6,12 @@ detections are matched once; a draw is nothing but a weight for each picture.
 
 AP of draws lies above that of the pictures they are drawn from, as the AP of few pictures lies above that of all.
 Intervals are therefore corrected for bias (section 14.3 there, without the acceleration): where more than half of the
-draws lie above the figure, the percentiles are taken further down.
+draws lie above the figure, the percentiles are taken further down. And draws from few pictures differ less than those
+pictures do from others, so the percentiles are taken further out, as Student's t has it (T. Hesterberg, "What Teachers
+Should Know about the Bootstrap", The American Statistician 69, 2015, section 4.1.3, "expanded percentiles").
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -61,10 +64,12 @@ class Drawn(NamedTuple):
     Attributes:
         value: of all pictures; NaN where nothing decides it.
         draws: [R].
+        images: how many pictures there are.
     """
 
     value: float
     draws: Draws
+    images: int
 
     @property
     def interval(self) -> Interval | None:
@@ -75,13 +80,22 @@ class Drawn(NamedTuple):
         below = ((defined < self.value).mean() + (defined <= self.value).mean()) / 2
         # No more than all draws can tell: a share of 0 or 1 would leave nothing of the interval.
         shift = _NORMAL.inv_cdf(min(max(float(below), 1 / (len(defined) + 1)), len(defined) / (len(defined) + 1)))
-        ends = [_NORMAL.cdf(2 * shift + _NORMAL.inv_cdf(tail)) for tail in (TAIL, 1 - TAIL)]
+        ends = [_NORMAL.cdf(2 * shift + side * _quantile(self.images)) for side in (-1, 1)]
         low, high = np.quantile(defined, ends)
         return Interval(float(low), float(high))
 
     def less(self, other: "Drawn") -> "Drawn":
         """The difference to another figure of the same draws."""
-        return Drawn(self.value - other.value, self.draws - other.draws)
+        return Drawn(self.value - other.value, self.draws - other.draws, self.images)
+
+
+def _quantile(images: int) -> float:
+    """How many standard deviations of a normal distribution reach as far as 95 % of Student's t do, which has a degree
+    of freedom less than there are pictures (Cornish and Fisher's series), and as the draws vary by n - 1 of n."""
+    normal, freedom = _NORMAL.inv_cdf(1 - TAIL), max(2, images - 1)
+    student = normal + (normal**3 + normal) / (4 * freedom)
+    student += (5 * normal**5 + 16 * normal**3 + 3 * normal) / (96 * freedom**2)
+    return student * math.sqrt((freedom + 1) / freedom)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +161,7 @@ def resample(
         **{key: _mean(value.reshape(-1, count)) for key, value in recall.items()},
     }
     per_class = {name: _mean(one.precision[0]) for name, one in zip(names, figures, strict=True)}
-    return _resampled(values, per_class)
+    return _resampled(values, per_class, images=len(records))
 
 
 def resample_shares(figures: Mapping[str, NDArray[np.bool_]], classes: Mapping[str, NDArray[np.bool_]]) -> Resampled:
@@ -164,7 +178,7 @@ def resample_shares(figures: Mapping[str, NDArray[np.bool_]], classes: Mapping[s
     for name, own in classes.items():
         shown = drawn @ own
         per_class[name] = np.where(shown > 0, (drawn @ (own & first)) / np.maximum(shown, 1), np.nan)
-    return _resampled(values, per_class)
+    return _resampled(values, per_class, images=len(first))
 
 
 def _with_all(drawn: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -172,11 +186,11 @@ def _with_all(drawn: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate([np.ones((1, drawn.shape[1]), np.float32), drawn])
 
 
-def _resampled(values: Mapping[str, Draws], per_class: Mapping[str, Draws]) -> Resampled:
+def _resampled(values: Mapping[str, Draws], per_class: Mapping[str, Draws], *, images: int) -> Resampled:
     """Of figures whose first draw is that of each picture once."""
 
     def drawn(found: Mapping[str, Draws]) -> dict[str, Drawn]:
-        return {name: Drawn(float(one[0]), one[1:]) for name, one in found.items()}
+        return {name: Drawn(float(one[0]), one[1:], images) for name, one in found.items()}
 
     return Resampled(drawn(values), drawn(per_class))
 

@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from falconet.core.errors import DataError
 from falconet.core.suggest import listed, spelling
 from falconet.core.types import Detections, Ints
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,11 @@ class ClassMatch:
         labels = self.to_data[found.labels]
         keep = labels >= 0
         return Detections(found.boxes[keep], found.scores[keep], labels[keep], self.names)
+
+    def of_data(self, values: Sequence[T]) -> list[T]:
+        """Values of the model's classes [C], in the order of the data set's."""
+        position = {label: index for index, label in enumerate(self.to_data.tolist())}
+        return [values[position[label]] for label in range(len(self.names))]
 
 
 def match(data_names: Sequence[str], model_names: Sequence[str], *, data: str, model: str) -> ClassMatch:

@@ -1,13 +1,16 @@
 """What a detector's answers are worth: COCO's figures, those of VOC if asked for, and the parts of its report."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
 from hotcoco import COCOeval
 
+from falconet.core.calibration import calibrated
 from falconet.core.coco_json import coco_annotation, coco_categories, coco_result
 from falconet.core.figures import percent
+from falconet.core.manifest import ScoreMap
 from falconet.core.types import Detections, Record
 from falconet.eval import coco_ap, curves
 from falconet.eval.bootstrap import Resampled, resample
@@ -28,7 +31,8 @@ class DetectionResults:
 
     Attributes:
         names: of the ground truth's classes.
-        records, answers: aligned; labels of both index `names`.
+        records, answers: aligned; labels of both index `names`. Scores are calibrated, where the model was;
+        `own_answers` are the same with the network's own scores.
         metrics: COCO's figures; `evaluator` knows more.
         points: what happens at which score threshold.
         own_score: the model's own threshold.
@@ -41,6 +45,7 @@ class DetectionResults:
     names: tuple[str, ...]
     records: Sequence[Record]
     answers: Sequence[Detections]
+    own_answers: Sequence[Detections]
     metrics: Metrics
     evaluator: COCOeval
     points: OperatingPoints
@@ -58,6 +63,7 @@ class DetectionResults:
         answers: Sequence[Detections],
         *,
         limit: int,
+        calibration: Sequence[ScoreMap] = (),
         own_score: float,
         least: float,
         voc: bool = False,
@@ -68,10 +74,12 @@ class DetectionResults:
 
         Args:
             match: classes of data and model.
-            records, answers: aligned.
+            records, answers: aligned; with the network's own scores.
             limit: so many detections of an image count; VOC's protocols count all.
-            own_score: the model's own threshold.
-            least: score above which detections entered.
+            calibration: what the model tells scores as, one map per class of the model, or none. COCO's and VOC's
+                figures do not depend on it.
+            own_score: the model's own threshold, of calibrated scores.
+            least: score of the network above which detections entered.
             voc: whether VOC's figures are asked for.
             intervals: whether it is asked how far figures may be off.
             operating_point: what a threshold is to reach, see `falconet.eval.wanted_point`.
@@ -83,13 +91,19 @@ class DetectionResults:
         counted = [one.first(limit) for one in answers]
         evaluator = coco_ap.run(names, records, counted)
         metrics = coco_ap.summarize(evaluator, names, records)
-        points = OperatingPoints.of(evaluator, records, counted)
         by_voc = evaluate_voc(names, records, answers) if voc else None
         drawn = resample(names, records, counted) if intervals and records else None
+        told = counted
+        if calibration:
+            maps = match.of_data(calibration)
+            told = [replace(one, scores=calibrated(one.scores, one.labels, maps)) for one in counted]
+            evaluator = coco_ap.run(names, records, told)
+            least = min(float(np.interp(least, one.scores, one.probabilities)) for one in maps)
+        points = OperatingPoints.of(evaluator, records, told)
         wanted = None
         if operating_point is not None:
-            wanted = wanted_point(Wanted.parse(operating_point), names, records, counted)
-        return cls(names, records, counted, metrics, evaluator, points, own_score, least, by_voc, drawn, wanted)
+            wanted = wanted_point(Wanted.parse(operating_point), names, records, told)
+        return cls(names, records, told, counted, metrics, evaluator, points, own_score, least, by_voc, drawn, wanted)
 
     def as_dict(self) -> dict[str, Any]:
         """COCO's twelve figures by name, as fractions (-1: nothing to decide it), then those of each class."""

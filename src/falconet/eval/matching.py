@@ -35,6 +35,7 @@ class ClassMatches:
         images: [D] the picture of each.
         scores: [D].
         ranks: [D] how many detections of this class and picture score higher.
+        overlaps: [D] IoU with the object that it finds at 0.5, 0 where there is none.
         right: [RULES, D] it finds an object.
         ignored: [RULES, D] it counts neither for nor against.
         objects: [A, N] objects of each size in each picture.
@@ -43,6 +44,7 @@ class ClassMatches:
     images: Ints
     scores: Floats
     ranks: Ints
+    overlaps: Floats
     right: Bools
     ignored: Bools
     objects: Ints
@@ -86,6 +88,7 @@ class _Matched:
     scores: Floats
     right: Bools
     ignored: Bools
+    overlaps: Floats
 
 
 def _object_areas(record: Record) -> Floats:
@@ -104,13 +107,14 @@ def _outside(areas: Floats) -> Bools:
     return np.stack([(areas < low) | (areas > high) for low, high in AREAS])
 
 
-def _match(boxes: Floats, truth: _Truth) -> tuple[Bools, Bools]:
-    """(right, ignored) [RULES, D] of detections by descending score: each takes the best object that is left."""
+def _match(boxes: Floats, truth: _Truth) -> tuple[Bools, Bools, Floats]:
+    """(right, ignored) [RULES, D] of detections by descending score, each of which takes the best object that is left,
+    and the IoU [D] with that of the first rule."""
     steps = len(IOUS)
     ignored = np.repeat(_outside(_areas(boxes)), steps, axis=0)
-    right = np.zeros_like(ignored)
+    right, taken_overlaps = np.zeros_like(ignored), np.zeros(len(boxes))
     if not len(truth.boxes):
-        return right, ignored
+        return right, ignored, taken_overlaps
     overlaps = _overlaps(boxes, truth)
     least = np.minimum(np.tile(IOUS, len(AREAS)), 1 - 1e-10)[:, None]
     aside = np.repeat(truth.outside, steps, axis=0)  # [RULES, G]
@@ -125,8 +129,9 @@ def _match(boxes: Floats, truth: _Truth) -> tuple[Bools, Bools]:
         taken = fits[rules, best]
         ignored[:, place] = np.where(taken, aside[rules, best], ignored[:, place])
         right[:, place] = taken & ~aside[rules, best]
+        taken_overlaps[place] = overlaps[place, best[0]] * right[0, place]
         free[rules[taken], best[taken]] = truth.crowd[best[taken]]
-    return right, ignored
+    return right, ignored, taken_overlaps
 
 
 def _overlaps(boxes: Floats, truth: _Truth) -> Floats:
@@ -144,7 +149,7 @@ def _joined(parts: Sequence[_Matched], objects: Ints) -> ClassMatches:
     if not parts:
         nothing = np.zeros((RULES, 0), np.bool_)
         none = np.zeros(0, np.int64)
-        return ClassMatches(none, none.astype(np.float64), none, nothing, nothing, objects)
+        return ClassMatches(none, none.astype(np.float64), none, none.astype(np.float64), nothing, nothing, objects)
     counts = [len(part.scores) for part in parts]
     scores = np.concatenate([part.scores for part in parts])
     order = np.argsort(-scores, kind="stable")
@@ -152,6 +157,7 @@ def _joined(parts: Sequence[_Matched], objects: Ints) -> ClassMatches:
         images=np.repeat([part.image for part in parts], counts)[order],
         scores=scores[order],
         ranks=np.concatenate([np.arange(count) for count in counts])[order],
+        overlaps=np.concatenate([part.overlaps for part in parts])[order],
         right=np.concatenate([part.right for part in parts], axis=1)[:, order],
         ignored=np.concatenate([part.ignored for part in parts], axis=1)[:, order],
         objects=objects,

@@ -14,17 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from falconet.core.errors import ConfigError
-from falconet.core.figures import percent
 from falconet.core.types import Detections, Record
-from falconet.eval.bootstrap import Drawn, Interval, weights
 from falconet.eval.matching import match_all
+from falconet.eval.promise import Promise
 
 Kind = Literal["recall", "precision", "false-alarms", "f1"]
 EXPECTED = (
     "expected recall=0.95, precision=0.9, false-alarms=2/1000 (per so many pictures), false-alarms=2/hour@25 (per hour "
     "of a video of so many frames per second) or f1"
 )
-THOUSAND, HOUR = 1000, 3600
+HOUR = 3600
 
 FEW = 10
 """Objects below which a class has no threshold of its own, but that of all classes together."""
@@ -79,107 +78,44 @@ class Wanted(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Promise:
-    """What thresholds do on pictures that they were not chosen on.
-
-    Attributes:
-        found, objects, false: boxes in `images` pictures.
-        recall, precision: fractions in draws of the pictures; NaN where nothing decides them.
-        alarms: false boxes per picture, likewise.
-    """
-
-    found: int
-    objects: int
-    false: int
-    images: int
-    recall: Drawn
-    precision: Drawn
-    alarms: Drawn
-
-    @classmethod
-    def of(cls, found: Floats, objects: Floats, false: Floats) -> "Promise":
-        """That of counts [N] in each picture."""
-        drawn = np.concatenate([np.ones((1, len(found)), np.float32), weights(len(found))])
-        hits, all_of_them, wrong = (drawn @ one.astype(np.float32) for one in (found, objects, false))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            figures = (hits / all_of_them, hits / (hits + wrong), wrong / max(1, len(found)))
-        recall, precision, alarms = (Drawn(float(one[0]), one[1:].astype(np.float64)) for one in figures)
-        return cls(int(found.sum()), int(objects.sum()), int(false.sum()), len(found), recall, precision, alarms)
-
-    @property
-    def intervals(self) -> "dict[str, Interval | None]":
-        """95 % intervals by name.
-
-        Where not one box is missed, or false, no draw has one either; then it is what is compatible with none in so
-        many pictures ("rule of three", Hanley and Lippman-Hand, JAMA 249, 1983).
-        """
-        unseen = 1 - 0.05 ** (1 / max(1, self.images))
-        recall, precision, alarms = self.recall.interval, self.precision.interval, self.alarms.interval
-        if recall is not None and self.found == self.objects:
-            recall = Interval(1 - unseen, 1.0)
-        if not self.false:
-            alarms = Interval(0.0, unseen)
-            precision = None if precision is None else Interval(1 - unseen, 1.0)
-        return {"recall": recall, "precision": precision, "alarms": alarms}
-
-    def keeps(self, wanted: Wanted) -> bool:
-        """Whether all of the interval keeps what is wanted."""
-        if wanted.kind == "f1":
-            return True
-        if wanted.kind == "false-alarms":
-            alarms = self.intervals["alarms"]
-            return alarms is not None and alarms.high <= wanted.value
-        interval = self.intervals[wanted.kind]
-        return interval is not None and interval.low >= wanted.value
-
-    def as_dict(self) -> dict[str, Any]:
-        """For programs; null where nothing decides a figure."""
-        intervals = self.intervals
-        return {
-            "found": self.found, "objects": self.objects, "false": self.false,
-            "recall": _number(self.recall.value), "recall_interval": intervals["recall"],
-            "precision": _number(self.precision.value), "precision_interval": intervals["precision"],
-            "false_alarms_per_image": _number(self.alarms.value), "false_alarms_interval": intervals["alarms"],
-        }  # fmt: skip
-
-    def cells(self) -> list[str]:
-        """Recall, precision, and false alarms per 1,000 pictures, each with its interval."""
-        intervals = self.intervals
-        shares = [
-            f"{percent(figure.value)} ({intervals[name]})" if intervals[name] else "-"
-            for name, figure in (("recall", self.recall), ("precision", self.precision))
-        ]
-        alarms = intervals["alarms"]
-        assert alarms is not None
-        within = f"{THOUSAND * alarms.low:.0f} to {THOUSAND * alarms.high:.0f}"
-        return [*shares, f"{THOUSAND * self.alarms.value:.0f} ({within})"]
-
-
-@dataclass(frozen=True, slots=True)
 class WantedPoint:
     """The thresholds, and what they do.
 
     Attributes:
         wanted: what was asked for.
         thresholds: by class name; detections above count.
+        common: that of all classes together.
         shared: names of the classes that have too few objects for a threshold of their own, or need none.
-        promise: of all classes together; `classes`: of each.
+        promise: of all classes together; `classes`: of each; `others`: of the shared ones.
         fitted: whether it is that of pictures which the thresholds were chosen on, since there are too few others.
         missed: classes that do not reach what is wanted at any threshold, and how far they get.
     """
 
     wanted: Wanted
     thresholds: Mapping[str, float]
+    common: float
     shared: tuple[str, ...]
     promise: Promise
     classes: Mapping[str, Promise]
+    others: Promise
     fitted: bool
     missed: Mapping[str, float]
+
+    def line(self) -> str:
+        """All classes together."""
+        recall, precision, alarms = self.promise.cells()
+        said = f"recall {recall} %, precision {precision} %, {alarms} false per 1,000 pictures"
+        doubt = "" if self.surely else f"; {self.promise.images} pictures cannot promise it"
+        return f"{self.wanted.text}: {said}{doubt}"
 
     @property
     def surely(self) -> bool:
         """Whether the whole interval keeps what was asked for."""
-        return self.promise.keeps(self.wanted)
+        kind, value = self.wanted.kind, self.wanted.value
+        if kind == "f1":
+            return True
+        interval = self.promise.intervals["alarms" if kind == "false-alarms" else kind]
+        return interval is not None and (interval.high <= value if kind == "false-alarms" else interval.low >= value)
 
     def as_dict(self) -> dict[str, Any]:
         """For programs."""
@@ -198,9 +134,12 @@ class WantedPoint:
     def lines(self) -> list[str]:
         """For people."""
         rows = [["", "score above", "recall, %", "precision, %", "false per 1,000 pictures"]]
-        rows += [[name, f"{self.thresholds[name]:.3f}", *one.cells()] for name, one in self.classes.items()]
-        if len(self.classes) != 1:
-            rows.append(["all classes", "", *self.promise.cells()])
+        own = {name: one for name, one in self.classes.items() if name not in self.shared}
+        rows += [[name, f"{self.thresholds[name]:.3f}", *one.cells()] for name, one in own.items()]
+        if own and self.shared:
+            rows.append([f"{len(self.shared)} others", f"{self.common:.3f}", *self.others.cells()])
+        if len(own) != 1 or self.shared:
+            rows.append(["all classes", "" if own else f"{self.common:.3f}", *self.promise.cells()])
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         tried = "the pictures that the thresholds were chosen on" if self.fitted else "pictures that none was chosen on"
         lines = [
@@ -242,13 +181,20 @@ def wanted_point(
         above = (counts.scores > thresholds[counts.labels]) & inside[counts.images]
         for kind, into in ((counts.right, found), (~counts.right, false)):
             np.add.at(into, (counts.labels[above & kind], counts.images[above & kind]), 1)
-    promises = (Promise.of(*one) for one in zip(found, counts.objects, false, strict=True))
+    own = np.array([_has_own(wanted, counts, label) for label in range(len(names))], np.bool_)
+
+    def promise(classes: NDArray[np.bool_]) -> Promise:
+        return Promise.of(*(one[classes].sum(0) for one in (found, counts.objects, false)))
+
+    each = {name: promise(np.arange(len(names)) == label) for label, name in enumerate(names)}
     return WantedPoint(
         wanted=wanted,
         thresholds=dict(zip(names, chosen.tolist(), strict=True)),
-        shared=tuple(name for label, name in enumerate(names) if not _has_own(wanted, counts, label)),
-        promise=Promise.of(found.sum(0), counts.objects.sum(0), false.sum(0)),
-        classes={name: one for name, one in zip(names, promises, strict=True) if one.objects or one.false},
+        common=_threshold(wanted, counts),
+        shared=tuple(name for name, alone in zip(names, own, strict=True) if not alone),
+        promise=promise(np.ones_like(own)),
+        classes={name: one for name, one in each.items() if one.objects or one.false},
+        others=promise(~own),
         fitted=len(parts) == 1,
         missed=_missed(wanted, counts, names),
     )
@@ -374,7 +320,3 @@ def _refuse(wanted: Wanted, counts: _Counts) -> None:
         raise ConfigError(
             f"--operating-point {wanted.text}: no threshold reaches it; the most is {_most(wanted, counts):.3f}{more}"
         )
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else value

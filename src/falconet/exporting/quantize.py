@@ -130,7 +130,7 @@ def agreement_with(source: Path, pictures: Sequence[Prepared]) -> Agreement:
         truth.append(Record(number, Path(str(number)), None, None, boxes.boxes, boxes.labels, nobody))
 
     def agreement(path: Path) -> float:
-        predictor: Predictor[Any] = Predictor(OnnxEngine(path, threads=1), selection=EVALUATION)
+        predictor: Predictor[Any] = Predictor(OnnxEngine(path, threads=1), selection=EVALUATION, calibration=())
         answers = [predictor.answer([one])[0] for one in pictures]
         return max(0.0, evaluate(reference.names, truth, answers)["AP"])
 

@@ -39,6 +39,9 @@ def manifest_of(card: ModelCard) -> Manifest:
         falconet_version=falconet.__version__,
         source=card.source,
         licence=card.licence,
+        calibration=card.calibration,
+        own_score_threshold=card.own_score_threshold,
+        operating_points=card.operating_points,
     )
 
 

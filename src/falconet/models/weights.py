@@ -14,7 +14,7 @@ from typing import Any, Literal
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from torch import Tensor
 
 import falconet
@@ -22,7 +22,7 @@ from falconet.core.config import Config
 from falconet.core.errors import DataError, ModelError
 from falconet.core.exported_files import is_exported
 from falconet.core.files import replace_file
-from falconet.core.manifest import Selection, check_names
+from falconet.core.manifest import ScoreMap, Selection, StoredPoint, check_names, check_scores
 from falconet.core.types import Ints
 from falconet.models import ModelConfig, Network, build
 
@@ -43,6 +43,11 @@ class ModelCard(Config):
     falconet_version: str = falconet.__version__
     metrics: dict[str, float] = Field(default={}, description="measured on the validation set; fractions")
     data: dict[str, Any] = Field(default={}, description="what it was trained and measured on, as in its run file")
+    calibration: tuple[ScoreMap, ...] = Field(default=(), description="what scores are told as; one per class, or none")
+    own_score_threshold: float = Field(
+        default=0.0, ge=0, le=1, description="of a calibrated model's uncalibrated scores"
+    )
+    operating_points: tuple[StoredPoint, ...] = Field(default=(), description="of `falconet calibrate`")
 
     @field_validator("classes")
     @classmethod
@@ -51,6 +56,11 @@ class ModelCard(Config):
             raise ValueError("class names must differ")
         check_names(classes)
         return classes
+
+    @model_validator(mode="after")
+    def _of_all_classes(self) -> "ModelCard":
+        check_scores(self.calibration, self.operating_points, len(self.classes))
+        return self
 
 
 def save_weights(
@@ -85,6 +95,17 @@ def save_weights(
         replace_file(path, data, sync=True)
     except DataError as error:
         raise ModelError(f"{error}; a file that was there before is unchanged") from error
+
+
+def replace_card(path: Path, card: ModelCard, out: Path) -> None:
+    """Write the weights of the file `path` with another card to `out`, which may be the same file.
+
+    Raises:
+        ModelError: as `read_card`. DataError: `out` cannot be written; a file that was there is unchanged.
+    """
+    with _opened(path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    replace_file(out, safetensors.torch.save(tensors, metadata={CARD_KEY: card.model_dump_json()}), sync=True)
 
 
 def load_weights(path: Path) -> tuple[Network, ModelCard]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from falconet.core.errors import ConfigError, DataError, ModelError, PicturesError
 from falconet.core.images import read_image
-from falconet.core.manifest import Manifest, Selection
+from falconet.core.manifest import Manifest, ScoreMap, Selection
 from falconet.core.resize import resize
 from falconet.core.types import Pixels, Placement
 from falconet.runtime.engines import Engine
@@ -37,6 +37,8 @@ class Predictor(Generic[Answer]):
         selection: of a detector, thresholds and limits; None takes those the model was exported with.
         classes: of a detector, names of the only classes to report; None reports all.
         top: of a classifier, the most probable classes that are printed and saved; None takes five.
+        operating_point: of a detector, name of the thresholds to report above, which `falconet calibrate` stored.
+        calibration: of a detector, what scores are told as; None takes what the model was stored with.
 
     Attributes:
         engine: as given.
@@ -46,7 +48,8 @@ class Predictor(Generic[Answer]):
         streams: runs of the network that may go on at once, each called from a thread of its own.
 
     Raises:
-        ConfigError: a class the model does not know, or an option that means nothing for its task.
+        ConfigError: a class or an operating point that the model does not know, or an option that means nothing for
+            its task.
     """
 
     def __init__(
@@ -56,12 +59,21 @@ class Predictor(Generic[Answer]):
         selection: Selection | None = None,
         classes: Sequence[str] | None = None,
         top: int | None = None,
+        operating_point: str | None = None,
+        calibration: Sequence[ScoreMap] | None = None,
     ) -> None:
         self.engine = engine
         self.manifest: Manifest = engine.manifest
         self.names = self.manifest.classes
         self.streams: int = getattr(engine, "streams", 1)
-        self.task: Task[Answer] = open_task(self.manifest, selection=selection, classes=classes, top=top)
+        self.task: Task[Answer] = open_task(
+            self.manifest,
+            selection=selection,
+            classes=classes,
+            top=top,
+            operating_point=operating_point,
+            calibration=calibration,
+        )
 
     def __repr__(self) -> str:
         rule, count = self.manifest.preprocess, len(self.names)

@@ -11,8 +11,9 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from falconet.core.calibration import ScoreScale
 from falconet.core.errors import ConfigError
-from falconet.core.manifest import Manifest, Selection
+from falconet.core.manifest import Manifest, ScoreMap, Selection, StoredPoint
 from falconet.core.select import select
 from falconet.core.types import Classification, Detections, Floats, Ints, Pixels, Placement
 
@@ -83,9 +84,11 @@ class Detect:
         manifest: of the model.
         selection: thresholds and limits; None takes those the model was exported with.
         classes: names of the only classes to report; None reports all.
+        operating_point: name of thresholds that the model was stored with, instead of that of `selection`.
+        calibration: what scores are told as, one map per class or none; None takes that of the model.
 
     Raises:
-        ConfigError: a class the model does not know.
+        ConfigError: a class or an operating point that the model does not know.
     """
 
     counted = "detection"
@@ -96,16 +99,34 @@ class Detect:
     hint = "--out FOLDER draws the boxes, --save names other files"
 
     def __init__(
-        self, manifest: Manifest, *, selection: Selection | None = None, classes: Sequence[str] | None = None
+        self,
+        manifest: Manifest,
+        *,
+        selection: Selection | None = None,
+        classes: Sequence[str] | None = None,
+        operating_point: str | None = None,
+        calibration: Sequence[ScoreMap] | None = None,
     ) -> None:
         self._names = manifest.classes
         self._selection = manifest.selection if selection is None else selection
         self._classes = None if classes is None else _class_indices(classes, self._names)
+        maps = manifest.calibration if calibration is None else tuple(calibration)
+        self._scale: ScoreScale | None = None
+        if maps or operating_point is not None:
+            threshold = self._selection.score_threshold
+            thresholds = (
+                np.full(len(self._names), threshold, np.float32)
+                if operating_point is None
+                else np.array(_stored_point(manifest, operating_point).thresholds, np.float32)
+            )
+            self._scale = ScoreScale(maps, thresholds, self._selection.max_detections)
+            self._selection = self._scale.wide(self._selection)
 
     def answer(self, outputs: Outputs, index: int, placement: Placement) -> Detections:
         """The detections of image `index`, in pixels of the original image."""
         boxes, scores = outputs["boxes"][index], outputs["scores"][index]
-        return select(boxes, scores, placement, self._selection, names=self._names, classes=self._classes)
+        found = select(boxes, scores, placement, self._selection, names=self._names, classes=self._classes)
+        return found if self._scale is None else self._scale.apply(found)
 
     def names(self, answer: Detections) -> "Counter[str]":
         """How many boxes there are of each class."""
@@ -220,7 +241,7 @@ TASKS: Mapping[str, TaskRow] = {
     "detect": TaskRow(
         noun="detector",
         outputs=lambda manifest: {"boxes": ("B", "N", 4), "scores": ("B", "N", len(manifest.classes))},
-        options=frozenset({"selection", "classes"}),
+        options=frozenset({"selection", "classes", "operating_point", "calibration"}),
         open=Detect,
     ),
     "classify": TaskRow(
@@ -249,6 +270,17 @@ def open_task(manifest: Manifest, **options: object) -> Task[Any]:
 def tally(found: "Counter[str]") -> str:
     """ "2 person, 1 car", the most frequent first; "nothing" where nothing was found."""
     return ", ".join(f"{count} {name}" for name, count in found.most_common()) or "nothing"
+
+
+def _stored_point(manifest: Manifest, name: str) -> StoredPoint:
+    for point in manifest.operating_points:
+        if point.name == name:
+            return point
+    stored = ", ".join(point.name for point in manifest.operating_points) or "none"
+    raise ConfigError(
+        f"operating point {name}: the model was not stored with it, but with: {stored}; 'falconet calibrate MODEL "
+        f"--operating-point {name}' stores it"
+    )
 
 
 def _class_indices(classes: Sequence[str], names: tuple[str, ...]) -> Ints:

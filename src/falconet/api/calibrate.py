@@ -1,0 +1,349 @@
+"""`falconet.calibrate`: scores that mean what they say, and thresholds for what a user wants, stored in the model."""
+
+import glob
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from falconet.api import evaluation
+from falconet.api.engines import open_engine
+from falconet.api.find import FoundModel, find_model, tell_unfinished
+from falconet.api.ground_truth import open_ground_truth
+from falconet.core.calibration import calibrated
+from falconet.core.errors import ConfigError, DataError, ModelError
+from falconet.core.figures import percent
+from falconet.core.files import replace_file
+from falconet.core.manifest import MANIFEST_KEY, Manifest, ScoreMap, StoredPoint
+from falconet.core.suggest import spelling
+from falconet.core.types import Detections, Record
+from falconet.eval.detection import DetectionResults
+from falconet.eval.reliability import (
+    TARGETS,
+    Bin,
+    Errors,
+    Scored,
+    Target,
+    bins,
+    common_map,
+    cross_fitted,
+    errors,
+    fit_maps,
+)
+from falconet.eval.wanted_point import Wanted, WantedPoint, wanted_point
+from falconet.runtime.engines import Use
+
+USUAL = ("f1", "precision=0.9", "recall=0.9")
+"""Operating points that are stored where nobody names others, as far as they are reached."""
+
+LEAST = 20
+"""Detections that are right, and wrong, from which on scores can be calibrated."""
+
+SHOWN = 10
+"""Rows of the table of scores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """A model whose scores were calibrated.
+
+    Attributes:
+        path: the file that was written.
+        source: the file that was read.
+        target: what scores say.
+        images, detections: that the maps were made of.
+        before, after: errors of scores; after calibration on pictures that the maps were not made of.
+        own, told: detections by score, before and after, likewise.
+        threshold: of the model now, `own_threshold`: of its own scores; as many detections lie above either.
+        points: operating points that were stored; `refused`: sentences of those that were not.
+        notes: what is worth telling.
+    """
+
+    path: Path
+    source: Path
+    target: Target
+    images: int
+    detections: int
+    before: Errors
+    after: Errors
+    own: tuple[Bin, ...]
+    told: tuple[Bin, ...]
+    threshold: float
+    own_threshold: float
+    points: tuple[WantedPoint, ...]
+    refused: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    def lines(self) -> list[str]:
+        """For people."""
+        says = "right, %" if self.target == "precision" else "mean IoU, %"
+        lines = [
+            f"{'':<8}{'score':>10}{says:>13}{'detections':>13}",
+            *(_row("before", one) for one in self.own[-SHOWN:]),
+            *(_row("after", one) for one in self.told[-SHOWN:]),
+            "",
+            f"error of scores (D-ECE, LaECE), %: {_pair(self.before)} before, {_pair(self.after)} after, on pictures "
+            "that they were not calibrated by",
+            f"score threshold: {self.threshold:.3f} instead of {self.own_threshold:.3f}; as many boxes lie above it",
+        ]
+        if self.points:
+            lines += ["", "stored for --operating-point of predict, with what they will do (95 % intervals):"]
+            lines += [f"  {point.line()}" for point in self.points]
+        return [*lines, *self.refused, f"model: {self.path}"]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For programs; shares as fractions."""
+        return {
+            "format": 1,
+            "model": str(self.path),
+            "source": str(self.source),
+            "target": self.target,
+            "images": self.images,
+            "detections": self.detections,
+            "before": self.before._asdict(),
+            "after": self.after._asdict(),
+            "bins_before": [one._asdict() for one in self.own],
+            "bins_after": [one._asdict() for one in self.told],
+            "score_threshold": self.threshold,
+            "own_score_threshold": self.own_threshold,
+            "operating_points": {point.wanted.text: point.as_dict() for point in self.points},
+            "refused": list(self.refused),
+            "notes": list(self.notes),
+        }
+
+
+def calibrate(
+    model: "str | os.PathLike[str]",
+    data: str | Path | None = None,
+    *,
+    images: str | Path | None = None,
+    split: str | None = None,
+    target: Target = "precision",
+    operating_points: Sequence[str] | None = None,
+    out: str | Path | None = None,
+    engine: str = "auto",
+    threads: int | None = None,
+    precision: str = "auto",
+    progress: Callable[[Sequence[Record]], Iterable[Record]] = iter,
+) -> Calibrated:
+    """Make the scores of a detector say how often it is right, and store thresholds for what somebody wants.
+
+    Boxes and their order within each class stay, so AP does. Numbers beside a model's scores, its threshold above all,
+    change: as many boxes as before lie above the new one.
+
+    Args:
+        model: run folder, weights file, or exported .onnx file. A model that is calibrated already is calibrated anew,
+            from its own scores.
+        data, images, split: pictures with truth that the model did not learn from; None: what it was validated on.
+        target: what scores are to say: "precision", how many of such detections are right (IoU above 0.5), or "iou",
+            their mean IoU, 0 for wrong ones.
+        operating_points: as in `falconet.eval.wanted_point`; None: `USUAL`, as far as they are reached.
+        out: file to write; None: the model's own.
+        engine, threads, precision: see `falconet.load`.
+        progress: wraps the records, to show how far it is.
+
+    Raises:
+        ConfigError: a classifier, a file that cannot carry it, an operating point that is none or is not reached.
+        DataError: too few detections, right or wrong ones; or nothing to calibrate by.
+        ModelError: nothing there, or a file that is none.
+    """
+    if target not in TARGETS:
+        raise ConfigError(f"--target {target}: is not known; expected {' or '.join(TARGETS)}")
+    wanted = [Wanted.parse(text) for text in (USUAL if operating_points is None else operating_points)]
+    found = find_model(os.fspath(model), weights=engine == "torch")
+    path = _refuse(found, model, None if out is None else Path(out))
+    tell_unfinished(found)
+    opened = open_engine(found.path, engine=engine, use=Use(threads, precision=precision))
+    if opened.manifest.task != "detect":
+        raise ConfigError(f"{found.path}: is a classifier; expected a detector, whose scores can be calibrated")
+    paths = [None if one is None else Path(one) for one in (data, images)]
+    truth = open_ground_truth(found, paths[0], paths[1], split, task="detect")
+    measured = evaluation.evaluate(found, opened, truth, progress=progress)
+    results = measured.results
+    assert isinstance(results, DetectionResults)
+    scored = Scored.of(results.names, results.records, results.own_answers)
+    _refuse_few(scored, measured.ground_truth.source)
+    maps, common = fit_maps(scored, target), common_map(scored, target)
+    own = opened.manifest.own_score_threshold if opened.manifest.calibration else None
+    own = opened.manifest.selection.score_threshold if own is None else own
+    told = _calibrated(results, maps)
+    points, refused = _points(wanted, results, told, strict=operating_points is not None)
+    manifest = _described(opened.manifest, results.names, maps, common, points, own, _threshold(results, told, own))
+    done = Calibrated(
+        path=path,
+        source=found.path,
+        target=target,
+        images=len(results.records),
+        detections=len(scored.scores),
+        before=errors(scored, scored.scores),
+        after=errors(scored, cross := cross_fitted(scored, target)),
+        own=tuple(bins(scored.scores, scored.target(target), count=SHOWN)),
+        told=tuple(bins(cross, scored.target(target), count=SHOWN)),
+        threshold=manifest.selection.score_threshold,
+        own_threshold=own,
+        points=points,
+        refused=refused,
+        notes=measured.notes,
+    )
+    _write(found.path, path, manifest)
+    replace_file(path.with_suffix(".calibration.json"), json.dumps(done.as_dict(), indent=2, allow_nan=False) + "\n")
+    return done
+
+
+def undo(model: "str | os.PathLike[str]", out: str | Path | None = None) -> Path:
+    """Give a model its own scores and threshold back; its operating points, which are of calibrated scores, go.
+
+    Args:
+        model: as of `calibrate`.
+        out: file to write; None: the model's own.
+
+    Raises:
+        ConfigError: a model that is not calibrated, or a file that cannot be.
+    """
+    found = find_model(os.fspath(model))
+    path = _refuse(found, model, None if out is None else Path(out))
+    manifest = open_engine(found.path, engine="auto", use=Use()).manifest
+    if not manifest.calibration:
+        raise ConfigError(f"{found.path}: is not calibrated; there is nothing to undo")
+    own = replace(manifest.selection, score_threshold=manifest.own_score_threshold)
+    _write(
+        found.path,
+        path,
+        replace(manifest, selection=own, calibration=(), own_score_threshold=0.0, operating_points=()),
+    )
+    path.with_suffix(".calibration.json").unlink(missing_ok=True)
+    return path
+
+
+def _calibrated(results: DetectionResults, maps: Sequence[ScoreMap]) -> list[Detections]:
+    """The detections with calibrated scores, in the order of the network's own."""
+    return [replace(one, scores=calibrated(one.scores, one.labels, maps)) for one in results.own_answers]
+
+
+def _refuse(found: FoundModel, model: object, out: Path | None) -> Path:
+    """The file to write. Raises ConfigError where it cannot carry the scores of a detector."""
+    kinds = (".safetensors", ".onnx")
+    if found.path.suffix not in kinds:
+        raise ConfigError(
+            f"{found.path}: expected a run folder, a weights file or an exported .onnx file; calibrate the weights, "
+            "then export them again"
+        )
+    if out is None and not Path(os.fspath(model)).exists():  # type: ignore[call-overload]
+        raise ConfigError(
+            f"{model}: is published, and its file is shared; name one for the calibrated model: --out FILE"
+        )
+    if out is not None and out.suffix != found.path.suffix:
+        raise ConfigError(f"--out {out}: expected a name that ends in {found.path.suffix}, as the model's does")
+    return found.path if out is None else out
+
+
+def _refuse_few(scored: Scored, source: str) -> None:
+    right = int(scored.right.sum())
+    wrong = len(scored.scores) - right
+    if min(right, wrong) < LEAST:
+        raise DataError(
+            f"{source}: the model has {right} right detections there and {wrong} wrong ones; expected {LEAST} of each "
+            "at least to calibrate scores by: take more pictures (--data, --split)"
+        )
+
+
+def _points(
+    wanted: Sequence[Wanted], results: DetectionResults, told: Sequence[Detections], *, strict: bool
+) -> tuple[tuple[WantedPoint, ...], tuple[str, ...]]:
+    """The operating points, and of those that are not reached why; which is an error where they were asked for."""
+    points, refused = [], []
+    for one in wanted:
+        try:
+            points.append(wanted_point(one, results.names, results.records, told))
+        except ConfigError as error:
+            if strict:
+                raise
+            refused.append(f"not stored: {str(error).removeprefix('--operating-point ')}")
+    return tuple(points), tuple(refused)
+
+
+def _threshold(results: DetectionResults, told: Sequence[Detections], own: float) -> float:
+    """The calibrated score above which there are as many detections as above `own` among the network's scores."""
+    count = sum(int((one.scores > own).sum()) for one in results.own_answers)
+    scores = np.sort(np.concatenate([np.ones(1), *(one.scores for one in told), np.zeros(1)]))[::-1]
+    return round(float(scores[count] + scores[count + 1]) / 2, 6)
+
+
+def _described(
+    manifest: Manifest,
+    names: Sequence[str],
+    maps: Sequence[ScoreMap],
+    common: ScoreMap,
+    points: Sequence[WantedPoint],
+    own: float,
+    threshold: float,
+) -> Manifest:
+    """The manifest with all this; classes that the data do not know take what is common."""
+    place = {spelling(name): label for label, name in enumerate(names)}
+    labels = [place.get(spelling(name)) for name in manifest.classes]
+    return replace(
+        manifest,
+        selection=replace(manifest.selection, score_threshold=threshold),
+        calibration=tuple(common if label is None else maps[label] for label in labels),
+        own_score_threshold=own,
+        operating_points=tuple(
+            StoredPoint(
+                name=point.wanted.text,
+                thresholds=tuple(
+                    round(point.common if label is None else point.thresholds[names[label]], 6) for label in labels
+                ),
+            )
+            for point in points
+        ),
+    )
+
+
+def _write(source: Path, path: Path, manifest: Manifest) -> None:
+    """The file `source`, with what is told about its scores, as `path`; receipts beside it stay those of this file."""
+    if source.suffix == ".safetensors":
+        from falconet.models.weights import read_card, replace_card
+
+        fields = ("selection", "calibration", "own_score_threshold", "operating_points")
+        card = read_card(source)
+        replace_card(source, card.model_copy(update={name: getattr(manifest, name) for name in fields}), path)
+        return
+    import onnx
+
+    before = source.read_bytes()
+    model = onnx.load_model_from_string(before)
+    others = {one.key: one.value for one in model.metadata_props}
+    onnx.helper.set_model_props(model, {**others, MANIFEST_KEY: manifest.to_json()})
+    after = model.SerializeToString()
+    replace_file(path, after)
+    if path == source:
+        _renew_receipts(path, sha256(before).hexdigest(), after)
+
+
+def _renew_receipts(path: Path, before: str, content: bytes) -> None:
+    """Let receipts of the file say that they are of it still: its network is the same."""
+    from falconet.exporting.receipt import read_receipt
+
+    for file in path.parent.glob(f"{glob.escape(path.stem)}*.receipt.json"):
+        with suppress(ModelError):
+            receipt = read_receipt(file)
+            if receipt.sha256 == before:
+                renewed = receipt.model_copy(update={"sha256": sha256(content).hexdigest(), "size": len(content)})
+                replace_file(file, renewed.model_dump_json(indent=2) + "\n")
+                replace_file(file.with_suffix(".txt"), renewed.text())
+
+
+def _pair(found: Errors) -> str:
+    return ", ".join(percent(one) for one in found)
+
+
+def _row(name: str, one: Bin) -> str:
+    return f"{name:<8}{one.score:>10.2f}{percent(one.right):>13}{one.number:>13}"
