@@ -12,7 +12,7 @@ import numpy as np
 from falconet.core.manifest import ScoreMap, Selection
 from falconet.core.types import Detections, Floats
 
-ROUNDING = 1e-6
+ROUNDING = 1e-5
 """By which a threshold may miss the score that it stands for, there and back."""
 
 

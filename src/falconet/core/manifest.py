@@ -68,8 +68,8 @@ EVALUATION = Selection(score_threshold=0.05)
 class ScoreMap(Value):
     """What the scores of a class are told as: straight lines between points, from score 0 to score 1."""
 
-    scores: tuple[float, ...] = setting(ge=0, le=1, description="of the network, ascending from 0 to 1")
-    probabilities: tuple[float, ...] = setting(ge=0, le=1, description="what they are told as, ascending")
+    scores: tuple[float, ...] = setting(description="of the network, ascending from 0 to 1")
+    probabilities: tuple[float, ...] = setting(description="what they are told as, ascending within 0 and 1")
 
     def __post_init__(self) -> None:
         Value.__post_init__(self)
@@ -78,6 +78,8 @@ class ScoreMap(Value):
         for values in (self.scores, self.probabilities):
             if any(high <= low for low, high in pairwise(values)):
                 raise ValueError("scores, probabilities: expected ascending values, or the order of boxes would change")
+        if self.probabilities[0] < 0 or self.probabilities[-1] > 1:
+            raise ValueError("probabilities: expected values from 0 to 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +87,12 @@ class StoredPoint(Value):
     """Thresholds that do what somebody wanted; see `falconet.eval.wanted_point`."""
 
     name: str = setting(description='what was wanted, as in "recall=0.95"')
-    thresholds: tuple[float, ...] = setting(ge=0, le=1, description="one per class; detections score above")
+    thresholds: tuple[float, ...] = setting(description="one per class, 0 to 1; detections score above")
+
+    def __post_init__(self) -> None:
+        Value.__post_init__(self)
+        if not all(0 <= one <= 1 for one in self.thresholds):
+            raise ValueError("thresholds: expected values from 0 to 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

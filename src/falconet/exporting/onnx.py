@@ -61,7 +61,7 @@ def export_onnx(
     model = rewrite(trace(module, manifest, opset=opset, batch=1 if nms else batch))
     if nms:
         if manifest.calibration:
-            raise ModelError(
+            raise ConfigError(
                 f"{weights}: its scores are calibrated, which the selection inside of a file cannot do; leave --nms "
                 "out, or undo it with 'falconet calibrate --undo'"
             )
