@@ -229,5 +229,16 @@ def test_weights_carry_it_into_exported_files(tmp_path: Path, monkeypatch: pytes
     manifest = OnnxEngine(export_onnx(weights, tmp_path / "m.onnx")).manifest
     assert manifest.calibration == calibrated.calibration
     assert manifest.operating_points == calibrated.operating_points
-    with pytest.raises(ConfigError, match=r"leave --nms out, or undo it with 'falconet calibrate --undo'"):
-        export_onnx(weights, tmp_path / "n.onnx", nms=True)
+    assert manifest.selection == card.selection  # programs that know no maps go on as before
+    told = OnnxEngine(export_onnx(weights, tmp_path / "s.onnx", score=0.7)).manifest
+    assert (told.told_selection.score_threshold, told.selection) == (0.7, card.selection)
+
+
+def test_two_models_at_the_same_number_of_false_alarms(data: Path) -> None:
+    tiny_model.write(Path("n.onnx"))
+    compared = falconet.compare(
+        "m.onnx", "n.onnx", data, images="in", operating_point="false-alarms=500/1000"
+    ).as_dict()
+    difference = compared["differences"]["recall, false-alarms=500/1000"]
+    assert difference["first"] == difference["second"] > 0.5
+    assert tuple(difference["interval"]) == (0, 0)

@@ -364,6 +364,6 @@ def test_a_threshold_for_what_is_wanted():
     assert "precision=0.9, as it does on the pictures that the thresholds were chosen on" in out
     told = json.loads(run("--operating-point", "recall=1", "--json")[0])["operating_point"]
     assert (told["found"], told["objects"], told["recall"]) == (3, 3, 1.0)
-    assert told["recall_interval"] == pytest.approx([0.05 ** (1 / 3), 1])
+    assert told["recall_interval"] is None  # three pictures tell nothing
     words = ["m.onnx", "--data", "truth.json", "--images", "in", "--operating-point", "fast"]
     assert "expected recall=0.95" in fail(ConfigError, *words)

@@ -173,11 +173,10 @@ def calibrate(
     scored = Scored.of(results.names, results.records, results.own_answers)
     _refuse_few(scored, measured.ground_truth.source)
     maps, common = fit_maps(scored, target), common_map(scored, target)
-    own = opened.manifest.own_score_threshold if opened.manifest.calibration else None
-    own = opened.manifest.selection.score_threshold if own is None else own
+    own = opened.manifest.selection.score_threshold
     told = _calibrated(results, maps)
     points, refused = _points(wanted, results, told, strict=operating_points is not None)
-    manifest = _described(opened.manifest, results.names, maps, common, points, own, _threshold(results, told, own))
+    manifest = _described(opened.manifest, results.names, maps, common, points, _threshold(results, told, own))
     done = Calibrated(
         path=path,
         source=found.path,
@@ -188,7 +187,7 @@ def calibrate(
         after=errors(scored, cross := cross_fitted(scored, target)),
         own=tuple(bins(scored.scores, scored.target(target), count=SHOWN)),
         told=tuple(bins(cross, scored.target(target), count=SHOWN)),
-        threshold=manifest.selection.score_threshold,
+        threshold=manifest.calibrated_score_threshold,
         own_threshold=own,
         points=points,
         refused=refused,
@@ -214,11 +213,10 @@ def undo(model: "str | os.PathLike[str]", out: str | Path | None = None) -> Path
     manifest = open_engine(found.path, engine="auto", use=Use()).manifest
     if not manifest.calibration:
         raise ConfigError(f"{found.path}: is not calibrated; there is nothing to undo")
-    own = replace(manifest.selection, score_threshold=manifest.own_score_threshold)
     _write(
         found.path,
         path,
-        replace(manifest, selection=own, calibration=(), own_score_threshold=0.0, operating_points=()),
+        replace(manifest, calibration=(), calibrated_score_threshold=0.0, operating_points=()),
     )
     path.with_suffix(".calibration.json").unlink(missing_ok=True)
     return path
@@ -284,7 +282,6 @@ def _described(
     maps: Sequence[ScoreMap],
     common: ScoreMap,
     points: Sequence[WantedPoint],
-    own: float,
     threshold: float,
 ) -> Manifest:
     """The manifest with all this; classes that the data do not know take what is common."""
@@ -292,9 +289,8 @@ def _described(
     labels = [place.get(spelling(name)) for name in manifest.classes]
     return replace(
         manifest,
-        selection=replace(manifest.selection, score_threshold=threshold),
         calibration=tuple(common if label is None else maps[label] for label in labels),
-        own_score_threshold=own,
+        calibrated_score_threshold=threshold,
         operating_points=tuple(
             StoredPoint(
                 name=point.wanted.text,
@@ -312,7 +308,7 @@ def _write(source: Path, path: Path, manifest: Manifest) -> None:
     if source.suffix == ".safetensors":
         from falconet.models.weights import read_card, replace_card
 
-        fields = ("selection", "calibration", "own_score_threshold", "operating_points")
+        fields = ("calibration", "calibrated_score_threshold", "operating_points")
         card = read_card(source)
         replace_card(source, card.model_copy(update={name: getattr(manifest, name) for name in fields}), path)
         return

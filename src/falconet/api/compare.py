@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from falconet.api.comparison_page import render_comparison
-from falconet.api.evaluation import Evaluation
+from falconet.api.evaluation import Evaluation, Results
 from falconet.api.require import require
 from falconet.core.errors import ConfigError, DataError
 from falconet.core.figures import percent
 from falconet.core.files import replace_file
 from falconet.eval.bootstrap import Drawn, Interval
+from falconet.eval.wanted_point import WantedPoint
 
 MARK = "* the interval leaves 0 out; by chance alone one of twenty would"
 
@@ -76,7 +79,7 @@ class Comparison:
         return cls(
             first,
             second,
-            _differences(own, its, one.resampled.values, other.resampled.values),
+            _differences(own, its, one.resampled.values, other.resampled.values) + _at_wanted(one, other),
             _differences(own["per_class"], its["per_class"], one.resampled.per_class, other.resampled.per_class),
         )
 
@@ -151,6 +154,20 @@ def _differences(
         Difference(name, first[name], second[name], other[name].less(one).interval)
         for name, one in drawn.items()
         if name in other
+    )
+
+
+def _at_wanted(first: Results, second: Results) -> tuple[Difference, ...]:
+    """Recall and precision of two detectors that were asked for the same operating point."""
+    wanted, other = (getattr(one, "wanted", None) for one in (first, second))
+    if not isinstance(wanted, WantedPoint) or not isinstance(other, WantedPoint):
+        return ()
+    pairs = (("recall", wanted.promise.recall, other.promise.recall),)
+    pairs += (("precision", wanted.promise.precision, other.promise.precision),)
+    return tuple(
+        Difference(f"{name}, {wanted.wanted.text}", one.value, its.value, its.less(one).interval)
+        for name, one, its in pairs
+        if not np.isnan(one.value) and not np.isnan(its.value)
     )
 
 

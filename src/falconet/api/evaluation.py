@@ -16,7 +16,7 @@ from falconet.core.errors import ConfigError, ModelError
 from falconet.core.figures import duration, plural
 from falconet.core.files import replace_file
 from falconet.core.images import read_image
-from falconet.core.manifest import EVALUATION, Manifest, Selection
+from falconet.core.manifest import EVALUATION, Selection
 from falconet.core.run_files import METRICS
 from falconet.core.types import Record
 from falconet.eval.answers import answer_records
@@ -180,7 +180,7 @@ class Evaluation:
             machine=machine(),
             receipt=_receipt(self.model),
             notes=self.notes,
-            **self.results.report_parts(manifest.selection.score_threshold),
+            **self.results.report_parts(manifest.told_selection.score_threshold),
         )
 
     def _circumstances(self, history: Sequence[Mapping[str, Any]]) -> str:
@@ -192,7 +192,7 @@ class Evaluation:
     def facts(self) -> list[tuple[str, str]]:
         """(what, value) about model and data, for people."""
         manifest = self.predictor.manifest
-        rule, shown = manifest.preprocess, manifest.selection.score_threshold
+        rule, shown = manifest.preprocess, manifest.told_selection.score_threshold
         facts = [
             ("model", f"{manifest.model}, input {rule.width} x {rule.height}, {rule.resize}"),
             ("file", str(self.model.path)),
@@ -236,7 +236,7 @@ def evaluate(
         raise ConfigError(f"--{foreign[0]}: {model.path} is a {TASKS[task].noun}, for which it means nothing")
     if "operating_point" in given:
         Wanted.parse(given["operating_point"])  # a mistake is told before anything takes time
-    selection = _selection(engine.manifest, given)
+    selection = _selection(engine.manifest.selection, given)
     matched = row.match(ground_truth.names, engine.manifest.classes, data=ground_truth.source, model=str(model.path))
     tell([*filter(None, (matched.note,)), *ground_truth.notes])
     wide = replace(selection, max_detections=selection.max_candidates) if given.get("voc") else selection
@@ -244,7 +244,7 @@ def evaluate(
     if task == "detect":
         given |= {
             "limit": selection.max_detections,
-            "own_score": engine.manifest.selection.score_threshold,
+            "own_score": engine.manifest.told_selection.score_threshold,
             "calibration": engine.manifest.calibration,
             "least": selection.score_threshold,
         }
@@ -263,11 +263,8 @@ def evaluate(
     )
 
 
-def _selection(manifest: Manifest, given: dict[str, Any]) -> Selection:
+def _selection(own: Selection, given: dict[str, Any]) -> Selection:
     """What enters the figures, by the options `score` and `protocol`, which are taken out of `given`."""
-    own = manifest.selection
-    if manifest.calibration:  # its threshold is one of calibrated scores, and says nothing about the network's own
-        own = replace(own, score_threshold=manifest.own_score_threshold)
     protocol = given.pop("protocol", "model")
     if protocol not in PROTOCOLS:
         raise ConfigError(f"--protocol {protocol}: is not known; expected one of {', '.join(PROTOCOLS)}")

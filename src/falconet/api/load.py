@@ -59,6 +59,6 @@ def load(
             )
         if not 0 <= score <= 1:
             raise ConfigError(f"score: expected a number from 0 to 1, but got {score!r}")
-        own = opened.manifest.selection if selection is None else selection
+        own = opened.manifest.told_selection if selection is None else selection
         selection = replace(own, score_threshold=score)
     return Predictor(opened, selection=selection, classes=classes, top=top, operating_point=operating_point)

@@ -229,7 +229,7 @@ def _predictor(engine: "Engine", given: dict[str, Any]) -> "Predictor[Any]":
             raise ConfigError(f"--{option}: the model is a {row.noun}, for which it means nothing; leave it out")
     changes = {field: given.pop(name) for name, field in SELECTION.items() if name in given}
     if changes:
-        given["selection"] = replace(engine.manifest.selection, **changes)
+        given["selection"] = replace(engine.manifest.told_selection, **changes)
     if "classes" in given:
         given["classes"] = words(given["classes"])
     return Predictor(engine, **given)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -109,7 +109,7 @@ class Manifest(Value):
     source: str = setting("", description="where the weights come from")
     licence: str = setting("", description="licence of the weights")
     calibration: tuple[ScoreMap, ...] = setting((), description="what scores are told as; one per class, or none")
-    own_score_threshold: float = setting(0.0, ge=0, le=1, description="of a calibrated model's uncalibrated scores")
+    calibrated_score_threshold: float = setting(0.0, ge=0, le=1, description="that of `selection`, after calibration")
     operating_points: tuple[StoredPoint, ...] = setting((), description="of `falconet calibrate`")
 
     def __post_init__(self) -> None:
@@ -119,13 +119,20 @@ class Manifest(Value):
         check_names(self.classes)
         check_scores(self.calibration, self.operating_points, len(self.classes))
 
+    @property
+    def told_selection(self) -> Selection:
+        """`selection` with the threshold of the scores that are told; the two differ where these are calibrated."""
+        if not self.calibration:
+            return self.selection
+        return replace(self.selection, score_threshold=self.calibrated_score_threshold)
+
     def to_json(self) -> str:
         """JSON text; what is empty is left out, so that versions before it read the file."""
         tree = {key: value for key, value in asdict(self).items() if value or key not in ADDED}
         return json.dumps(tree, ensure_ascii=False)
 
 
-ADDED = ("calibration", "own_score_threshold", "operating_points")
+ADDED = ("calibration", "calibrated_score_threshold", "operating_points")
 """Keys that files of older versions have not."""
 
 

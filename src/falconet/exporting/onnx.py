@@ -60,11 +60,6 @@ def export_onnx(
         raise ConfigError("--nms: expected a detector, and one picture per run: leave --static-batch out")
     model = rewrite(trace(module, manifest, opset=opset, batch=1 if nms else batch))
     if nms:
-        if manifest.calibration:
-            raise ConfigError(
-                f"{weights}: its scores are calibrated, which the selection inside of a file cannot do; leave --nms "
-                "out, or undo it with 'falconet calibrate --undo'"
-            )
         add_selection(model, manifest.selection)
     describe(model, manifest)
     onnx.checker.check_model(model, full_check=True)

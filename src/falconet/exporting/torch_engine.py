@@ -1,5 +1,6 @@
 """A weights file as an engine: torch does what an exported file does, on equal pixels."""
 
+import logging
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,6 +25,8 @@ from falconet.models.weights import ModelCard, load_weights
 from falconet.runtime.engines import named
 from falconet.runtime.tasks import TASKS, Outputs
 
+_log = logging.getLogger(__name__)
+
 ALL_POINTS = sys.maxsize
 """`max_points` that decodes every point of the network."""
 
@@ -40,7 +43,7 @@ def manifest_of(card: ModelCard) -> Manifest:
         source=card.source,
         licence=card.licence,
         calibration=card.calibration,
-        own_score_threshold=card.own_score_threshold,
+        calibrated_score_threshold=card.calibrated_score_threshold,
         operating_points=card.operating_points,
     )
 
@@ -59,12 +62,18 @@ def load_at(path: Path, size: tuple[int, int] | None, *, score: float | None = N
     """
     network, card = load_weights(find_weights(path))
     if size is not None:
+        if card.calibration and size != (card.model.input.height, card.model.input.width):
+            _log.warning(
+                "%s: its scores were calibrated at another size of the input; calibrate the exported file again", path
+            )
         rule = replace(card.model.input, height=size[0], width=size[1])
         card = card.model_copy(update={"model": card.model.model_copy(update={"input": rule})})
     if score is not None:
         if isinstance(card.model, ClassifierConfig):
             raise ConfigError(f"--score: {path} is a classifier, which has no threshold; leave it out")
-        card = card.model_copy(update={"selection": replace(card.selection, score_threshold=score)})
+        told = {"calibrated_score_threshold": score}
+        own = {"selection": replace(card.selection, score_threshold=score)}
+        card = card.model_copy(update=told if card.calibration else own)
     return network, card
 
 

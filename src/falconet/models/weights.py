@@ -44,8 +44,8 @@ class ModelCard(Config):
     metrics: dict[str, float] = Field(default={}, description="measured on the validation set; fractions")
     data: dict[str, Any] = Field(default={}, description="what it was trained and measured on, as in its run file")
     calibration: tuple[ScoreMap, ...] = Field(default=(), description="what scores are told as; one per class, or none")
-    own_score_threshold: float = Field(
-        default=0.0, ge=0, le=1, description="of a calibrated model's uncalibrated scores"
+    calibrated_score_threshold: float = Field(
+        default=0.0, ge=0, le=1, description="that of `selection`, after calibration"
     )
     operating_points: tuple[StoredPoint, ...] = Field(default=(), description="of `falconet calibrate`")
 

@@ -82,7 +82,8 @@ class Detect:
 
     Args:
         manifest: of the model.
-        selection: thresholds and limits; None takes those the model was exported with.
+        selection: thresholds and limits, of calibrated scores where the model has them; None takes those the model was
+            exported with.
         classes: names of the only classes to report; None reports all.
         operating_point: name of thresholds that the model was stored with, instead of that of `selection`.
         calibration: what scores are told as, one map per class or none; None takes that of the model.
@@ -108,7 +109,8 @@ class Detect:
         calibration: Sequence[ScoreMap] | None = None,
     ) -> None:
         self._names = manifest.classes
-        self._selection = manifest.selection if selection is None else selection
+        own = manifest.told_selection if calibration is None else manifest.selection
+        self._selection = own if selection is None else selection
         self._classes = None if classes is None else _class_indices(classes, self._names)
         maps = manifest.calibration if calibration is None else tuple(calibration)
         self._scale: ScoreScale | None = None
