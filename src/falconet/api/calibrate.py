@@ -25,6 +25,7 @@ from falconet.core.suggest import spelling
 from falconet.core.types import Detections, Record
 from falconet.eval.detection import DetectionResults
 from falconet.eval.reliability import (
+    SHOWN,
     TARGETS,
     Bin,
     Errors,
@@ -44,9 +45,6 @@ USUAL = ("f1", "precision=0.9", "recall=0.9")
 
 LEAST = 20
 """Detections that are right, and wrong, from which on scores can be calibrated."""
-
-SHOWN = 10
-"""Rows of the table of scores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +86,8 @@ class Calibrated:
         says = "right, %" if self.target == "precision" else "mean IoU, %"
         lines = [
             f"{'':<8}{'score':>10}{says:>13}{'detections':>13}",
-            *(_row("before", one) for one in self.own[-SHOWN:]),
-            *(_row("after", one) for one in self.told[-SHOWN:]),
+            *(_row("before", one) for one in self.own),
+            *(_row("after", one) for one in self.told),
             "",
             f"error of scores (D-ECE, LaECE), %: {_pair(self.before)} before, {_pair(self.after)} after, on pictures "
             "that they were not calibrated by",

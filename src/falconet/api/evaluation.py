@@ -246,6 +246,7 @@ def evaluate(
             "limit": selection.max_detections,
             "own_score": engine.manifest.told_selection.score_threshold,
             "calibration": engine.manifest.calibration,
+            "stored": engine.manifest.operating_points,
             "least": selection.score_threshold,
         }
     answered = answer_records(

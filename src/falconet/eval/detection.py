@@ -1,7 +1,7 @@
 """What a detector's answers are worth: COCO's figures, those of VOC if asked for, and the parts of its report."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from hotcoco import COCOeval
 from falconet.core.calibration import calibrated
 from falconet.core.coco_json import coco_annotation, coco_categories, coco_result
 from falconet.core.figures import percent
-from falconet.core.manifest import ScoreMap
+from falconet.core.manifest import ScoreMap, StoredPoint
 from falconet.core.types import Detections, Record
 from falconet.eval import coco_ap, curves
 from falconet.eval.bootstrap import Resampled, resample
@@ -18,8 +18,10 @@ from falconet.eval.classes import ClassMatch
 from falconet.eval.coco_ap import Metrics
 from falconet.eval.operating_point import AS_GOOD, OperatingPoint, OperatingPoints
 from falconet.eval.picture import ImageView
+from falconet.eval.promise import Promise
+from falconet.eval.reliability import Reliability
 from falconet.eval.voc_ap import VocMetrics, evaluate_voc
-from falconet.eval.wanted_point import Wanted, WantedPoint, wanted_point
+from falconet.eval.wanted_point import Wanted, WantedPoint, promise_of, wanted_point
 
 SHOWN = 6
 """Worst and best images in a report, each."""
@@ -39,7 +41,9 @@ class DetectionResults:
         least: score above which detections entered.
         voc: figures by VOC's protocols, where they were asked for.
         resampled: the figures in many draws of the pictures, likewise.
-        wanted: the threshold for what a user wants, likewise.
+        wanted: the thresholds for what a user wants, likewise.
+        stored: by name, what the thresholds do that the model carries.
+        reliability: whether scores mean what they say.
     """
 
     names: tuple[str, ...]
@@ -54,6 +58,8 @@ class DetectionResults:
     voc: VocMetrics | None
     resampled: Resampled | None = None
     wanted: WantedPoint | None = None
+    stored: Mapping[str, Promise] = field(default_factory=dict)
+    reliability: Reliability | None = None
 
     @classmethod
     def of(
@@ -69,6 +75,7 @@ class DetectionResults:
         voc: bool = False,
         intervals: bool = False,
         operating_point: str | None = None,
+        stored: Sequence[StoredPoint] = (),
     ) -> "DetectionResults":
         """Measure detections that have the ground truth's labels.
 
@@ -83,6 +90,7 @@ class DetectionResults:
             voc: whether VOC's figures are asked for.
             intervals: whether it is asked how far figures may be off.
             operating_point: what a threshold is to reach, see `falconet.eval.wanted_point`.
+            stored: thresholds that the model carries, one per class of the model.
 
         Raises:
             ConfigError: no threshold reaches it.
@@ -103,7 +111,24 @@ class DetectionResults:
         wanted = None
         if operating_point is not None:
             wanted = wanted_point(Wanted.parse(operating_point), names, records, told)
-        return cls(names, records, told, counted, metrics, evaluator, points, own_score, least, by_voc, drawn, wanted)
+        return cls(
+            names=names,
+            records=records,
+            answers=told,
+            own_answers=counted,
+            metrics=metrics,
+            evaluator=evaluator,
+            points=points,
+            own_score=own_score,
+            least=least,
+            voc=by_voc,
+            resampled=drawn,
+            wanted=wanted,
+            stored={
+                one.name: promise_of(match.of_data(one.thresholds), names, records, told) for one in stored if records
+            },
+            reliability=Reliability.of(names, records, counted, told) if intervals and records else None,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """COCO's twelve figures by name, as fractions (-1: nothing to decide it), then those of each class."""
@@ -116,6 +141,8 @@ class DetectionResults:
             **voc,
             **({} if self.resampled is None else self.resampled.as_dict()),
             **({} if self.wanted is None else {"operating_point": self.wanted.as_dict()}),
+            "stored_operating_points": {name: one.as_dict() for name, one in self.stored.items()},
+            **({} if self.reliability is None else {"score_errors": self.reliability.errors._asdict()}),
             "per_class": self.metrics.per_class,
             "per_class_AP50": self.metrics.per_class_ap50,
             "boxes": self.metrics.truths,
@@ -150,7 +177,8 @@ class DetectionResults:
         own, best = self.points.at(self.own_score), self.points.best(least=self.least)
         lines = [f"{own} (the model's own threshold)"]
         if self.wanted is not None:
-            lines += self.wanted.lines()
+            lines += ["", *self.wanted.lines(), ""]
+        lines += [f"--operating-point {name} (stored in the model): {one}" for name, one in self.stored.items()]
         if best is None:
             lines.append("nothing is found at any threshold")
         elif best.f1 > own.f1 + AS_GOOD:
@@ -181,6 +209,9 @@ class DetectionResults:
             "curves": curves.precision_recall(self.evaluator, self.names),
             "confusion": curves.confusion(self.evaluator, self.names, score=score),
             "kinds": curves.error_kinds(self.evaluator),
+            "reliability": self.reliability,
+            "wanted": self.wanted,
+            "stored": self.stored,
             "worst": self._views(worst, score),
             "best": self._views(best, score),
         }

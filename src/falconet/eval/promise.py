@@ -80,6 +80,10 @@ class Promise:
             "false_alarms_per_image": _number(self.alarms.value), "false_alarms_interval": intervals["alarms"],
         }  # fmt: skip
 
+    def __str__(self) -> str:
+        recall, precision, alarms = self.cells()
+        return f"recall {recall} %, precision {precision} %, {alarms} false per 1,000 pictures"
+
     def cells(self) -> list[str]:
         """Recall, precision, and false alarms per 1,000 pictures, each with its interval."""
         intervals = self.intervals

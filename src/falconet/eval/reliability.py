@@ -31,6 +31,9 @@ MANY, BOTH = 1000, 50
 """Detections of a class from which on its map is an isotonic one, and how many of them are right, and wrong, at
 least."""
 
+SHOWN = 10
+"""Bins of a table or a chart."""
+
 PARTS = 5
 """Of the pictures, for cross-fitting."""
 
@@ -118,6 +121,37 @@ class Errors(NamedTuple):
 
     d_ece: float
     la_ece: float
+
+
+class Reliability(NamedTuple):
+    """Whether the scores of one evaluation mean what they say.
+
+    Attributes:
+        told: detections by the scores that the model tells.
+        own: by the network's own; empty where these are the same.
+        errors: of the scores that are told.
+    """
+
+    told: Sequence[Bin]
+    own: Sequence[Bin]
+    errors: Errors
+
+    @classmethod
+    def of(
+        cls,
+        names: Sequence[str],
+        records: Sequence[Record],
+        own: Sequence[Detections],
+        told: Sequence[Detections],
+    ) -> "Reliability":
+        """That of detections with the network's own scores, and the same with those that are told."""
+        scored = Scored.of(names, records, told)
+        before = Scored.of(names, records, own) if own is not told else None
+        return cls(
+            bins(scored.scores, scored.right, count=SHOWN),
+            () if before is None else bins(before.scores, before.right, count=SHOWN),
+            errors(scored, scored.scores),
+        )
 
 
 def bins(scores: Floats, right: Floats, *, count: int = BINS) -> list[Bin]:

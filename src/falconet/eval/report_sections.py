@@ -15,6 +15,9 @@ from falconet.eval.curves import Confusion, Curve, ErrorKind
 from falconet.eval.latency import Latency
 from falconet.eval.operating_point import OperatingPoint
 from falconet.eval.picture import ImageView
+from falconet.eval.promise import Promise
+from falconet.eval.reliability import Reliability
+from falconet.eval.wanted_point import WantedPoint
 
 MOST_CLASSES = 20
 """A confusion matrix of more classes than this is shown as a list of its largest entries, so many of them."""
@@ -52,6 +55,8 @@ class Report:
         resampled: how far the figures of either may be off.
         points: what happens to each class above the model's own score threshold.
         curves, confusion, kinds: see `falconet.eval.curves`.
+        reliability: whether scores mean what they say.
+        wanted, stored: thresholds for what somebody wants, and those that the model carries, by name.
         worst, best: pictures to show, in this order.
         history: one dictionary per epoch, as in a run's metrics.jsonl.
         latency: by stage; `machine` says where it was measured.
@@ -69,6 +74,9 @@ class Report:
     curves: Sequence[Curve] = ()
     confusion: Confusion | None = None
     kinds: Sequence[ErrorKind] = ()
+    reliability: Reliability | None = None
+    wanted: WantedPoint | None = None
+    stored: Mapping[str, Promise] = field(default_factory=dict)
     worst: Sequence[ImageView] = ()
     best: Sequence[ImageView] = ()
     history: Sequence[Mapping[str, Any]] = ()
@@ -130,6 +138,35 @@ def classes(report: Report) -> Values | None:
         for name, value in metrics.per_class.items()
     ]
     return {"rows": rows, "score": next((point.score for point in report.points.values()), None)}
+
+
+def scores(report: Report) -> Values | None:
+    """How many detections are right, over their score."""
+    found = report.reliability
+    if found is None or not found.told:
+        return None
+    lines = [Series("as they should be", [(0, 0), (1, 1)], muted=True)]
+    rows = (("the model's scores", found.told), ("before calibration", found.own))
+    lines += [Series(name, [(one.score, one.right) for one in bins]) for name, bins in rows if bins]
+    chart = line_chart(lines, x_label="score", y_label="share that is right", x_range=(0, 1), y_range=(0, 1.02))
+    return {"charts": [chart], "errors": found.errors, "calibrated": bool(found.own)}
+
+
+def thresholds(report: Report) -> Values | None:
+    """What thresholds for what somebody wants do."""
+    wanted = report.wanted
+    if wanted is None and not report.stored:
+        return None
+    rows = [(name, "stored in the model", one.cells()) for name, one in report.stored.items()]
+    classes = []
+    if wanted is not None:
+        rows.append((wanted.wanted.text, "asked for", wanted.promise.cells()))
+        own = ((name, one) for name, one in wanted.classes.items() if name not in wanted.shared)
+        classes = [(name, f"{wanted.thresholds[name]:.3f}", one.cells()) for name, one in own]
+        if wanted.shared:
+            others = f"{len(wanted.shared)} others" if classes else "all classes"
+            classes.append((others, f"{wanted.common:.3f}", wanted.others.cells()))
+    return {"rows": rows, "classes": classes, "wanted": wanted}
 
 
 def shares(report: Report) -> Values | None:

@@ -103,10 +103,8 @@ class WantedPoint:
 
     def line(self) -> str:
         """All classes together."""
-        recall, precision, alarms = self.promise.cells()
-        said = f"recall {recall} %, precision {precision} %, {alarms} false per 1,000 pictures"
         doubt = "" if self.surely else f"; {self.promise.images} pictures cannot promise it"
-        return f"{self.wanted.text}: {said}{doubt}"
+        return f"{self.wanted.text}: {self.promise}{doubt}"
 
     @property
     def surely(self) -> bool:
@@ -198,6 +196,19 @@ def wanted_point(
         fitted=len(parts) == 1,
         missed=_missed(wanted, counts, names),
     )
+
+
+def promise_of(
+    thresholds: Sequence[float], names: Sequence[str], records: Sequence[Record], answers: Sequence[Detections]
+) -> Promise:
+    """What thresholds [C] do that were chosen on other pictures; other arguments as of `wanted_point`."""
+    counts = _Counts.of(names, records, answers)
+    above = counts.scores > np.array(thresholds)[counts.labels]
+    found, false = (
+        np.bincount(counts.images[above & kind], minlength=len(records)).astype(np.float64)
+        for kind in (counts.right, ~counts.right)
+    )
+    return Promise.of(found, counts.objects.sum(0), false)
 
 
 @dataclass(frozen=True, slots=True)
