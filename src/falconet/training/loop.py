@@ -19,6 +19,7 @@ from falconet.models.deployable import Normalize
 from falconet.models.weights import ModelCard, save_weights
 from falconet.training.batch import Batch
 from falconet.training.distributed import average_buffers, mean_over_processes, several_processes
+from falconet.training.forecast import Forecast
 from falconet.training.loggers import Callback, Loggers
 from falconet.training.optim import set_rate
 from falconet.training.prepare import Prepared
@@ -48,6 +49,9 @@ def train(
     reported: set[str] = set()
     mosaic_share = 1 - prepared.run.augment.mosaic_close
     callback.start(pace.at(state.epoch, state.step), steps=loader.steps)
+    forecast = Forecast(
+        pace, loader.steps, loader.batch_size, len(prepared.data.val), prepared.run.train.patience is not None
+    )
     while not state.stopped:
         state.begin_epoch(prepared)
         loader.with_mosaic = pace.at(state.epoch, state.step).before(mosaic_share)
@@ -63,6 +67,7 @@ def train(
             loader.with_mosaic = progress.before(mosaic_share)
             if state.freeze(prepared, progress):
                 module = _distributed(TrainModule(prepared))  # it asks once what learns
+                forecast.begin_anew()
             rate = pace.rate(progress, state.step)
             part = Part.of(index, prepared.run.train.accumulate, loader.steps)
             sums.add(step(module, prepared, state, batch, progress, rate=rate, part=part))
@@ -71,7 +76,8 @@ def train(
                 state.average.update(prepared.networks, step=state.step, total_steps=total_steps)
             state.step += 1
             _report(batch.problems, reported)
-            lap = pace.trained(loader.batch_size, since=lap)
+            before, lap = lap, pace.trained(loader.batch_size, since=lap)
+            forecast.stepped(lap - before, epoch=state.epoch, step=state.step, frozen=bool(state.frozen))
             callback.step(progress, step=state.step - first_step, loss=sums.mean_loss)
         for networks in (prepared.networks, state.average.module):
             average_buffers(networks)
@@ -93,6 +99,7 @@ def train(
             callback.epoch(metrics, progress)
             state.save(prepared, folder)
         pace.wrote(pace.clock() - lap)
+    forecast.over(step=state.step)
 
 
 class TrainModule(nn.Module):

@@ -101,9 +101,13 @@ class ByEpochs:
     def at(self, epoch: int, step: int) -> Progress:
         """How far the run is before `step`, which belongs to `epoch` (both from 0, steps over all epochs)."""
         total = self.schedule.total_steps
-        validations = self.epochs // self._every - epoch // self._every + (self.epochs % self._every > 0)
-        left = None if self._step is None else self._step * (total - step) + self._validation * validations
+        validations = self._validation * self.validations_left(epoch)
+        left = None if self._step is None else self._step * (total - step) + validations
         return Progress(epoch, self.epochs, min(1.0, step / total), left)
+
+    def validations_left(self, epoch: int) -> int:
+        """How many are still to come before `epoch`."""
+        return self.epochs // self._every - epoch // self._every + (self.epochs % self._every > 0)
 
     def rate(self, progress: Progress, step: int) -> float:  # noqa: ARG002
         """The learning rate of `step`."""
@@ -220,7 +224,7 @@ class ByMinutes:
         """As of `ByEpochs`. The fraction is 1 as soon as there is no time for most of a step."""
         if self._began is None:
             return Progress(epoch, None, self._fraction, max(0.0, self._seconds_left()))
-        left, now = self._training_left(), self.clock()
+        left, now = self.training_left(), self.clock()
         if left <= self._step / 2:
             self._fraction = 1.0
         else:
@@ -281,7 +285,7 @@ class ByMinutes:
     def _seconds_left(self) -> float:
         return self.seconds - self.start_up - self.used()
 
-    def _training_left(self) -> float:
+    def training_left(self) -> float:
         """Seconds until the last validation has to begin."""
         reserve = MARGIN * (self._expected_validation() + self._writing)
         return max(0.0, self._seconds_left() - min(MOST_LAST * self.seconds, reserve))
