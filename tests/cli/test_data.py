@@ -73,6 +73,7 @@ def test_check_as_json(bad: Path) -> None:
         "severity": "problem",
     }
     assert set(report["kinds"]) == set(report["summary"])
+    assert "fix" not in report
 
 
 def test_check_as_a_page(bad: Path, tmp_path: Path) -> None:
@@ -98,6 +99,27 @@ def test_a_page_without_jinja2_says_what_to_install(bad: Path, tmp_path: Path, m
     monkeypatch.setattr("falconet.api.require.find_spec", {}.get)
     with pytest.raises(ConfigError, match=r"--html needs jinja2.*pip install 'falconet\[eval\]'"):
         _run("check", bad, "--html", tmp_path / "check.html")
+
+
+def test_check_writes_a_repaired_copy(bad: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    lines = _run("check", bad, "--fix", out, "--strict", code=1).stdout.splitlines()
+    assert lines[lines.index("") + 5 :] == [
+        "",
+        f"repaired: {bad} (annotation 1): image a.png has box [1, 1, 1, 9] of no area; expected x1 < x2 and y1 < y2 "
+        "(box taken out)",
+        "",
+        "     1  no-area repaired",
+        "     1  unused-class left to you: classes without a box",
+        "     2  flat-picture left to you (hint): pictures that show nothing",
+        f"repaired copy written to {out}; {out / 'fix.json'} lists what was done",
+    ]
+    with pytest.raises(DataError, match="exists already; give a new or an empty folder"):
+        _run("check", bad, "--fix", out)
+    report = json.loads(_run("check", bad, "--fix", tmp_path / "other", "--json").stdout)
+    assert report["fix"] == json.loads((tmp_path / "other" / "fix.json").read_text())
+    with pytest.raises(ConfigError, match="repairs all splits of a data set together; leave --split train out"):
+        _run("check", bad, "--fix", tmp_path / "third", "--split", "train")
 
 
 def test_demo_show_and_convert(tmp_path: Path) -> None:

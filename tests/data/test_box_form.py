@@ -101,6 +101,14 @@ def test_fractions_throughout_are_refused(tmp_path: Path) -> None:
     ]
 
 
+def test_a_box_of_a_whole_picture_among_fractions(tmp_path: Path) -> None:
+    tree = coco_tree({f"{number}.png": [(0, 0, 0, 0.5, 0.25)] for number in range(50)})
+    tree["annotations"][7]["bbox"] = [0, 0, 1, 1]
+    dataset = open_dataset(write_coco(tmp_path / "x.json", tree))
+    (problem,) = form_problems(dataset)
+    assert problem.what.startswith("its boxes seem to be fractions of the picture: 49 of 50 lie between 0 and 1")
+
+
 def test_fractions_in_voc(tmp_path: Path) -> None:
     root = write_voc(tmp_path / "voc", {"a": voc_text([("x", 0.2, 0.3, 0.7, 0.9), ("x", 2, 3, 7, 9)])})
     kept, problems = drop_invalid(open_dataset(root))

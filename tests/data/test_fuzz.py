@@ -3,6 +3,7 @@
 import copy
 import json
 import random
+import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +14,9 @@ import pytest
 from falconet.core.errors import DataError
 from falconet.data.check import check_splits, open_splits
 from falconet.data.dataset import Format
+from falconet.data.fix import fix
 from falconet.data.formats import FORMATS
+from falconet.data.kinds import HINTS
 from falconet.data.records import drop_invalid
 from tests.data.test_formats import WRITE
 
@@ -92,4 +95,35 @@ def test_damaged_annotations(tmp_path: Path, form: Format, count: int) -> None:
             file.write_bytes(_other_bytes(originals[file], rng))
         with suppress(DataError):
             _read(root)
+        file.write_bytes(originals[file])
+
+
+SOMETIMES = frozenset({"wrong-size", "duplicate-file", "shared-picture", "spelt-twice", "out-of-image"})
+"""Kinds of which some problems are left to the user."""
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("count", [15, pytest.param(1000, marks=pytest.mark.slow)])
+def test_damaged_annotations_are_repaired_or_refused(tmp_path: Path, form: Format, count: int) -> None:
+    """A copy has no problem that the original has not, and none of those that were repaired."""
+    rng = random.Random(f"{form} fix")
+    root, out = tmp_path / "in", tmp_path / "out"
+    root.mkdir()
+    WRITE[form](root)
+    originals = {file: file.read_bytes() for file in sorted(root.rglob("*")) if file.suffix in ENDINGS}
+    for _ in range(count):
+        file = rng.choice(list(originals))
+        if file.suffix == ".json" and rng.random() < 0.7:
+            file.write_text(json.dumps(_other_values(json.loads(originals[file]), rng)))
+        else:
+            file.write_bytes(_other_bytes(originals[file], rng))
+        with suppress(DataError):
+            splits = open_splits(root)
+            problems = check_splits(splits, decode=False)
+            repaired = {one.kind for one in fix(splits, problems, out, decode=False).repairs}
+            left = {problem.kind for problem in check_splits(open_splits(out), decode=False)} - HINTS
+            assert left <= {problem.kind for problem in problems}
+            assert not left & repaired - SOMETIMES
+        assert {one.name for one in tmp_path.iterdir()} <= {"in", "out"}
+        shutil.rmtree(out, ignore_errors=True)
         file.write_bytes(originals[file])

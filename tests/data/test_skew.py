@@ -45,6 +45,16 @@ def test_odd_boxes(boxes: Sequence[tuple[int, float, float, float, float]], kind
     assert told in problem.what
 
 
+def test_slivers_along_the_border() -> None:
+    cut = [(0, 0, 50, 3, 150), (1, 100, 397.5, 300, 400)]
+    others = [(0, 50, 50, 53, 150), (0, 0, 200, 3, 206), (0, 0, 250, 6, 390)]  # inside, small, wide enough
+    found = [one for one in box_look_problems(dataset([record([*cut, *others])])) if one.kind == "border-sliver"]
+    assert [one.what.partition(":")[2] for one in found] == [
+        " a box of 'cat' along the border has 3 x 100 pixels; little of the object can be seen",
+        " a box of 'dog' along the border has 200 x 2.5 pixels; little of the object can be seen",
+    ]
+
+
 def test_ordinary_boxes() -> None:
     ordinary = [(0, 10, 10, 60, 60), (0, 30, 10, 80, 60), (1, 0, 0, 390, 300)]
     alone = [(0, 0, 0, 400, 400)]  # one object may fill its picture
@@ -88,6 +98,26 @@ def test_splits_as_they_should_be() -> None:
 )
 def test_splits(train: Sequence[Record], val: Sequence[Record], expected: list[str]) -> None:
     assert kinds(train=train, val=val) == expected
+
+
+def of(source: str, count: int, *, first: int = 0) -> list[Record]:
+    return [record([(0, 10, 10, 60, 60)], name=f"{source}{first + n:04}.png") for n in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "told"),
+    [
+        (of("cam1_", 40), of("cam1_", 10, first=40) + of("cam2_", 12), ["cam2_#"]),
+        (of("cam1_", 40) + of("cam2_", 10), of("cam1_", 10) + of("cam2_", 12), []),
+        (of("train_", 40), of("val_", 12), []),  # names of the splits' own
+        (of("cam1_", 40), of("cam1_", 10) + of("cam2_", 9), []),  # few
+        (of("", 40), of("", 40, first=90), []),
+    ],
+)
+def test_sources(train: Sequence[Record], val: Sequence[Record], told: list[str]) -> None:
+    found = list(split_problems({"train": dataset(train), "val": dataset(val)}))
+    assert [one.what.split("'")[3] for one in found] == told
+    assert {one.kind for one in found} <= {"split-skew"}
 
 
 def test_shares_that_chance_explains_are_not_told() -> None:

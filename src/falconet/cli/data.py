@@ -1,15 +1,14 @@
 """`falconet data ...`: check, draw, convert and crop data sets; find anchors; write a small drawn one."""
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from falconet.cli.options import parse_size
-from falconet.cli.progress import open_bar
+from falconet.cli.progress import counted
 from falconet.core.errors import ConfigError
 from falconet.core.files import is_folder
 from falconet.core.terminal import one_line
@@ -17,7 +16,6 @@ from falconet.data.format_titles import TITLES
 
 if TYPE_CHECKING:
     from falconet.core.manifest import Preprocess
-    from falconet.data.check import Progress
     from falconet.data.dataset import DataSet, Problem
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
@@ -45,6 +43,13 @@ def check(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 where there is any problem; hints are none.")
     ] = False,
+    fix: Annotated[
+        Path | None,
+        typer.Option(
+            help="New folder for a repaired copy of all splits, with the list fix.json; nothing is changed in place. "
+            "--strict then counts what is left."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
     html: Annotated[
         Path | None,
@@ -55,26 +60,33 @@ def check(
     ] = None,
 ) -> None:
     """List every problem of a data set, with file and line or id, and what else is worth knowing before training."""
+    from falconet.cli.data_fix import print_fixed, write_copy
     from falconet.data.check import check_splits, open_splits
     from falconet.data.kinds import HINTS
 
     if html is not None:
         _refuse_page(html)
+    if fix is not None and split is not None:
+        raise ConfigError(f"--fix {fix}: repairs all splits of a data set together; leave --split {split} out")
     splits = open_splits(path, images, split=split)
-    with _progress("decoding") as progress:
+    with counted("decoding") as progress:
         problems = check_splits(splits, decode=not quick, progress=progress)
+    fixed = None if fix is None else write_copy(splits, problems, fix, decode=not quick)
     if as_json:
-        print(json.dumps(_report(path, splits, problems), ensure_ascii=False, indent=2))
+        report = _report(path, splits, problems) | ({} if fixed is None else {"fix": fixed.as_json()})
+        print(json.dumps(report, ensure_ascii=False, indent=2))
     else:
         _print_report(splits, problems)
+        if fixed is not None:
+            print_fixed(fixed)
     if html is not None:
         from falconet.data.check_page import write_check_page
 
-        with _progress("drawing") as progress:
+        with counted("drawing") as progress:
             write_check_page(html, str(path), splits, problems, progress=progress)
         if not as_json:
             print(f"page: {html}")
-    if strict and any(problem.kind not in HINTS for problem in problems):
+    if strict and any(problem.kind not in HINTS for problem in (problems if fixed is None else fixed.left)):
         raise typer.Exit(1)
 
 
@@ -133,7 +145,7 @@ def crops(
     from falconet.data.check import open_splits
     from falconet.data.crops import write_crops
 
-    with _progress("cropping") as progress:
+    with counted("cropping") as progress:
         done = write_crops(
             open_splits(path, images, split=split), out, margin=margin, min_side=min_side, progress=progress
         )
@@ -215,14 +227,6 @@ def _refuse_page(html: Path) -> None:
         raise ConfigError(f"--html {html}: expected a file whose name ends in .html, as in check.html")
     if is_folder(html):
         raise ConfigError(f"--html {html}: is a folder; name a file in it, as in {html / 'check.html'}")
-
-
-@contextmanager
-def _progress(what: str) -> Iterator["Progress"]:
-    """A progress bar that is told how many are done."""
-    with open_bar(what) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _preprocess(size: str | None, resize: Literal["letterbox", "stretch"] | None) -> "Preprocess":

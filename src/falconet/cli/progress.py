@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -60,3 +60,11 @@ def open_bar(title: str) -> "Iterator[Progress]":
     redirect = sys.stdout.isatty()
     with Progress(*columns, console=console, transient=True, disable=not shown, redirect_stdout=redirect) as bar:
         yield bar
+
+
+@contextmanager
+def counted(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar that is told (how many are done, how many there are)."""
+    with open_bar(title) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

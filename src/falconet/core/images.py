@@ -117,6 +117,19 @@ def image_size(path: Path | str) -> tuple[int, int]:
         return decode_image(stream.read(), str(path))[1]
 
 
+def orientation(path: Path | str) -> int:
+    """The EXIF orientation of a picture, 1 to 8; 1 where there is none, or the file cannot be read.
+
+    1 is upright; 5 to 8 swap the sides when it is applied.
+    """
+    try:
+        with _open(Path(path)) as stream:
+            header = read_header(stream)
+    except DataError:
+        return 1
+    return 1 if header is None else header.orientation
+
+
 def check_complete(path: Path | str) -> tuple[int, int]:
     """(height, width) as `image_size`, after a cheap look whether the end of the file is there.
 

@@ -5,7 +5,7 @@ import hashlib
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from falconet.core.images import read_image
 from falconet.core.types import Record
 from falconet.data.box_form import crowd_problems, form_problems
 from falconet.data.dataset import DataSet, Problem
+from falconet.data.exif_boxes import exif_problems
 from falconet.data.formats import open_dataset, splits_of
 from falconet.data.kinds import HINTS
 from falconet.data.looks import Look, look_problems
@@ -102,7 +103,9 @@ def _check_records(dataset: DataSet) -> tuple[list[Problem], list[Record]]:
     """Problems of single records, and the records whose picture seems readable."""
     problems: list[Problem] = []
     readable: list[Record] = []
-    for record, size in zip(dataset.records, sizes_of_files(dataset.records), strict=True):
+    sizes = sizes_of_files(dataset.records)
+    problems.extend(exif_problems(dataset, sizes))
+    for record, size in zip(dataset.records, sizes, strict=True):
         if isinstance(size, DataError):
             problems.append(Problem.of_picture(record, str(size), file_kind(record)))
         else:
@@ -114,15 +117,23 @@ def _check_records(dataset: DataSet) -> tuple[list[Problem], list[Record]]:
 
 
 def _duplicate_boxes(dataset: DataSet, record: Record) -> Iterator[Problem]:
+    for original, index in equal_boxes(record):
+        name = dataset.names[record.labels[index]]
+        text = ", ".join(f"{value:g}" for value in record.boxes[index].tolist())
+        what = f"image {record.path.name} has the box [{text}] of '{name}' twice, first at "
+        what += dataset.box_source(record, original)
+        yield dataset.box_problem(record, what, "duplicate-box", index)
+
+
+def equal_boxes(record: Record) -> list[tuple[int, int]]:
+    """Pairs (first, second) of equal boxes of one class, each second one once."""
     first: dict[tuple[float, ...], int] = {}
+    pairs = []
     for index, (box, label) in enumerate(zip(record.boxes.tolist(), record.labels.tolist(), strict=True)):
         original = first.setdefault((label, *box), index)
         if original != index:
-            name = dataset.names[label]
-            text = ", ".join(f"{value:g}" for value in box)
-            what = f"image {record.path.name} has the box [{text}] of '{name}' twice, first at "
-            what += dataset.box_source(record, original)
-            yield dataset.box_problem(record, what, "duplicate-box", index)
+            pairs.append((original, index))
+    return pairs
 
 
 def _class_problems(splits: Mapping[str, DataSet]) -> Iterator[Problem]:
@@ -187,20 +198,9 @@ def _list(names: tuple[str, ...]) -> str:
 
 def _same_pictures(readable: Mapping[str, list[Record]]) -> Iterator[tuple[Path, Problem]]:
     """Pictures that occur twice, the same file or files of the same content, by their file."""
-    by_size: defaultdict[int, list[tuple[str, Record]]] = defaultdict(list)
-    for split, records in readable.items():
-        for record in records:
-            by_size[record.path.stat().st_size].append((split, record))
-    for group in by_size.values():
-        if len(group) == 1:
-            continue
-        # Only files of the same size can be equal, so few are read.
-        first: dict[bytes, tuple[str, Record]] = {}
-        for split, record in group:
-            digest = hashlib.sha256(record.path.read_bytes()).digest()
-            original_split, original = first.setdefault(digest, (split, record))
-            if original is record:
-                continue
+    for group in same_content(readable):
+        original_split, original = group[0]
+        for split, record in group[1:]:
             same = "the same file" if _same_file(original.path, record.path) else "the same content"
             if split == original_split:
                 what = f"{record.path} has {same} as {original.path}"
@@ -208,6 +208,22 @@ def _same_pictures(readable: Mapping[str, list[Record]]) -> Iterator[tuple[Path,
             else:
                 what = f"{record.path} in split '{split}' has {same} as {original.path} in split '{original_split}'"
                 yield record.path, Problem.of_picture(record, what, "shared-picture", other=original)
+
+
+def same_content(readable: Mapping[str, Sequence[Record]]) -> Iterator[list[tuple[str, Record]]]:
+    """Groups of two or more records, each with its split, whose picture files are byte by byte the same."""
+    by_size: defaultdict[int, list[tuple[str, Record]]] = defaultdict(list)
+    for split, records in readable.items():
+        for record in records:
+            by_size[record.path.stat().st_size].append((split, record))
+    for candidates in by_size.values():
+        if len(candidates) == 1:
+            continue
+        # Only files of the same size can be equal, so few are read.
+        groups: defaultdict[bytes, list[tuple[str, Record]]] = defaultdict(list)
+        for split, record in candidates:
+            groups[hashlib.sha256(record.path.read_bytes()).digest()].append((split, record))
+        yield from (group for group in groups.values() if len(group) > 1)
 
 
 def _same_file(first: Path, second: Path) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 from falconet.core.errors import DataError
 from falconet.core.types import Record
+from falconet.data.class_ids import shift_problem_text, shifted_by
 from falconet.data.dataset import DataSet, Problem, make_record
 from falconet.data.image_paths import locate
 from falconet.data.json_files import is_number, is_side, is_text, json_kind, read_json, short
@@ -34,6 +35,8 @@ class _Boxes(NamedTuple):
     crowd: list[bool]
     areas: list[float]
     keys: list[int | str]
+    positions: list[int]
+    """in the table of annotations."""
 
 
 def read_coco(path: Path, images: Path | None = None) -> DataSet:
@@ -48,10 +51,7 @@ def read_coco(path: Path, images: Path | None = None) -> DataSet:
     tree = _read_tree(path)
     tables = {key: _table(tree, key, path) for key in ("images", "annotations", "categories")}
     problems: list[Problem] = []
-    names, index_of = _categories(tables["categories"], path, problems)
-    listed = _images(tables["images"], path, problems)
-    collected = {image_id: _Boxes([], [], [], [], []) for image_id in listed}
-    _collect(tables["annotations"], collected, index_of, path, problems)
+    names, listed, collected = _read_tables(tables, path, problems)
     names_of = {image_id: _file_name(image) for image_id, image in listed.items()}
     located = locate(path, list(dict.fromkeys(names_of.values())), images)
     problems += located.problems
@@ -61,6 +61,54 @@ def read_coco(path: Path, images: Path | None = None) -> DataSet:
     ]
     problems += _not_used(path, records, {_last(_file_name(image)) for image in tables["images"]})
     return DataSet(names, tuple(records), str(path), "coco", tuple(problems), "annotation")
+
+
+class Places(NamedTuple):
+    """What of a whole COCO tree the records come from, by the id of the picture.
+
+    Attributes:
+        images: entries of the table of pictures.
+        positions: of its boxes in the table of annotations, in the record's order.
+        categories: ids in the order of the class names.
+    """
+
+    images: dict[Any, dict[str, Any]]
+    positions: dict[Any, list[int]]
+    categories: list[int | str]
+
+
+def places_in(tree: dict[str, Any], path: Path) -> Places:
+    """Where in a COCO tree, as the file `path` holds it, pictures and boxes stand.
+
+    Raises:
+        DataError: as `read_coco`.
+    """
+    tables = {key: _table(tree, key, path) for key in ("images", "annotations", "categories")}
+    _, listed, collected = _read_tables(tables, path, [])
+    categories = sorted(_whole(entry["id"]) for entry in tables["categories"])
+    return Places(listed, {key: boxes.positions for key, boxes in collected.items()}, categories)
+
+
+def annotation_key(entry: dict[str, Any], position: int) -> int | str:
+    """What messages call an annotation: its id, or its place in the table."""
+    key = _whole(entry.get("id"))
+    return key if _is_id(key) else f"at position {position}"
+
+
+def _read_tables(
+    tables: dict[str, list[dict[str, Any]]], path: Path, problems: list[Problem]
+) -> tuple[tuple[str, ...], dict[Any, dict[str, Any]], dict[Any, _Boxes]]:
+    """Class names, and by id the pictures and their boxes."""
+    names, index_of = _categories(tables["categories"], path, problems)
+    listed = _images(tables["images"], path, problems)
+    used = {key for entry in tables["annotations"] if isinstance(key := _whole(entry.get("category_id")), int)}
+    if shift := shifted_by(index_of, used):
+        what = shift_problem_text(shift, min(index_of), max(index_of))
+        problems.append(Problem(str(path), what, "shifted-ids"))
+        index_of = {key + shift: index for key, index in index_of.items()}
+    collected = {image_id: _Boxes([], [], [], [], [], []) for image_id in listed}
+    _collect(tables["annotations"], collected, index_of, path, problems)
+    return names, listed, collected
 
 
 def _read_tree(path: Path) -> dict[str, Any]:
@@ -132,9 +180,8 @@ def _collect(
     seen: set[int | str] = set()
     images, classes = _by_either(collected), _by_either(index_of)
     for position, entry in enumerate(table):
-        key, image_id, category = (_whole(entry.get(name)) for name in ("id", "image_id", "category_id"))
-        if not _is_id(key):
-            key = f"at position {position}"
+        image_id, category = (_whole(entry.get(name)) for name in ("image_id", "category_id"))
+        key = annotation_key(entry, position)
         where = f"{path} (annotation {key})"
         if key in seen:
             problems.append(Problem(where, "the annotation id is used twice", "duplicate-annotation-id"))
@@ -158,6 +205,7 @@ def _collect(
         target.crowd.append(_is_crowd(entry.get("iscrowd")))
         target.areas.append(_area(entry.get("area"), corners))
         target.keys.append(key)
+        target.positions.append(position)
 
 
 def _is_crowd(value: Any) -> bool:

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 from xml.sax.saxutils import escape
@@ -51,8 +51,8 @@ def convert(
             usable, or a file that cannot be written.
     """
     names = _common_names(splits, to)
-    written = list(splits) if to == "coco" else _standard_names(list(splits))
-    _refuse_existing(out)
+    written = list(splits) if to == "coco" else standard_names(list(splits))
+    refuse_existing(out)
     problems: dict[str, list[Problem]] = {}
     part: Path | None = None
     try:
@@ -100,7 +100,7 @@ def _common_names(splits: Mapping[str, DataSet], to: Written) -> tuple[str, ...]
     return first.names
 
 
-def _standard_names(splits: list[str]) -> list[str]:
+def standard_names(splits: list[str]) -> list[str]:
     """The splits as VOC and YOLO call them; a data set that is not split becomes "train"."""
     found = [next((known for known in SPLITS if split.startswith(known)), "") for split in splits]
     if len(splits) == 1:
@@ -110,7 +110,8 @@ def _standard_names(splits: list[str]) -> list[str]:
     return found
 
 
-def _refuse_existing(out: Path) -> None:
+def refuse_existing(out: Path) -> None:
+    """Raise DataError where `out` is a file or holds any; an empty folder is taken away."""
     if out.is_dir() and not any(out.iterdir()):
         out.rmdir()
     if out.exists():
@@ -146,13 +147,22 @@ def _transfer_all(dataset: DataSet, files: list[str], folder: Path, transfer: Tr
             (folder / name).symlink_to(os.path.realpath(record.path))
 
 
-def _number(value: float) -> float | int:
+def written_number(value: float) -> float | int:
     """Millionths of a pixel are enough; whole numbers are written as such."""
     rounded = round(value, 6)
     return int(rounded) if rounded == int(rounded) else rounded
 
 
 def _write_coco(dataset: DataSet, split: str, files: list[str], root: Path) -> None:
+    replace_file(root / f"{split}.json", json.dumps(coco_tree(dataset, files), ensure_ascii=False))
+
+
+def coco_tree(dataset: DataSet, files: Sequence[str]) -> dict[str, Any]:
+    """A data set as a COCO file holds it.
+
+    Args:
+        files: name of each record's picture.
+    """
     numbered = all(isinstance(record.image_id, int) for record in dataset.records)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -165,8 +175,7 @@ def _write_coco(dataset: DataSet, split: str, files: list[str], root: Path) -> N
         for box, label, area, is_crowd in zip(boxes, labels, areas, crowd, strict=True):
             result = coco_result(image_id, label, box, digits=6)
             annotations.append(coco_annotation(len(annotations) + 1, result, area=area, crowd=is_crowd))
-    tree = {"images": images, "annotations": annotations, "categories": coco_categories(dataset.names)}
-    replace_file(root / f"{split}.json", json.dumps(tree, ensure_ascii=False))
+    return {"images": images, "annotations": annotations, "categories": coco_categories(dataset.names)}
 
 
 def _write_voc(dataset: DataSet, split: str, files: list[str], root: Path) -> None:
@@ -185,7 +194,7 @@ def _voc_text(dataset: DataSet, record: Record, name: str) -> str:
     ]
     boxes, labels, crowd = record.boxes.tolist(), record.labels.tolist(), record.crowd.tolist()
     for box, label, is_crowd in zip(boxes, labels, crowd, strict=True):
-        x1, y1, x2, y2 = (_number(value) for value in box)
+        x1, y1, x2, y2 = (written_number(value) for value in box)
         lines += [
             "  <object>",
             f"    <name>{escape(dataset.names[label])}</name>",

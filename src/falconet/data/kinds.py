@@ -40,6 +40,14 @@ KINDS = {
         "data sets whose boxes seem to be written in another form; not used for anything before that is mended",
         "Convert the boxes to the form that the format asks for, and check again.",
     ),
+    "shifted-ids": Kind(
+        "data sets whose class ids count from 1 instead of 0; not used for anything before that is mended",
+        "Number the classes as in their list, or add the class that the list lacks.",
+    ),
+    "exif-boxes": Kind(
+        "data sets whose boxes do not follow the EXIF rotation of their pictures",
+        "Turn the boxes with their pictures, or save the pictures upright, without an EXIF orientation.",
+    ),
     "key-points": Kind(
         "lines with another number of key points than 'kpt_shape' says, of which the box is taken",
         "Correct 'kpt_shape' in the yaml or the lines; where only boxes are wanted, nothing needs to be done.",
@@ -130,6 +138,11 @@ KINDS = {
         "Look whether a label of the picture was turned into a box; if so, delete it.",
         "hint",
     ),
+    "border-sliver": Kind(
+        "boxes along the border of a picture that are hardly wider than a line",
+        "Delete boxes of objects of which nothing can be seen; tools that cut pictures leave them.",
+        "hint",
+    ),
     "thin-box": Kind(
         "boxes far longer than wide", "Look whether the box was drawn by mistake, or a corner slipped; draw it again."
     ),
@@ -180,7 +193,7 @@ KINDS = {
         "classes without a box to measure on", "Add pictures of the class to the split, or split anew.", "hint"
     ),
     "split-skew": Kind(
-        "splits with other classes or sizes than the first",
+        "splits with other classes, sizes or sources than the first",
         "Split at random, by scenes or days, unless the difference is wanted.",
         "hint",
     ),

@@ -13,6 +13,7 @@ from falconet.core.images import check_complete
 from falconet.core.types import Record
 from falconet.data.box_form import crowd_problems, form_problems, fractions
 from falconet.data.dataset import DataSet, Problem
+from falconet.data.exif_boxes import exif_problems
 
 TOLERANCE = 0.5
 """Pixels a box may stick out of its picture without mention: rounding of the annotation."""
@@ -28,13 +29,16 @@ def drop_invalid(dataset: DataSet) -> tuple[DataSet, list[Problem]]:
     files.
 
     Raises:
-        DataError: nothing usable is left, or the boxes seem to be written in another form than the format's.
+        DataError: nothing usable is left, or the boxes seem to be written in another form than the format's, or their
+            class ids to count from another number than the list of classes.
     """
-    for problem in form_problems(dataset):
-        raise DataError(str(problem))
-    problems = [*dataset.problems, *crowd_problems(dataset)]
+    shifted = (problem for problem in dataset.problems if problem.kind == "shifted-ids")
+    for problem in (*form_problems(dataset), *shifted):
+        raise DataError(f"{problem}. 'falconet data check PATH --fix FOLDER' writes a repaired copy")
+    sizes = sizes_of_files(dataset.records)
+    problems = [*dataset.problems, *exif_problems(dataset, sizes), *crowd_problems(dataset)]
     records: list[Record] = []
-    for record, size in zip(dataset.records, sizes_of_files(dataset.records), strict=True):
+    for record, size in zip(dataset.records, sizes, strict=True):
         if isinstance(size, DataError):
             problems.append(Problem.of_picture(record, f"{size} (picture left out)", file_kind(record)))
             continue

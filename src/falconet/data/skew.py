@@ -1,12 +1,14 @@
 """What boxes and splits look like as a whole: boxes drawn twice, too small ones, classes and splits of too few."""
 
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from falconet.core import boxes as box_math
 from falconet.core.suggest import listed
-from falconet.core.types import Record
+from falconet.core.types import Floats, Record
 from falconet.data.dataset import DataSet, Problem
 
 TWICE = 0.9
@@ -14,6 +16,10 @@ TWICE = 0.9
 
 THIN = 25.0
 """How many times as long as wide a box hardly ever is."""
+
+SLIVER, LINE = 0.01, 5.0
+"""Share of a picture's side below which a box along the border shows next to nothing of its object, and how many times
+as long it is; small objects are not meant."""
 
 WHOLE = 0.98
 """Share of a picture from which on a box is all of it."""
@@ -29,6 +35,9 @@ LEARN, MEASURE = 10, 5
 
 OTHER_SHARE, SURE = 3.0, 4.0
 """How many times as frequent a class is in another split where that is odd, and by how many deviations."""
+
+SOURCE, SOURCE_SHARE = 10, 0.05
+"""Pictures of a source, and their share of a split, from which on it is told that nothing is learnt from it."""
 
 OTHER_SIZE = 1.5
 """How many times as large the pictures of another split are where that is odd."""
@@ -74,20 +83,14 @@ def _odd_boxes(dataset: DataSet, record: Record) -> Iterator[Problem]:
         width, height = sides[index].tolist()
         what = f"image {record.path.name} has a box of {width:g} x {height:g} pixels; hardly any object is so thin"
         yield dataset.box_problem(record, what, "thin-box", index)
+    yield from _slivers(dataset, record, boxes)
     covered = box_math.area(boxes) >= WHOLE * record.width * record.height
     if len(boxes) > 1:  # a single object may fill its picture
         for index in np.flatnonzero(counts & covered).tolist():
             name = dataset.names[record.labels[index]]
             what = f"image {record.path.name}: a box of '{name}' is the whole picture, beside other boxes"
             yield dataset.box_problem(record, what, "whole-picture", index)
-    if len(boxes) < 2:
-        return
-    overlap = np.triu(box_math.pairwise_iou(boxes, boxes), k=1)
-    told: set[int] = set()
-    for first, second in np.argwhere((overlap >= TWICE) & counts[:, None] & counts[None]).tolist():
-        if second in told:
-            continue
-        told.add(second)
+    for first, second in drawn_twice(record):
         one, other = (dataset.names[record.labels[place]] for place in (first, second))
         where = dataset.box_source(record, first)
         if one != other:
@@ -96,6 +99,41 @@ def _odd_boxes(dataset: DataSet, record: Record) -> Iterator[Problem]:
         elif (boxes[first] != boxes[second]).any():  # equal ones are told as duplicate-box
             what = f"image {record.path.name} has an object of '{one}' twice, first at {where}"
             yield dataset.box_problem(record, what, "drawn-twice", second, first)
+
+
+def drawn_twice(record: Record) -> list[tuple[int, int]]:
+    """Pairs (first, second) of boxes of one object, each second one once; crowds are none.
+
+    Where a box has the same object as several, the first of its own class counts, then any.
+    """
+    if len(record.boxes) < 2:
+        return []
+    boxes, counts = _finite(record), ~record.crowd
+    overlap = np.triu(box_math.pairwise_iou(boxes, boxes), k=1)
+    pairs: dict[int, int] = {}
+    for first, second in np.argwhere((overlap >= TWICE) & counts[:, None] & counts[None]).tolist():
+        same = record.labels[first] == record.labels[second]
+        if second not in pairs or (same and record.labels[pairs[second]] != record.labels[second]):
+            pairs[second] = first
+    return [(first, second) for second, first in pairs.items()]
+
+
+def _slivers(dataset: DataSet, record: Record, boxes: Floats) -> Iterator[Problem]:
+    """Boxes that touch the border and are hardly wider than a line: leftovers of pictures that were cut."""
+    assert record.width is not None
+    assert record.height is not None
+    limit = np.array([record.width, record.height], np.float32)
+    touching = (boxes[:, :2] <= 1) | (boxes[:, 2:] >= limit - 1)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    thin = touching & (sides > 0) & (sides < SLIVER * limit) & (LINE * sides <= sides[:, ::-1])
+    for index in np.flatnonzero(~record.crowd & thin.any(1)).tolist():
+        width, height = sides[index].tolist()
+        name = dataset.names[record.labels[index]]
+        what = (
+            f"image {record.path.name}: a box of '{name}' along the border has {width:g} x {height:g} pixels; little "
+            "of the object can be seen"
+        )
+        yield dataset.box_problem(record, what, "border-sliver", index)
 
 
 def split_problems(splits: Mapping[str, DataSet]) -> Iterator[Problem]:
@@ -127,6 +165,7 @@ def split_problems(splits: Mapping[str, DataSet]) -> Iterator[Problem]:
             yield Problem(source, f"few boxes to measure on in split '{split}': {_listed(few)}", "few-to-measure")
         yield from _other_shares(first, learnt, split, own, source)
         yield from _other_sizes(splits[first], splits[split], first, split)
+        yield from _other_sources(splits[first], splits[split], first, split)
 
 
 def _counts(dataset: DataSet) -> dict[str, int]:
@@ -170,3 +209,26 @@ def _other_sizes(learnt: DataSet, other: DataSet, first: str, split: str) -> Ite
             f"split '{first}' (medians): objects will have other sizes than those learnt"
         )
         yield Problem(other.source, what, "split-skew")
+
+
+def _other_sources(learnt: DataSet, other: DataSet, first: str, split: str) -> Iterator[Problem]:
+    """Pictures of another source than any that is learnt from, as far as file names tell sources apart.
+
+    They do where both splits have pictures of one: names of a split's own, as in val_0001.jpg, say nothing.
+    """
+    known = {_source(record) for record in learnt.records}
+    own = Counter(_source(record) for record in other.records)
+    if not known & own.keys():
+        return
+    for name, count in own.items():
+        if name not in known and count >= max(SOURCE, SOURCE_SHARE * len(other)):
+            what = (
+                f"{count} of {len(other)} pictures in split '{split}' are called '{name}', as none in split '{first}': "
+                "they seem to come from another source than those learnt"
+            )
+            yield Problem(other.source, what, "split-skew")
+
+
+def _source(record: Record) -> str:
+    """A picture's name without its last number: cam2_0017.jpg is of cam2_#; what begins with a number, of #."""
+    return "#" if record.path.stem[:1].isdigit() else re.sub(r"\d+(?!.*\d)", "#", record.path.stem)

@@ -104,6 +104,11 @@ def class_names(root: Path, found: Iterator[str]) -> tuple[str, ...]:
     return tuple(sorted(set(found) - {""}))
 
 
+def root_of(path: Path) -> Path:
+    """The root of the data set that `path` (a root, a folder of XML files, or a list) is read from."""
+    return _folders(path)[0]
+
+
 def _folders(path: Path) -> tuple[Path, Path]:
     """(root, folder of the XML files)."""
     if path.is_file():

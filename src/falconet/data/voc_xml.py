@@ -79,7 +79,7 @@ def parse_annotation(path: Path) -> Annotation:
         BadFileError: unreadable, too large, in an unknown encoding, not XML, no annotation, or hostile.
     """
     annotation = Annotation(path)
-    data, encoding = _decoded(_read(path))
+    data, encoding = parser_input(path)
     parser = expat.ParserCreate(encoding)
     parser.buffer_text = True
     stack: list[str] = []
@@ -119,6 +119,15 @@ def parse_annotation(path: Path) -> Annotation:
     except expat.ExpatError as error:
         raise BadFileError(error.lineno, f"is not valid XML: {expat.ErrorString(error.code)}") from error
     return annotation
+
+
+def parser_input(path: Path) -> tuple[bytes, str | None]:
+    """The bytes of an annotation file for an XML parser, and the encoding that it is told; None: it finds out.
+
+    Raises:
+        BadFileError: unreadable, too large, or in an unknown encoding.
+    """
+    return _decoded(_read(path))
 
 
 def _decoded(data: bytes) -> tuple[bytes, str | None]:

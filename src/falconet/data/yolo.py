@@ -180,6 +180,11 @@ def _names(tree: dict[str, Any], path: Path) -> tuple[str, ...]:
     return tuple(str(name) for name in names)
 
 
+def split_keys() -> tuple[str, ...]:
+    """The keys of a YAML file that name pictures."""
+    return (*SPLITS, *_ALIASES)
+
+
 def _sources(tree: dict[str, Any]) -> dict[str, Any]:
     known = {_ALIASES.get(key, key): value for key, value in tree.items() if value}
     return {split: known[split] for split in SPLITS if split in known}

@@ -18,9 +18,10 @@ from falconet.core.errors import DataError
 from falconet.core.files import exists, regular
 from falconet.core.images import image_size, is_any_picture
 from falconet.core.types import Record
+from falconet.data.class_ids import shift_problem_text, shifted_by
 from falconet.data.dataset import Problem, make_record, read_text
 from falconet.data.listing import Names, composed, files_in, unused, unused_beside
-from falconet.data.yolo_lines import KeyPoints, Line, expected_columns, judge, parse_line, unclear
+from falconet.data.yolo_lines import KeyPoints, Line, expected_columns, judge, parse_line, unclear, unknown_class
 
 MAX_BYTES = 64 << 20
 
@@ -37,6 +38,8 @@ class _Labels:
     """Lines that could be polygons, by their number of columns."""
     doubtful: dict[tuple[Path, int], Line] = field(default_factory=dict)
     """by picture and line."""
+    beyond: list[tuple[Path, int]] = field(default_factory=list)
+    """picture and line of boxes whose class is the one just behind the last: the ids may count from 1."""
 
 
 def read_labels(
@@ -67,6 +70,7 @@ def read_labels(
             except DataError as error:  # of its label file: it is not known what the picture shows
                 problems.append(Problem(where, f"{error}; {picture.name} is left out", "bad-annotation"))
     _leave_out_unclear(records, known, path)
+    _resolve_ids(records, known, path)
     # The id is the stem of the picture, or its path where two share a stem.
     counts = Counter(record.image_id for record in records.values())
     return {
@@ -101,6 +105,8 @@ def _record(picture: Path, known: _Labels) -> Record:
             known.columns[parsed.columns] += 1
         if parsed.doubtful:
             known.doubtful[picture, number] = parsed
+        if parsed.label == known.num_classes:
+            known.beyond.append((picture, number))
     size: tuple[int, int] | None = None
     if lines:
         try:
@@ -145,6 +151,26 @@ def _leave_out_unclear(records: dict[Path, Record], known: _Labels, path: Path) 
         record = records[picture]
         known.problems.append(Problem(f"{record.source}:{number}", unclear(line), "unclear-line"))
         records[picture] = record.take(np.array([key != number for key in record.box_keys], np.bool_))
+
+
+def _resolve_ids(records: dict[Path, Record], known: _Labels, path: Path) -> None:
+    """Ids from 0 where they count from 1; else boxes of the class behind the last are taken out. Both is said."""
+    if not known.beyond:
+        return
+    count = known.num_classes
+    used = {int(label) for record in records.values() for label in record.labels}
+    others = any(problem.kind == "unknown-class" for problem in known.problems)
+    if shift := 0 if others else shifted_by(range(count), used):
+        known.problems.append(Problem(str(path), shift_problem_text(shift, 0, count - 1), "shifted-ids"))
+        records.update({picture: replace(one, labels=one.labels - shift) for picture, one in records.items()})
+        return
+    for picture, number in known.beyond:
+        record = records[picture]
+        kept = np.array([key != number for key in record.box_keys], np.bool_)
+        if not kept.all():  # what is unclear, or of a picture that cannot be read, is told already
+            where = f"{record.source}:{number}"
+            known.problems.append(Problem(where, unknown_class(count, count), "unknown-class"))
+            records[picture] = record.take(kept)
 
 
 def not_used(records: dict[Path, Record], everything: set[Path], path: Path) -> Iterator[Problem]:

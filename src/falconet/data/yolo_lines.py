@@ -72,7 +72,10 @@ def expected_columns(points: KeyPoints | None) -> int | None:
 
 
 def parse_line(line: str, num_classes: int, points: KeyPoints | None) -> Line | Problem:
-    """What a line says, or what is wrong with it (without its place)."""
+    """What a line says, or what is wrong with it (without its place).
+
+    The class just behind the last is let through: the ids of a data set may count from 1, which one line cannot tell.
+    """
     try:
         numbers = [float(word) for word in line.split()]
         label = int(numbers[0])
@@ -82,8 +85,8 @@ def parse_line(line: str, num_classes: int, points: KeyPoints | None) -> Line | 
         shown = line.strip() if len(line) <= 80 else line[:77] + "..."
         what = f"the line is '{shown}'; expected 'class cx cy width height'{_hint(numbers, points)}. Left out"
         return Problem("", what, "bad-annotation")
-    if not 0 <= label < num_classes:
-        return Problem("", f"class {label} is not one of 0..{num_classes - 1}; left out", "unknown-class")
+    if not 0 <= label <= num_classes:
+        return Problem("", unknown_class(label, num_classes), "unknown-class")
     columns, values = len(numbers), numbers[1:]
     if columns == 5 or (points and points[0]):
         return Line(label, _box(values), columns)
@@ -92,6 +95,11 @@ def parse_line(line: str, num_classes: int, points: KeyPoints | None) -> Line | 
     if points is not None or _is_rectangle(values) or not _may_be_boxes(values):
         return Line(label, corners, columns)
     return Line(label, corners, columns, doubtful=True, simple=_is_simple(values) and not _has_flags(values))
+
+
+def unknown_class(label: int, num_classes: int) -> str:
+    """What is said of a class that is not listed."""
+    return f"class {label} is not one of 0..{num_classes - 1}; left out"
 
 
 def judge(lines: Sequence[Line], columns: Counter[int], source: Path) -> list[bool]:
