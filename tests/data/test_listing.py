@@ -61,7 +61,7 @@ def test_links_that_lead_nowhere_are_no_files(tmp_path: Path) -> None:
 def test_unused_is_counted_and_some_are_named(tmp_path: Path) -> None:
     assert unused(tmp_path, []) == []
     (one,) = unused(tmp_path, [tmp_path / "b" / "a.heic"], ", being late")
-    assert tuple(one) == (str(tmp_path), "1 file is not used, being late: b/a.heic", "unused-files")
+    assert tuple(one)[:3] == (str(tmp_path), "1 file is not used, being late: b/a.heic", "unused-files")
     (many,) = unused(tmp_path, [tmp_path / f"{number}.heic" for number in range(8)] + [tmp_path / "x"])
     assert many.what == (
         "9 files are not used (.heic 8, without ending 1): 0.heic, 1.heic, 2.heic, 3.heic, 4.heic and 4 more"
