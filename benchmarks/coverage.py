@@ -4,8 +4,7 @@ A detector whose chances are known answers made pictures; its true AP is that of
 pictures and asks whether the interval that these give holds the true AP: that of the bootstrap with multiplicity and
 corrected for bias, which `falconet eval` uses; the same without the correction; and that of a bootstrap in which no
 picture counts twice. Then the same of the difference of two detectors on the same pictures, and of what thresholds for
-a recall of 0.5 (one per class, `falconet eval --operating-point recall=0.5`) promise for the recall and the precision of
-all other pictures.
+a recall of 0.5 (`falconet eval --operating-point recall=0.5`) promise for recall and precision of all other pictures.
 """
 
 from pathlib import Path

@@ -303,6 +303,7 @@ def receipt(report: Report) -> Values | None:
         ("file", f"{found['model']}, {found['size'] / 2**20:.2f} MB"),
         ("compared on", f"{found['images']} images"),
         *((one["key"], one["text"]) for one in found["findings"] if one["text"]),
+        *((("timed while", found["busy"]),) if found.get("busy") else ()),
         ("verdict", "; ".join(found["problems"]) or "the same within tolerance"),
         ("sha256", str(found["sha256"])),
     ]
