@@ -79,6 +79,16 @@ def test_equal_weights_give_the_figures_of_coco(pictures: int, classes: int, see
     assert equal_weights(names, truth, found) == pytest.approx(expected, abs=1e-6)
 
 
+def test_each_class_has_ap_and_ap50() -> None:
+    names, truth, found = made(40, 3, 1)
+    expected = coco_ap.evaluate(names, truth, found)
+    drawn = resample(names, truth, found)
+    assert {name: one.value for name, one in drawn.per_class.items()} == pytest.approx(expected.per_class, abs=1e-6)
+    fifty = {name: one.value for name, one in drawn.per_class_ap50.items()}
+    assert fifty == pytest.approx(expected.per_class_ap50, abs=1e-6)
+    assert all(one.interval is not None for one in drawn.per_class_ap50.values())
+
+
 def test_more_than_a_hundred_detections_of_a_class() -> None:
     names, truth, found = made(4, 1, 3)
     many = [Detections(np.repeat(one.boxes, 6, 0), np.repeat(one.scores, 6), np.repeat(one.labels, 6)) for one in found]

@@ -22,8 +22,10 @@ from falconet.eval.coco_ap import run, summarize
 from falconet.eval.latency import Latency
 from falconet.eval.operating_point import OperatingPoint
 from falconet.eval.picture import ImageView
+from falconet.eval.reliability import Reliability
 from falconet.eval.report import SECTIONS, read_history, render, write_report
 from falconet.eval.report_sections import Report
+from falconet.eval.wanted_point import Wanted, promise_of, wanted_point
 
 NONE = {"small": 0, "medium": 0, "large": 0}
 NAMES = ("<b>ant</b>", 'bee "&"')
@@ -296,3 +298,27 @@ def test_a_difference_is_drawn_around_zero():
 )
 def test_ticks_are_round(low, high, expected):
     assert charts.ticks(low, high) == pytest.approx(expected)
+
+
+def test_what_scores_mean_and_what_thresholds_do(tmp_path):
+    records, found = pictures(tmp_path)
+    softer = [replace(one, scores=one.scores / 2) for one in found]
+    wanted = wanted_point(Wanted.parse("recall=0.5"), NAMES, records, found)
+    report = Report(
+        "scores",
+        [],
+        reliability=Reliability.of(NAMES, records, found, softer),
+        wanted=wanted,
+        stored={"<f1>": promise_of([0.5, 0.5], NAMES, records, found)},
+    )
+    tags = parse(render(report))
+    text = "".join(tags.text)
+    assert "before calibration" in text
+    assert "falconet calibrate mends it" not in text
+    assert "<f1>" in text  # escaped, and so a text
+    assert "told of the pictures that its thresholds were chosen on, since they are few" in text
+    assert "2 pictures cannot promise it" in text
+    plain = render(replace(report, reliability=Reliability.of(NAMES, records, found, found), wanted=None, stored={}))
+    assert "before calibration" not in plain
+    assert "<code>falconet calibrate</code> mends it" in plain
+    assert "Thresholds" not in plain

@@ -14,7 +14,7 @@ Should Know about the Bootstrap", The American Statistician 69, 2015, section 4.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -105,14 +105,18 @@ class Resampled:
     Attributes:
         values: COCO's twelve, or top-1 and top-5, by name.
         per_class: AP, or top-1, by class name.
+        per_class_ap50: of a detector, AP50 by class name.
     """
 
     values: Mapping[str, Drawn]
     per_class: Mapping[str, Drawn]
+    per_class_ap50: Mapping[str, Drawn] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The 95 % intervals as pairs, null where nothing decides a figure."""
         kinds = {"intervals": self.values, "per_class_intervals": self.per_class}
+        if self.per_class_ap50:
+            kinds["per_class_AP50_intervals"] = self.per_class_ap50
         return {kind: {name: one.interval for name, one in found.items()} for kind, found in kinds.items()}
 
 
@@ -161,7 +165,8 @@ def resample(
         **{key: _mean(value.reshape(-1, count)) for key, value in recall.items()},
     }
     per_class = {name: _mean(one.precision[0]) for name, one in zip(names, figures, strict=True)}
-    return _resampled(values, per_class, images=len(records))
+    per_class_ap50 = {name: one.precision[0, 0] for name, one in zip(names, figures, strict=True)}
+    return _resampled(values, per_class, per_class_ap50, images=len(records))
 
 
 def resample_shares(figures: Mapping[str, NDArray[np.bool_]], classes: Mapping[str, NDArray[np.bool_]]) -> Resampled:
@@ -178,7 +183,7 @@ def resample_shares(figures: Mapping[str, NDArray[np.bool_]], classes: Mapping[s
     for name, own in classes.items():
         shown = drawn @ own
         per_class[name] = np.where(shown > 0, (drawn @ (own & first)) / np.maximum(shown, 1), np.nan)
-    return _resampled(values, per_class, images=len(first))
+    return _resampled(values, per_class, {}, images=len(first))
 
 
 def _with_all(drawn: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -186,13 +191,15 @@ def _with_all(drawn: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate([np.ones((1, drawn.shape[1]), np.float32), drawn])
 
 
-def _resampled(values: Mapping[str, Draws], per_class: Mapping[str, Draws], *, images: int) -> Resampled:
+def _resampled(
+    values: Mapping[str, Draws], per_class: Mapping[str, Draws], per_class_ap50: Mapping[str, Draws], *, images: int
+) -> Resampled:
     """Of figures whose first draw is that of each picture once."""
 
     def drawn(found: Mapping[str, Draws]) -> dict[str, Drawn]:
         return {name: Drawn(float(one[0]), one[1:], images) for name, one in found.items()}
 
-    return Resampled(drawn(values), drawn(per_class))
+    return Resampled(drawn(values), drawn(per_class), drawn(per_class_ap50))
 
 
 class _Figures(NamedTuple):

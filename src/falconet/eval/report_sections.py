@@ -126,6 +126,7 @@ def classes(report: Report) -> Values | None:
     metrics = report.metrics
     if metrics is None:
         return None
+    drawn = report.resampled
     rows = [
         {
             "name": name,
@@ -133,6 +134,7 @@ def classes(report: Report) -> Values | None:
             "ap": value,
             "interval": report.class_interval(name),
             "ap50": metrics.per_class_ap50[name],
+            "ap50_interval": None if drawn is None else _interval(drawn.per_class_ap50.get(name)),
             "point": report.points.get(name),
         }
         for name, value in metrics.per_class.items()
