@@ -1,0 +1,107 @@
+"""What commands give programs is what the schemas in the docs say: no key is missing, none is too many."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from jsonschema import Draft202012Validator
+
+import falconet
+from falconet.api.calibrate import calibrate
+from falconet.api.repeat import Figure, Repeated
+from falconet.eval.bootstrap import Interval
+from tests.api.test_calibrate import data, run
+from tests.runtime import tiny_model
+
+__all__ = ["data"]  # the fixture
+
+SCHEMAS = Path(__file__).parent.parent / "docs" / "schemas"
+
+
+def check(name: str, document: Any) -> None:
+    schema = json.loads((SCHEMAS / f"{name}.schema.json").read_text())
+    Draft202012Validator.check_schema(schema)
+    problems = list(Draft202012Validator(schema).iter_errors(document))
+    assert not problems, problems[0].message
+
+
+def test_every_schema_is_in_the_docs() -> None:
+    page = (SCHEMAS.parent / "json.md").read_text()
+    named = {path.name for path in SCHEMAS.iterdir()}
+    assert named == {name for name in named if f"schemas/{name}" in page}
+    assert page.count(".schema.json)") == len(named)
+
+
+def test_eval(data: Path) -> None:
+    calibrate("m.onnx", data, images="in", operating_points=["f1"])
+    words = ("--data", str(data), "--images", "in", "--json")
+    check("eval", json.loads(run("eval", "m.onnx", *words, "--voc", "--operating-point", "precision=0.7")))
+    check("eval", json.loads(run("eval", "m.onnx", *words)))
+    plain = falconet.evaluate("m.onnx", data, images="in", intervals=False).as_dict()
+    check("eval", json.loads(json.dumps(plain)))
+
+
+def test_eval_where_nothing_decides_a_figure(data: Path) -> None:
+    content = json.loads(data.read_text())
+    content["annotations"] = []
+    data.write_text(json.dumps(content))
+    check("eval", json.loads(run("eval", "m.onnx", "--data", str(data), "--images", "in", "--json")))
+
+
+def test_a_schema_refuses_another_key_and_a_missing_one(data: Path) -> None:
+    told = json.loads(run("eval", "m.onnx", "--data", str(data), "--images", "in", "--json"))
+    with pytest.raises(AssertionError):
+        check("eval", told | {"another": 1})
+    with pytest.raises(AssertionError):
+        check("eval", {name: value for name, value in told.items() if name != "AP50"})
+
+
+def test_comparison(data: Path) -> None:
+    tiny_model.write(Path("n.onnx"))
+    words = ("--data", str(data), "--images", "in", "--json", "--operating-point", "false-alarms=500/1000")
+    check("comparison", json.loads(run("eval", "m.onnx", "n.onnx", *words)))
+
+
+def test_calibration(data: Path) -> None:
+    check("calibration", json.loads(run("calibrate", "m.onnx", "--data", str(data), "--images", "in", "--json")))
+
+
+def test_data_check(data: Path) -> None:
+    content = json.loads(data.read_text())
+    content["annotations"] += [
+        {**content["annotations"][0], "id": 900},
+        {**content["annotations"][1], "id": 901, "bbox": [5, 5, 0, 10]},
+        {**content["annotations"][1], "id": 902, "image_id": 12345},
+    ]
+    data.write_text(json.dumps(content))
+    words = ("--images", "in", "--json")
+    told = json.loads(run("data", "check", str(data), *words))
+    assert told["problems"]
+    check("data-check", told)
+    fixed = json.loads(run("data", "check", str(data), *words, "--fix", "repaired"))
+    assert fixed["fix"]["repaired"]
+    check("data-check", fixed)
+
+
+def test_repeat() -> None:
+    figures = (Figure("AP", (0.4, 0.5), Interval(0.3, 0.6)), Figure("APl", (-1.0, -1.0), None))
+    done = Repeated(Path("r"), (0, 1), (Path("r/seed-0"), Path("r/seed-1")), figures, 7)
+    check("repeat", json.loads(json.dumps({"run": {}, **done.as_dict()})))
+
+
+def test_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from falconet.core.types import Classification
+    from falconet.data.folders import open_image_folder
+    from falconet.eval.classification import ClassificationResults, match_all
+
+    monkeypatch.chdir(tmp_path)
+    for number in range(4):
+        tiny_model.save(tmp_path / "set" / ("cat", "dog")[number % 2] / f"{number}.png", np.zeros((8, 8, 3), np.uint8))
+    truth, _ = open_image_folder(tmp_path / "set")
+    matched = match_all(truth.names, truth.names, data="set", model="m")
+    answers = [Classification(np.array([0.7, 0.3]), truth.names) for _ in truth.records]
+    told = ClassificationResults.of(matched, truth.records, answers, intervals=True).as_dict()
+    others = {"model": "m.onnx", "data": "set", "milliseconds": 1.0, "notes": []}
+    check("eval", json.loads(json.dumps({**told, **others})))
