@@ -101,7 +101,7 @@ def test_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         tiny_model.save(tmp_path / "set" / ("cat", "dog")[number % 2] / f"{number}.png", np.zeros((8, 8, 3), np.uint8))
     truth, _ = open_image_folder(tmp_path / "set")
     matched = match_all(truth.names, truth.names, data="set", model="m")
-    answers = [Classification(np.array([0.7, 0.3]), truth.names) for _ in truth.records]
+    answers = [matched.apply(Classification(np.array([0.7, 0.3]), truth.names)) for _ in truth.records]
     told = ClassificationResults.of(matched, truth.records, answers, intervals=True).as_dict()
     others = {"model": "m.onnx", "data": "set", "milliseconds": 1.0, "notes": []}
     check("eval", json.loads(json.dumps({**told, **others})))
