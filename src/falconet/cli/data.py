@@ -9,6 +9,7 @@ import typer
 
 from falconet.cli.options import parse_size
 from falconet.cli.progress import counted
+from falconet.cli.suspects import EXAMPLES, suspects
 from falconet.core.errors import ConfigError
 from falconet.core.files import is_folder
 from falconet.core.terminal import one_line
@@ -31,6 +32,8 @@ Images = Annotated[Path | None, typer.Option(help="Folder of the pictures, where
 Split = Annotated[str | None, typer.Option(help="Only this split, as in train or val.")]
 
 _SHOWN = 10
+
+app.command(epilog=EXAMPLES)(suspects)
 
 
 @app.command()
