@@ -21,7 +21,7 @@ from common import write
 
 from falconet.api.suspects import Suspects, suspects
 from falconet.api.train import spoken
-from falconet.core.boxes import area, pairwise_iou
+from falconet.core.boxes import pairwise_iou
 from falconet.core.coco_json import coco_annotation, coco_categories, coco_result
 from falconet.core.files import replace_file
 from falconet.core.types import Floats, Record
@@ -142,9 +142,7 @@ def row(name: str, seed: int, done: Suspects, spoilt: Sequence[Spoilt], records:
     image_of = {record.path: image for image, record in enumerate(records)}
     own = [replace(one, image=image_of[done.held_out.records[one.image].path]) for one in done.suspects]
     first = own[: math.ceil(FIRST * done.labels)]
-    by = {one: next((suspect for suspect in first if one.is_found_by(suspect)), None) for one in range(0)}
     found = [(one, next((suspect for suspect in first if one.is_found_by(suspect)), None)) for one in spoilt]
-    del by
     there = {kind: [suspect for one, suspect in found if one.kind == kind] for kind in KINDS}
     hit = sum(suspect is not None for _, suspect in found)
     others = Counter(suspect.kind for suspect in first if not any(one.is_found_by(suspect) for one in spoilt))

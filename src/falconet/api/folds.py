@@ -14,7 +14,7 @@ import numpy as np
 from falconet.api.engines import open_engine
 from falconet.api.train import train_with
 from falconet.core.coco_json import coco_annotation, coco_categories, coco_result
-from falconet.core.errors import ConfigError
+from falconet.core.errors import ConfigError, DataError
 from falconet.core.figures import duration, plural
 from falconet.core.files import replace_file
 from falconet.core.manifest import Selection
@@ -98,28 +98,39 @@ class Folds:
         """
         refuse_others(self.path, self.asked())
         replace_file(self.path / ASKED, json.dumps(self.asked(), indent=2) + "\n")
-        answers: dict[int, Detections] = {}
         scores, left_out, took = [], [], 0.0
+        kept: list[tuple[int, Detections]] = []
         for part in range(self.count):
             started = time.monotonic()
-            left = f", about {duration(took / part * (self.count - part))} left" if part else ""
-            _log.info("fold %d of %d%s: %s", part + 1, self.count, left, argument(self._folder(part)))
-            folder = self._trained(part, callback)
-            scores.append(_last_ap(folder))
-            own = [place for place, other in enumerate(self.parts) if other == part]
-            predictor = Predictor(open_engine(folder / LAST), selection=SELECTION)
-            answered = answer_records(predictor.predict, [self.records[place] for place in own], progress=progress)
-            by_path = {record.path: found for record, found in zip(answered.records, answered.answers, strict=True)}
-            answers |= {place: by_path[self.records[place].path] for place in own if self.records[place].path in by_path}
-            left_out += answered.left_out
-            took += time.monotonic() - started
-        kept = sorted(answers)
+            answers = self.path / f"{self._folder(part).name}.answers.json"
+            if not answers.is_file():
+                left = f", about {duration(took / part * (self.count - part))} left" if took else ""
+                _log.info("fold %d of %d%s: %s", part + 1, self.count, left, argument(self._folder(part)))
+                folder = self._trained(part, callback)
+                replace_file(answers, json.dumps(self._answered(part, folder, progress)))
+                took += time.monotonic() - started
+            told = _read(answers)
+            kept += [(place, _detections(one, self.names)) for place, one in told["answers"]]
+            scores.append(float(told["AP"]))
+            left_out += told["left_out"]
+        kept.sort(key=lambda one: one[0])
         return HeldOut(
-            tuple(self.records[place] for place in kept),
-            tuple(answers[place] for place in kept),
+            tuple(self.records[place] for place, _ in kept),
+            tuple(found for _, found in kept),
             tuple(scores),
             tuple(left_out),
         )
+
+    def _answered(self, part: int, folder: Path, progress: Progress) -> dict[str, Any]:
+        """What the detector of a fold says of its pictures, by their places among all."""
+        place_of = {record.path: place for place, record in enumerate(self.records) if self.parts[place] == part}
+        predictor = Predictor(open_engine(folder / LAST), selection=SELECTION)
+        own = [self.records[place] for place in place_of.values()]
+        done = answer_records(predictor.predict, own, progress=progress)
+        answers = [
+            (place_of[record.path], _plain(found)) for record, found in zip(done.records, done.answers, strict=True)
+        ]
+        return {"AP": _last_ap(folder), "answers": answers, "left_out": done.left_out}
 
     def _folder(self, part: int) -> Path:
         return self.path / f"fold-{part + 1}"
@@ -181,6 +192,22 @@ def refuse_others(path: Path, asked: dict[str, Any]) -> None:
         raise ConfigError(
             f"{path}: holds something else than folds of this run and these labels; choose another folder: --out NEW"
         )
+
+
+def _plain(found: Detections) -> dict[str, Any]:
+    return {"boxes": found.boxes.tolist(), "scores": found.scores.tolist(), "labels": found.labels.tolist()}
+
+
+def _detections(told: dict[str, Any], names: tuple[str, ...]) -> Detections:
+    return Detections(told["boxes"], told["scores"], told["labels"], names)
+
+
+def _read(answers: Path) -> dict[str, Any]:
+    try:
+        told: dict[str, Any] = json.loads(answers.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{answers}: cannot be read ({error}); remove it, and the fold answers once more") from error
+    return told
 
 
 def _last_ap(folder: Path) -> float:

@@ -172,11 +172,15 @@ def _asked(run: str | Path, overrides: Sequence[str]) -> tuple[str, "RunConfig"]
 
     path = Path(run)
     if path.is_dir() and not (path / RUN_FILE).is_file():
-        raise ConfigError(f"{path}: holds no {RUN_FILE}; expected the folder of a run of 'falconet train', a run file or a preset")
+        raise ConfigError(
+            f"{path}: holds no {RUN_FILE}; expected the folder of a run of 'falconet train', a run file or a preset"
+        )
     source = str(path / RUN_FILE) if path.is_dir() else str(run)
     asked = training.read_run(source, overrides)
     if asked.model.name == "classifier":
-        raise ConfigError(f"{run}: is a classifier, whose labels are folders; expected a detector, whose labels are boxes")
+        raise ConfigError(
+            f"{run}: is a classifier, whose labels are folders; expected a detector, whose labels are boxes"
+        )
     return source, asked
 
 

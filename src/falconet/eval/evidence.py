@@ -1,6 +1,5 @@
 """What detections say about labels: which agree, which are left over, and how much a score is worth."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np

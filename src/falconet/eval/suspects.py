@@ -14,7 +14,7 @@ The curve over scores is J. Platt's ("Probabilistic outputs for support vector m
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,7 @@ KINDS: Mapping[Kind, str] = {
 }
 """In words."""
 
-PRIOR: Mapping[Kind, float] = {"missing": 0.0125, "nothing there": 0.0125, "wrong class": 0.0125, "bad outline": 0.0125}
+PRIOR: Mapping[Kind, float] = {"missing": 0.05, "nothing there": 0.0125, "wrong class": 0.0125, "bad outline": 0.006}
 """How often a mistake of each kind is expected, per label."""
 
 ROUNDS = 3
@@ -85,8 +85,12 @@ class Suspect:
         if self.kind == "wrong class":
             return f"It is labelled {label}; the model finds {found}."
         if self.kind == "bad outline":
-            return f"The model finds {found} with another outline: both overlap by {percent(self.overlap or 0)} % (IoU)."
-        return f"It is labelled {label}, and the model finds {'nothing like it' if not found else f'only {found}'} here."
+            return (
+                f"The model finds {found} with another outline: both overlap by {percent(self.overlap or 0)} % (IoU)."
+            )
+        return (
+            f"It is labelled {label}, and the model finds {'nothing like it' if not found else f'only {found}'} here."
+        )
 
 
 def find_suspects(
@@ -98,11 +102,30 @@ def find_suspects(
         names: class names; labels of records and answers index them.
         records, answers: aligned; answers of a detector that has not seen the picture, down to low scores.
     """
+    if not records:
+        return ()
     pictures = [gather(record, answer) for record, answer in zip(records, answers, strict=True)]
     court = _Court(pictures, num_classes=len(names))
     for _ in range(ROUNDS):
         court.weigh()
     return tuple(sorted(court.suspects(), key=lambda one: (-one.doubt, one.image)))
+
+
+class _LabelEvidence(NamedTuple):
+    """What speaks for and against labels.
+
+    Attributes:
+        support: [L] how surely the detection that agrees with a label is right, 0 where there is none.
+        other: [L] how surely one of another class is, in the same place.
+        displaced: [L] how surely one of the label's class is, times how far its outline is off (1 - IoU).
+        best_other, outline: [L] these detections, places in their picture; -1: none.
+    """
+
+    support: Numbers
+    other: Numbers
+    displaced: Numbers
+    best_other: Ints
+    outline: Ints
 
 
 class _Court:
@@ -129,10 +152,9 @@ class _Court:
         right = np.where(self.matched, 1.0, self.real)
         chances = reliability(self.scores, self.found_labels, right, counts, num_classes=self.num_classes)
         found = [self._of_labels(image, chances) for image in range(len(self.pictures))]
-        support, other, displaced, self.best_other, self.outline = (
-            np.concatenate([np.zeros(0), *column]) for column in zip(*found, strict=True)
-        )
-        self.best_other, self.outline = self.best_other.astype(np.int64), self.outline.astype(np.int64)
+        joined = _LabelEvidence(*(np.concatenate(column) for column in zip(*found, strict=True)))
+        self.best_other, self.outline = joined.best_other, joined.outline
+        support, other, displaced = joined.support, joined.other, joined.displaced
         weights = 1 - sum(self.doubts.values(), np.zeros(len(self.labels)))
         unsupported = 1 - np.maximum(support, other)
         odds: dict[Kind, Numbers] = {
@@ -144,14 +166,13 @@ class _Court:
         self.doubts = {kind: value / whole for kind, value in odds.items()}
         self.real = self._missing(chances)
 
-    def _of_labels(self, image: int, chances: Numbers) -> tuple[Numbers, ...]:
-        """For each label of a picture: support by its class, by another one, how far the outline is off and how surely;
-        the detections of the latter two, -1 where there are none."""
+    def _of_labels(self, image: int, chances: Numbers) -> "_LabelEvidence":
+        """What speaks for and against each label of a picture."""
         one = self.pictures[image]
         own = chances[self.first_found[image] : self.first_found[image + 1]]
         support = np.where(one.partner >= 0, own[one.partner], 0.0) if len(own) else np.zeros(len(one.labels))
         other, displaced = np.zeros(len(one.labels)), np.zeros(len(one.labels))
-        best_other, outline = np.full(len(one.labels), -1.0), np.full(len(one.labels), -1.0)
+        best_other, outline = np.full(len(one.labels), -1), np.full(len(one.labels), -1)
         unmatched = one.partner_of < 0
         for place, label in enumerate(one.labels.tolist()):
             overlaps, same = one.overlaps[:, place], one.found_labels == label
@@ -163,7 +184,7 @@ class _Court:
             if len(near):
                 best = near[(own[near] * np.sqrt(overlaps[near])).argmax()]
                 displaced[place], outline[place] = own[best] * (1 - overlaps[best]), best
-        return support, other, displaced, best_other, outline
+        return _LabelEvidence(support, other, displaced, best_other, outline)
 
     def _rarity(self, strengths: Numbers, weights: Numbers) -> Numbers:
         """The share of similar labels that are as extreme."""

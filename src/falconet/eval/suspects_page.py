@@ -50,7 +50,9 @@ def write_suspects_page(
     first = suspects[:shown]
     here, everywhere = (Counter(suspect.kind for suspect in some) for some in (first, suspects))
     values = {
-        "kinds": [(kind, meaning, here[kind], everywhere[kind]) for kind, meaning in KINDS.items()],
+        "kinds": [
+            (str(here[kind]), None, kind, f"{meaning}; {everywhere[kind]:,} in all") for kind, meaning in KINDS.items()
+        ],
         "pictures": [_picture(names, records[one.image], one, rank) for rank, one in enumerate(first, start=1)],
         "remarks": list(notes),
     }
@@ -104,9 +106,7 @@ def _shares(boxes: Floats, window: tuple[int, int, int, int]) -> Floats:
     return np.asarray((high - low).clip(0).prod(1), np.float32)
 
 
-def _box(
-    box: Sequence[float], window: tuple[int, int, int, int], kind: str, whose: str, name: str
-) -> PictureBox:
+def _box(box: Sequence[float], window: tuple[int, int, int, int], kind: str, whose: str, name: str) -> PictureBox:
     x, y = window[:2]
     corners = (box[0] - x, box[1] - y, box[2] - x, box[3] - y)
     return PictureBox(corners, kind, f"{whose}: {name}", "" if kind == "plain" else name)
