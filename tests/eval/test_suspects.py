@@ -46,7 +46,9 @@ def made(count: int = 60, *, seldom: int | None = None) -> tuple[list[Record], l
         away = np.array([[80, 80, 100, 100], [180, 180, 198, 198]], np.float32)
         found = np.concatenate([(boxes + chance.normal(0, 2, (4, 4)))[there], away])
         answers.append(Detections(found, scores, np.concatenate([labels[there], chance.integers(0, 3, 2)]), NAMES))
-        records.append(replace(record([], []), image_id=number, boxes=boxes, labels=labels, crowd=np.zeros(4, np.bool_)))
+        records.append(
+            replace(record([], []), image_id=number, boxes=boxes, labels=labels, crowd=np.zeros(4, np.bool_))
+        )
     return records, answers
 
 
@@ -84,7 +86,9 @@ def test_spoilt_labels_come_first_as_what_they_are() -> None:
     assert max(ranks) < 24, "among the first tenth of 240 labels"
     assert [one.doubt for one in found] == sorted((one.doubt for one in found), reverse=True)
     assert by_image[0].box is None
-    assert by_image[1].suggested_label == records[1].labels[pairwise_iou(answers[1].boxes[:1], records[1].boxes).argmax()]
+    assert (
+        by_image[1].suggested_label == records[1].labels[pairwise_iou(answers[1].boxes[:1], records[1].boxes).argmax()]
+    )
     assert by_image[2].suggested_box == pytest.approx(answers[2].boxes[0].tolist())
     assert (by_image[3].label, by_image[3].suggested_label) == (0, None)
 
@@ -92,7 +96,9 @@ def test_spoilt_labels_come_first_as_what_they_are() -> None:
 def test_a_class_that_is_seldom_found_is_not_suspicious_for_that() -> None:
     records, answers = made(seldom=1)
     lost = find_suspects(NAMES, records, answers)
-    doubt = {label: [one.doubt for one in lost if one.label == label and one.kind == "nothing there"] for label in range(3)}
+    doubt = {
+        label: [one.doubt for one in lost if one.label == label and one.kind == "nothing there"] for label in range(3)
+    }
     assert max(doubt[1]) < min(max(doubt[0]), max(doubt[2]))
     assert max(doubt[1]) < 0.05
 
@@ -156,7 +162,9 @@ def test_files_say_what_is_doubted(tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     cv2.imwrite(str(tmp_path / "more" / "1.jpg"), np.full((200, 200, 3), 90, np.uint8))
     records = [
-        replace(record([[10, 10, 50, 60], [0, 0, 9, 9]], [0, 2]), path=tmp_path / "0.jpg", box_keys=(7, 8), source="a.json"),
+        replace(
+            record([[10, 10, 50, 60], [0, 0, 9, 9]], [0, 2]), path=tmp_path / "0.jpg", box_keys=(7, 8), source="a.json"
+        ),
         replace(record([], []), path=tmp_path / "more" / "1.jpg"),
     ]
     first = (10.0, 10.0, 50.0, 60.0)

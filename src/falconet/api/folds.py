@@ -62,6 +62,7 @@ class Folds:
     Attributes:
         path: folder of all.
         run, overrides: as of `falconet train`; the data are replaced by the parts.
+        settings: what these come to, as plain values.
         names: of the classes.
         records: all pictures; labels index `names`.
         parts: the part of each picture, 0, 1, ...
@@ -70,6 +71,7 @@ class Folds:
     path: Path
     run: str
     overrides: tuple[str, ...]
+    settings: dict[str, Any]
     names: tuple[str, ...]
     records: tuple[Record, ...]
     parts: tuple[int, ...]
@@ -81,7 +83,7 @@ class Folds:
 
     def asked(self) -> dict[str, Any]:
         """What decides the answers, as plain values."""
-        return {"run": self.run, "overrides": list(self.overrides), "folds": self.count, "labels": self._labels()}
+        return {"run": self.settings, "folds": self.count, "labels": self._labels()}
 
     def answer(self, *, callback: "Callback | None" = None, progress: Progress = iter) -> HeldOut:
         """Train what is not trained yet, and answer for every picture.
@@ -169,10 +171,11 @@ def split(records: Sequence[Record], count: int, *, seed: int = 0) -> tuple[int,
         raise ConfigError(
             f"--folds {count}: the data have {plural(len(records), 'picture')}; expected two for each fold at least"
         )
-    counts = np.bincount(np.concatenate([record.labels for record in records]))
-    rarest = [min((int(counts[label]) for label in record.labels), default=np.inf) for record in records]
+    counts = np.bincount(np.concatenate([record.labels for record in records]), minlength=1)
+    rank = np.argsort(np.argsort(counts, kind="stable"))  # of each class, the rarest is 0
+    rarest = np.array([min(rank[record.labels].tolist(), default=len(rank)) for record in records])
     drawn = np.random.default_rng(seed).permutation(len(records))
-    order = drawn[np.argsort(np.array(rarest)[drawn], kind="stable")]
+    order = drawn[np.argsort(rarest[drawn], kind="stable")]
     parts = np.empty(len(records), np.int64)
     parts[order] = np.arange(len(records)) % count
     return tuple(parts.tolist())

@@ -5,16 +5,18 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from falconet.api.folds import Folds, HeldOut, Progress, is_of, split
 from falconet.api.train import free_folder
 from falconet.core.errors import ConfigError
 from falconet.core.figures import percent, plural
 from falconet.core.files import replace_file
-from falconet.core.run_files import RUN_FILE
+from falconet.core.run_files import RUN_FILE, find_weights
 from falconet.core.types import Record
 from falconet.eval.suspects import KINDS, Suspect, find_suspects
 from falconet.eval.suspects_files import coco_tree, rows
@@ -28,10 +30,9 @@ _log = logging.getLogger(__name__)
 
 PAGE, LIST, COCO, FOLDS = "suspects.html", "suspects.json", "suspects.coco.json", "folds"
 
-SEEN = 1600
-"""Pictures that a fold's training sees, counted each time: where it starts from trained weights, more tells little."""
-
-LEAST_EPOCHS = 4
+STEPS, LEAST_EPOCHS = 150, 3
+"""A training that starts from trained weights takes so many steps, and sees each picture so often, at least; what
+that finds is told in docs/suspects.md."""
 
 MOST_SHOWN, SHARE_SHOWN = 200, 0.1
 """The page shows so many suspects at most, and so many of all labels."""
@@ -145,18 +146,23 @@ def suspects(
     from falconet.api.require import require
 
     require(["torch", "hotcoco", "jinja2"], extra="train", purpose="asking which labels are doubtful")
+    from falconet import training
+
     source, asked = _asked(run, overrides)
     names, records, notes = _labelled(asked)
-    own, more = _schedule(asked, overrides, pictures=round(len(records) * (1 - 1 / folds)) if folds else 0)
-    notes += more
+    parts = split(records, folds)
+    own, more = _schedule(asked, overrides, pictures=len(records) - parts.count(0))
+    notes += [*more, *_seen(asked, records)]
+    changes = (*overrides, *own)
+    settings = training.read_run(source, changes).model_dump(mode="json", exclude={"output", "data"})
     path = _folder(Path(run), asked, out)
-    parts = Folds(path / FOLDS, source, (*overrides, *own), names, records, split(records, folds))
-    if out is None and path.exists() and not is_of(parts.path, parts.asked()):
+    trainings = Folds(path / FOLDS, source, changes, settings, names, records, parts)
+    if out is None and path.exists() and not is_of(trainings.path, trainings.asked()):
         path = free_folder(path)
-        parts = Folds(path / FOLDS, source, (*overrides, *own), names, records, split(records, folds))
+        trainings = replace(trainings, path=path / FOLDS)
     for note in notes:
         _log.info("%s", note)
-    held_out = parts.answer(callback=callback, progress=progress)
+    held_out = trainings.answer(callback=callback, progress=progress)
     found = find_suspects(names, held_out.records, held_out.answers)
     labels = sum(int((~record.crowd).sum()) for record in held_out.records)
     shown = min(MOST_SHOWN, math.ceil(SHARE_SHOWN * labels)) if count is None else count
@@ -171,6 +177,8 @@ def _asked(run: str | Path, overrides: Sequence[str]) -> tuple[str, "RunConfig"]
     from falconet import training
 
     path = Path(run)
+    if any(override.startswith("output=") for override in overrides):
+        raise ConfigError("output= is where a training goes; the folder of suspects is named by --out FOLDER")
     if path.is_dir() and not (path / RUN_FILE).is_file():
         raise ConfigError(
             f"{path}: holds no {RUN_FILE}; expected the folder of a run of 'falconet train', a run file or a preset"
@@ -208,8 +216,29 @@ def _schedule(asked: "RunConfig", overrides: Sequence[str], *, pictures: int) ->
             "train.minutes=N makes it shorter, train.weights=auto starts from published weights"
         )
         return own, notes
-    epochs = min(asked.train.epochs, max(LEAST_EPOCHS, math.ceil(SEEN / max(1, pictures))))
+    steps = pictures / asked.train.batch_size
+    epochs = min(asked.train.epochs, max(LEAST_EPOCHS, math.ceil(STEPS / steps)))
+    notes.append(f"each fold is trained for {plural(epochs, 'epoch')} (train.epochs=N or train.minutes=N: otherwise)")
     return [*own, "train.minutes=null", f"train.epochs={epochs}", f"train.validate_every={epochs}"], notes
+
+
+def _seen(asked: "RunConfig", records: Sequence[Record]) -> list[str]:
+    """A warning where the weights that the trainings start from have learnt from some of these pictures."""
+    from falconet.data.fingerprint import fingerprints
+    from falconet.models.weights import load_trained_on
+
+    weights = asked.train.weights
+    if not isinstance(weights, Path) or not weights.exists():
+        return []
+    start = find_weights(weights)
+    learnt = load_trained_on(start) if start.suffix == ".safetensors" else None
+    count = 0 if learnt is None else int(np.isin(fingerprints(records), learnt).sum())
+    if not count:
+        return []
+    return [
+        f"{start} have learnt from {count:,} of these {len(records):,} pictures, and hide mistakes that they have learnt; "
+        "train.weights=auto starts from published weights instead"
+    ]
 
 
 def _folder(run: Path, asked: "RunConfig", out: str | Path | None) -> Path:
