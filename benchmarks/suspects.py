@@ -2,14 +2,14 @@
 
 Of each data set 5 % of the labels are spoilt in four known ways: left out, shifted, given another class, and boxes put
 where nothing is. `falconet data suspects` then looks at all of them. Told is how many of the spoilt ones are among the
-first suspects, as many as a tenth of the labels; what else is there are doubts about labels as they were given. Trainings
-that are finished in the working folder are not repeated.
+first suspects, as many as a tenth of the labels; what else is there are doubts about labels as they were given. A row
+says the same of cleanlab's scores of the same answers, with its own thresholds and with lower ones (--cleanlab, which
+wants cleanlab 2.9). Trainings that are finished in the working folder are not repeated.
 """
 
 import argparse
 import json
 import math
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +24,8 @@ from falconet.api.train import spoken
 from falconet.core.boxes import pairwise_iou
 from falconet.core.coco_json import coco_annotation, coco_categories, coco_result
 from falconet.core.files import replace_file
-from falconet.core.types import Floats, Record
+from falconet.core.types import Detections, Floats, Record
+from falconet.eval.report import read_history
 from falconet.eval.suspects import Kind, Suspect
 from falconet.training.run_config import Data
 from falconet.training.run_data import load_data
@@ -36,7 +37,8 @@ SETTINGS = ("model.input={height: 256, width: 256}", "train.batch_size=8", "data
 
 @dataclass(frozen=True)
 class Spoilt:
-    """A label that was spoilt: the record it is of, what was done, its box now (None: left out) and before (None: new)."""
+    """A label that was spoilt: the record it is of, what was done, its box now (None: left out) and before
+    (None: new)."""
 
     image: int
     kind: Kind
@@ -137,27 +139,91 @@ def write_coco(path: Path, names: Sequence[str], records: Sequence[Record]) -> N
     replace_file(path, json.dumps(tree))
 
 
-def row(name: str, seed: int, done: Suspects, spoilt: Sequence[Spoilt], records: Sequence[Record]) -> dict[str, Any]:
-    """What came out of one trial."""
-    image_of = {record.path: image for image, record in enumerate(records)}
-    own = [replace(one, image=image_of[done.held_out.records[one.image].path]) for one in done.suspects]
-    first = own[: math.ceil(FIRST * done.labels)]
+def cleanlab(done: Suspects, high: float, low: float) -> list[Suspect]:
+    """Suspects by cleanlab's three scores, the lowest first; the lower one of a label's two counts.
+
+    Args:
+        high, low: its thresholds of scores: for missing labels and wrong classes, for outlines.
+    """
+    from cleanlab.object_detection import rank
+
+    held, names = done.held_out, done.names
+    labels = [{"bboxes": one.boxes.astype(float), "labels": one.labels} for one in held.records]
+    answers = [
+        Detections(one.boxes[keep], one.scores[keep], one.labels[keep])
+        for one, keep in ((one, one.scores > min(high, low) / 2) for one in held.answers)
+    ]
+    said: list[Any] = []
+    for one in answers:
+        said.append(np.empty(len(names), object))
+        for label in range(len(names)):
+            own = one.labels == label
+            said[-1][label] = np.concatenate([one.boxes[own], one.scores[own, None]], 1).astype(float)
+    missing = rank.compute_overlooked_box_scores(labels=labels, predictions=said, high_probability_threshold=high)
+    outline = rank.compute_badloc_box_scores(labels=labels, predictions=said, low_probability_threshold=low)
+    swapped = rank.compute_swap_box_scores(labels=labels, predictions=said, high_probability_threshold=high)
+    found = []
+    for image, (record, answer) in enumerate(zip(held.records, answers, strict=True)):
+        for index, box in enumerate(record.boxes.tolist()):
+            scores = {"bad outline": outline[image][index], "wrong class": swapped[image][index]}
+            kind: Any = min(scores, key=lambda one: scores[one])
+            found.append(Suspect(kind, 1 - scores[kind], image, index, int(record.labels[index]), tuple(box)))
+        by_class = np.argsort(answer.labels, kind="stable")
+        for place in np.flatnonzero(~np.isnan(missing[image])).tolist():
+            own = int(by_class[place])
+            corners = tuple(answer.boxes[own].tolist())
+            doubt = 1 - missing[image][place]
+            found.append(
+                Suspect("missing", doubt, image, suggested_label=int(answer.labels[own]), suggested_box=corners)
+            )
+    return sorted(found, key=lambda one: -one.doubt)
+
+
+def row(done: Suspects, suspects: Sequence[Suspect], spoilt: Sequence[Spoilt], places: Sequence[int]) -> dict[str, Any]:
+    """What is among the first suspects.
+
+    Args:
+        places: of the pictures that were answered, among all.
+    """
+    first = [replace(one, image=places[one.image]) for one in suspects[: math.ceil(FIRST * done.labels)]]
     found = [(one, next((suspect for suspect in first if one.is_found_by(suspect)), None)) for one in spoilt]
     there = {kind: [suspect for one, suspect in found if one.kind == kind] for kind in KINDS}
     hit = sum(suspect is not None for _, suspect in found)
     others = Counter(suspect.kind for suspect in first if not any(one.is_found_by(suspect) for one in spoilt))
     return {
-        "data": name,
-        "seed": seed,
-        "labels": done.labels,
-        "spoilt": len(spoilt),
-        "AP of the folds": ", ".join(f"{100 * value:.1f}" for value in done.held_out.ap),
-        "suspects looked at": len(first),
-        "spoilt ones among them": f"{hit} ({100 * hit / len(spoilt):.0f} %)",
+        "looked at": len(first),
+        "found": f"{hit} of {len(spoilt)} ({100 * hit / len(spoilt):.0f} %)",
         **{kind: f"{sum(one is not None for one in ones)} of {len(ones)}" for kind, ones in there.items()},
         "of the right kind": sum(suspect is not None and suspect.kind == one.kind for one, suspect in found),
         "not spoilt": ", ".join(f"{count} {kind}" for kind, count in others.most_common()),
     }
+
+
+def rows(name: str, seed: int, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """What comes out of one spoilt copy of a data set."""
+    classes, records = load(name, options.data)
+    records, spoilt = spoil(classes, records, seed)
+    folder = options.work / f"{name}-{seed}"
+    write_coco(folder / "labels.json", classes, records)
+    changes = [*SETTINGS, f"data.train={folder / 'labels.json'}", f"train.epochs={options.epochs}"]
+    changes.append(f"train.validate_every={options.epochs}")
+    with spoken():
+        done = suspects("nanodet-plus-m-320", changes, out=folder / "out", folds=options.folds)
+    seconds = sum(epoch["seconds"] for path in folder.glob("out/folds/*/metrics.jsonl") for epoch in read_history(path))
+    place_of = {record.path: place for place, record in enumerate(records)}
+    places = [place_of[record.path] for record in done.held_out.records]
+    folds = ", ".join(f"{100 * value:.1f}" for value in done.held_out.ap)
+    own = {"data": name, "seed": seed, "labels": done.labels, "AP of the folds": folds}
+    found = [
+        own
+        | {"scores": "falconet"}
+        | row(done, done.suspects, spoilt, places)
+        | {"seconds of training": round(seconds)}
+    ]
+    for high, low in ((0.95, 0.5), (0.6, 0.3)) if options.cleanlab else ():
+        title = f"cleanlab, thresholds {high:g}, {low:g}"
+        found.append(own | {"scores": title} | row(done, cleanlab(done, high, low), spoilt, places))
+    return found
 
 
 def main() -> None:
@@ -169,24 +235,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--cleanlab", action="store_true", help="compare with it")
     options = parser.parse_args()
-    rows = []
+    told: list[dict[str, Any]] = []
     for seed in options.seeds:
         for name in options.names:
-            classes, records = load(name, options.data)
-            records, spoilt = spoil(classes, records, seed)
-            folder = options.work / f"{name}-{seed}"
-            write_coco(folder / "labels.json", classes, records)
-            changes = [*SETTINGS, f"data.train={folder / 'labels.json'}", f"train.epochs={options.epochs}"]
-            changes.append(f"train.validate_every={options.epochs}")
-            started = time.monotonic()
-            with spoken():
-                done = suspects("nanodet-plus-m-320", changes, out=folder / "out", folds=options.folds)
-            seconds = round(time.monotonic() - started)
-            rows.append(row(name, seed, done, spoilt, records) | {"seconds": seconds})
-            print(json.dumps(rows[-1], indent=2), flush=True)
+            told += rows(name, seed, options)
+            print(json.dumps(told, indent=2), flush=True)
     note = (__doc__ or "").partition("\n\n")[2].strip()
-    write("suspects", "Spoilt labels that are found", "python benchmarks/suspects.py", rows, note)
+    write("suspects", "Spoilt labels that are found", "python benchmarks/suspects.py ...", told, note)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def test_folds_go_on_and_all_pictures_are_answered(data: Path, tmp_path: Path, m
     assert marked.names == done.names
 
     def never(*words: object, **more: object) -> None:
-        raise AssertionError(words)
+        raise AssertionError(words, more)
 
     monkeypatch.setattr(folding, "train_with", never)
     words = ["data", "suspects", preset, *overrides, "--out", str(out), "--folds", "2"]

@@ -76,8 +76,8 @@ class Suspects:
     def _summary(self) -> str:
         folds = ", ".join(percent(value) for value in self.held_out.ap)
         return (
-            f"{plural(self.labels, 'label')} in {plural(len(self.held_out.records), 'picture')} were looked at by models "
-            f"that had not seen the picture (AP on these labels as they are: {folds}). Of "
+            f"{plural(self.labels, 'label')} in {plural(len(self.held_out.records), 'picture')} were looked at by "
+            f"models that had not seen the picture (AP on these labels as they are: {folds}). Of "
             f"{plural(len(self.suspects), 'suspect')}, here are the {self.shown:,} that are doubted most."
         )
 
@@ -236,8 +236,8 @@ def _seen(asked: "RunConfig", records: Sequence[Record]) -> list[str]:
     if not count:
         return []
     return [
-        f"{start} have learnt from {count:,} of these {len(records):,} pictures, and hide mistakes that they have learnt; "
-        "train.weights=auto starts from published weights instead"
+        f"{start} have learnt from {count:,} of these {len(records):,} pictures, and hide mistakes that they have "
+        "learnt; train.weights=auto starts from published weights instead"
     ]
 
 
