@@ -1,4 +1,4 @@
-"""`falconet data ...`: check, draw, convert and crop data sets; find anchors; write a small drawn one."""
+"""`falconet data ...`: check, draw, convert and crop data sets; find anchors; write a small drawn one; doubt labels."""
 
 import json
 from collections.abc import Mapping
@@ -32,8 +32,6 @@ Images = Annotated[Path | None, typer.Option(help="Folder of the pictures, where
 Split = Annotated[str | None, typer.Option(help="Only this split, as in train or val.")]
 
 _SHOWN = 10
-
-app.command(epilog=EXAMPLES)(suspects)
 
 
 @app.command()
@@ -230,6 +228,9 @@ def _refuse_page(html: Path) -> None:
         raise ConfigError(f"--html {html}: expected a file whose name ends in .html, as in check.html")
     if is_folder(html):
         raise ConfigError(f"--html {html}: is a folder; name a file in it, as in {html / 'check.html'}")
+
+
+app.command(epilog=EXAMPLES)(suspects)
 
 
 def _preprocess(size: str | None, resize: Literal["letterbox", "stretch"] | None) -> "Preprocess":
