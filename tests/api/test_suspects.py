@@ -85,7 +85,8 @@ def test_the_parts_of_a_fold_are_apart(data: Path, tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(folding, "train_with", note)
     with pytest.raises(KeyboardInterrupt):
-        suspects(preset, overrides, out=tmp_path / "doubts", folds=2)
+        suspects(preset, [*overrides, f"data.train.images={data / 'train'}"], out=tmp_path / "doubts", folds=2)
+    assert not any(change.startswith("data.train.images") for change in asked[0]), "a fold has files of its own"
     files = {key: Path(value) for key, _, value in (change.partition("=") for change in asked[0])}
     learnt, held = (read_coco(files[f"data.{part}"]) for part in ("train", "val"))
     paths = [{record.path for record in part.records} for part in (learnt, held)]

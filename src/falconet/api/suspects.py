@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -36,6 +37,10 @@ that finds is told in docs/suspects.md."""
 
 MOST_SHOWN, SHARE_SHOWN = 200, 0.1
 """The page shows so many suspects at most, and so many of all labels."""
+
+
+_SOURCES = re.compile(r"data(\.train|\.val)?(\.(annotations|images|split))?=")
+"""Overrides that say where the pictures are; those of a fold are in files of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +161,8 @@ def suspects(
     changes = (*overrides, *own)
     settings = training.read_run(source, changes).model_dump(mode="json", exclude={"output", "data"})
     path = _folder(Path(run), asked, out)
-    trainings = Folds(path / FOLDS, source, changes, settings, names, records, parts)
+    kept = tuple(change for change in changes if not _SOURCES.match(change))
+    trainings = Folds(path / FOLDS, source, kept, settings, names, records, parts)
     if out is None and path.exists() and not is_of(trainings.path, trainings.asked()):
         path = free_folder(path)
         trainings = replace(trainings, path=path / FOLDS)
