@@ -45,6 +45,9 @@ ROUNDS = 3
 SIMILAR = 100
 """Labels of the same class and of the nearest sizes, among which it is counted how unusual one is."""
 
+SAME = 0.75
+"""IoU from which on two outlines are taken for the same; below it they are off, from `AGREE` downwards wholly so."""
+
 LEAST = 0.01
 """A place that is less doubtful is no suspect."""
 
@@ -117,7 +120,8 @@ class _LabelEvidence(NamedTuple):
     Attributes:
         support: [L] how surely the detection that agrees with a label is right, 0 where there is none.
         other: [L] how surely one of another class is, in the same place.
-        displaced: [L] how surely one of the label's class is, times how far its outline is off (1 - IoU).
+        displaced: [L] how surely one of the label's class is, times how far its outline is off: 1 - IoU, and less near
+            `SAME`.
         best_other, outline: [L] these detections, places in their picture; -1: none.
     """
 
@@ -183,7 +187,8 @@ class _Court:
             near = np.flatnonzero(same & (unmatched | (one.partner_of == place)) & (overlaps >= TOUCH))
             if len(near):
                 best = near[(own[near] * np.sqrt(overlaps[near])).argmax()]
-                displaced[place], outline[place] = own[best] * (1 - overlaps[best]), best
+                off = np.clip((SAME - overlaps[best]) / (SAME - AGREE), 0, 1)
+                displaced[place], outline[place] = own[best] * (1 - overlaps[best]) * off, best
         return _LabelEvidence(support, other, displaced, best_other, outline)
 
     def _rarity(self, strengths: Numbers, weights: Numbers) -> Numbers:
