@@ -1,4 +1,4 @@
-"""Are wrong labels found? python benchmarks/suspects.py bccd fruit --data FOLDER --seeds 0 1
+"""Are wrong labels found? python benchmarks/suspects.py bccd:0 fruit:1 --data FOLDER
 
 Of each data set 5 % of the labels are spoilt in four known ways: left out, shifted, given another class, and boxes put
 where nothing is. `falconet data suspects` then looks at all of them. Told is how many of the spoilt ones are among the
@@ -229,21 +229,26 @@ def rows(name: str, seed: int, options: argparse.Namespace) -> list[dict[str, An
 def main() -> None:
     """Spoil, ask, count."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="+", choices=("bccd", "fruit"))
+    parser.add_argument("copies", nargs="+", help="bccd or fruit, a colon, and the seed by which labels are spoilt")
     parser.add_argument("--data", type=Path, required=True, help="folder with bccd and fruit")
     parser.add_argument("--work", type=Path, default=Path("runs/suspects"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--cleanlab", action="store_true", help="compare with it")
     options = parser.parse_args()
     told: list[dict[str, Any]] = []
-    for seed in options.seeds:
-        for name in options.names:
-            told += rows(name, seed, options)
-            print(json.dumps(told, indent=2), flush=True)
+    for copy in options.copies:
+        name, _, seed = copy.partition(":")
+        told += rows(name, int(seed), options)
+        print(json.dumps(told, indent=2), flush=True)
     note = (__doc__ or "").partition("\n\n")[2].strip()
-    write("suspects", "Spoilt labels that are found", "python benchmarks/suspects.py ...", told, note)
+    write(
+        "suspects",
+        "Spoilt labels that are found",
+        " ".join(["python benchmarks/suspects.py", *options.copies, "--cleanlab" * options.cleanlab]).strip(),
+        told,
+        note,
+    )
 
 
 if __name__ == "__main__":
