@@ -31,6 +31,7 @@ def stop(run: str, changes: list[str], **more: object) -> None:  # noqa: ARG001
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_folds_go_on_and_all_pictures_are_answered(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     preset, *overrides = options(data, tmp_path / "run", "train.epochs=1")
     overrides = [override for override in overrides if not override.startswith("output=")]
@@ -95,7 +96,7 @@ def test_the_parts_of_a_fold_are_apart(data: Path, tmp_path: Path, monkeypatch: 
     assert sum(len(record.boxes) for part in (learnt, held) for record in part.records) > 17
 
 
-def test_weights_that_know_the_labels_are_told(
+def test_from_where_trainings_start_and_how_long_they_take(
     data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     preset, *overrides = options(data, tmp_path / "first", "train.epochs=1")
@@ -107,12 +108,27 @@ def test_weights_that_know_the_labels_are_told(
             "model.head": {"channels": 16, "kernel_size": 3, "stacked_convs": 1},
         },
     )
-    again = [override for override in overrides if not override.startswith("output=")]
-    monkeypatch.setattr(folding, "train_with", stop)
+    asked: list[list[str]] = []
+
+    def note(run: str, changes: list[str], **more: object) -> None:
+        asked.append([run, *changes])
+        stop(run, changes, **more)
+
+    monkeypatch.setattr(folding, "train_with", note)
+    again = [override for override in overrides if not override.startswith(("output=", "train.epochs="))]
     with caplog.at_level("INFO"), pytest.raises(KeyboardInterrupt):
         suspects(preset, [*again, f"train.weights={first.path}"], out=tmp_path / "doubts", folds=2)
     assert "have learnt from 12 of these 17 pictures" in caplog.text
     assert "train.weights=auto" in caplog.text
+    assert "train.epochs=11" in asked[0], "150 steps would be more epochs than the preset has"
+    with caplog.at_level("INFO"), pytest.raises(KeyboardInterrupt):
+        suspects(first.path, folds=2)
+    assert asked[1][0] == str(first.path / "run.yaml")
+    assert f"output={first.path / 'suspects' / 'folds' / 'fold-1'}" in asked[1]
+    assert "this run starts from nothing" in caplog.text
+    with pytest.raises(KeyboardInterrupt):
+        suspects(first.path, folds=3)
+    assert f"output={first.path / 'suspects-2' / 'folds' / 'fold-1'}" in asked[2], "three folds are another question"
 
 
 def test_what_cannot_be_asked(data: Path, tmp_path: Path) -> None:
