@@ -10,8 +10,12 @@ from jsonschema import Draft202012Validator
 
 import falconet
 from falconet.api.calibrate import calibrate
+from falconet.api.folds import HeldOut
 from falconet.api.repeat import Figure, Repeated
+from falconet.api.suspects import Suspects
+from falconet.core.types import Detections, Record
 from falconet.eval.bootstrap import Interval
+from falconet.eval.suspects import Suspect
 from tests.api.test_calibrate import data, run
 from tests.runtime import tiny_model
 
@@ -89,6 +93,24 @@ def test_repeat() -> None:
     figures = (Figure("AP", (0.4, 0.5), Interval(0.3, 0.6)), Figure("APl", (-1.0, -1.0), None))
     done = Repeated(Path("r"), (0, 1), (Path("r/seed-0"), Path("r/seed-1")), figures, 7)
     check("repeat", json.loads(json.dumps({"run": {}, **done.as_dict()})))
+
+
+def test_suspects() -> None:
+    box = (1.0, 2.0, 30.0, 40.0)
+    own = {"image": 0, "index": 0, "label": 1, "box": box}
+    record = Record(1, Path("a.jpg"), 90, 90, np.array([box]), [1], [False], source="a.json (image 1)", box_keys=(7,))
+    held = HeldOut((record,), (Detections(np.zeros((0, 4)), [], []),), (0.4, -1.0), ("a.jpg: is truncated",))
+    suspects = (
+        Suspect("missing", 0.9, 0, suggested_label=0, suggested_box=box, confidence=0.8),
+        Suspect("nothing there", 0.7, **own),
+        Suspect("wrong class", 0.6, **own, suggested_label=0, confidence=0.5),
+        Suspect("bad outline", 0.5, **own, suggested_label=1, suggested_box=box, confidence=0.5, overlap=0.4),
+    )
+    done = Suspects(Path("doubts"), "run.yaml", ("cat", "dog"), held, suspects, 2, ("said",))
+    told = json.loads(json.dumps(done.as_dict()))
+    check("suspects", told)
+    with pytest.raises(AssertionError):
+        check("suspects", {**told, "suspects": [told["suspects"][0] | {"kind": "doubtful"}]})
 
 
 def test_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
