@@ -44,6 +44,12 @@ class Data(Config):
     classes: tuple[str, ...] | None = Field(
         default=None, min_length=1, description="null: those of the data; else some or all of these, in this order"
     )
+    fraction: float = Field(
+        default=1.0, gt=0, le=1, description="share of the training pictures that is trained on, by class"
+    )
+    fraction_seed: int = Field(
+        default=0, ge=0, description="another one draws other pictures; of one, smaller shares lie within larger ones"
+    )
     workers: int | Literal["auto"] = Field(default="auto", description="processes that read pictures; 0: none")
     cache_mb: int = Field(default=1024, ge=0, description="memory for decoded pictures, over all workers; 0: none")
 

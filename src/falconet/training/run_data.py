@@ -19,6 +19,7 @@ from falconet.data.folders import open_image_folder
 from falconet.data.formats import open_dataset
 from falconet.data.listing import walk
 from falconet.data.records import drop_invalid
+from falconet.data.subset import subset
 from falconet.training.run_config import Data, Source
 
 _log = logging.getLogger(__name__)
@@ -72,6 +73,13 @@ def load_data(data: Data, *, image_level_labels: bool = False) -> RunData:
             f"{train.source}: holds a single class, {train.names[0]}, and whatever answers that is always right; "
             "expected two folders at least: put pictures that show something else into a folder of their own, "
             "such as 'other'"
+        )
+    if data.fraction < 1:
+        everything = len(train_records)
+        train_records = subset(train_records, fraction=data.fraction, seed=data.fraction_seed)
+        notes.append(
+            f"data.fraction: {len(train_records)} of {plural(everything, 'training picture')}, drawn by class with seed "
+            f"{data.fraction_seed}"
         )
     counts = Counter(int(label) for record in train_records for label in record.labels[~record.crowd])
     if not counts:
