@@ -116,7 +116,7 @@ def train_with(
 
     asked = training.read_run(run, overrides, recipe)
     before = time.monotonic()
-    asked = _with_weights(asked)
+    asked = with_weights(asked)
     started += time.monotonic() - before
     if not Path(run).is_file() and not any(override.startswith("output=") for override in overrides):
         asked = _in_a_folder_of_its_own(asked)
@@ -142,12 +142,29 @@ def spoken() -> Iterator[None]:
         ours.setLevel(level)
 
 
+@contextmanager
+def few_words() -> Iterator[None]:
+    """Without what each training tells on the terminal; its train.log has all of it."""
+
+    def passes(record: logging.LogRecord) -> bool:
+        return not record.name.startswith(("falconet.training", "falconet.data"))
+
+    handlers = [*logging.getLogger().handlers, *logging.getLogger("falconet").handlers]
+    for handler in handlers:
+        handler.addFilter(passes)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(passes)
+
+
 def as_text(value: Any) -> str:
     """A value as `falconet train` takes it: paths as they are, all else as YAML reads it."""
     return str(value) if isinstance(value, str | Path | Run) else json.dumps(value)
 
 
-def _with_weights(run: "RunConfig") -> "RunConfig":
+def with_weights(run: "RunConfig") -> "RunConfig":
     """`run`, with a file of ours in place of a published name, a run folder or a foreign file."""
     from falconet.api.find import find_model, usual_weights, weights_to_start_from
 

@@ -1,4 +1,4 @@
-"""`falconet data ...`: check, draw, convert and crop data sets; find anchors; write a small drawn one; doubt labels."""
+"""`falconet data ...`: check, draw, convert, crop data sets; find anchors; doubt labels; how many more pictures."""
 
 import json
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from falconet.cli.curve import curve
 from falconet.cli.options import parse_size
 from falconet.cli.progress import counted
 from falconet.cli.suspects import EXAMPLES, suspects
@@ -217,6 +218,9 @@ def anchors(
     if known is not None:
         known.write(found)
         print(f"written to {known.path}")
+
+
+app.command()(curve)
 
 
 def _refuse_page(html: Path) -> None:

@@ -16,8 +16,8 @@ def subset(records: Sequence[Record], *, fraction: float, seed: int) -> tuple[Re
 def nested_order(records: Sequence[Record], *, seed: int) -> list[int]:
     """Places of the records in an order whose first N stand for all of them, whatever N.
 
-    The order is one of chance, but a class that is missing, or has fallen behind its share by a picture, comes first, the
-    rarest before others: so as many pictures as there are classes show all of these. That is the idea of iterative
+    The order is one of chance, but a class that is missing, or has fallen behind its share by a picture, comes first,
+    the rarest before others: so as many pictures as there are classes show all of these. That is the idea of iterative
     stratification (Sechidis, Tsoumakas and Vlahavas, 2011), one picture at a time; choosing each by its class would
     prefer pictures of many classes. Pictures without boxes count as a class.
     """
@@ -26,7 +26,8 @@ def nested_order(records: Sequence[Record], *, seed: int) -> list[int]:
     names = sorted({label for own in classes for label in own})
     place = {label: column for column, label in enumerate(names)}
     columns = [[place[label] for label in own] for own in classes]
-    everyone, waiting = chance[::-1], [[] for _ in names]  # the next one is the last
+    everyone = chance[::-1]  # the next one is the last
+    waiting: list[list[int]] = [[] for _ in names]
     for index in everyone:
         for column in columns[index]:
             waiting[column].append(index)

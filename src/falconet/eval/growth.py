@@ -1,11 +1,11 @@
 """How a figure grows with the number of training pictures, and what it would be with more of them.
 
 Curves of several families are laid through what trainings on parts of the pictures reached: power law, logarithm and
-arctan, of those that Mahmood et al. compare ("How Much More Data Do I Need?", arXiv:2207.01725). No family fits all data,
-and from few points nobody can tell which one does, so that none is chosen: all curves take part, each by how well it
-explains the points (Bayes' rule on a grid of shapes; for one shape a curve is a straight line between two values, and is
-solved exactly). What remains possible is wide where the points say little. A curve never falls with more pictures, and
-never leaves 0 to 1.
+arctan, of those that Mahmood et al. compare ("How Much More Data Do I Need?", arXiv:2207.01725), and an exponential
+approach. No family fits all data, and from few points nobody can tell which one does, so that none is chosen: all
+curves take part, each by how well it explains the points (Bayes' rule on a grid of shapes; with the shape given, a
+curve is linear in its values at both ends, and is solved exactly). What remains possible is wide where the points say
+little. A curve never falls with more pictures, and never leaves 0 to 1.
 
 Two kinds of chance move a point: another training, and other validation pictures. The first has a spread that is itself
 estimated, from how the points lie and from what is usual; the second comes as draws of the bootstrap, which shift all
@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from falconet.eval.bootstrap import Draws, Interval
+from falconet.eval.bootstrap import TAIL, Drawn, Draws, Interval
 
 SAMPLES, REPLICATES = 6000, 200
 """Curves that are drawn, and draws of the validation pictures among them."""
@@ -60,8 +60,8 @@ FAMILIES: Mapping[str, Family] = {
     "exponential": Family(lambda x, c: -np.exp(-x * c), np.geomspace(0.5, 10, 24), np.zeros_like),
     "arctan": Family(lambda x, c: np.arctan(x * c), np.geomspace(0.3, 30, 24), lambda c: np.full_like(c, np.pi / 2)),
 }
-"""Power law with its exponent, logarithm of n + c, arctan of c n, and an exponential approach, so that more pictures may
-also help no more; n in shares of the largest number."""
+"""Power law with its exponent, logarithm of n + c, arctan of c n, and an exponential approach, by which more pictures
+may soon help no more; n in shares of the largest number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,8 @@ class Growth:
     def one(self, pictures: float) -> Draws:
         """[S] what a single training on so many reaches."""
         spread = self.spread * (pictures / self.largest) ** -SPREAD_GROWTH
-        return np.clip(self.mean(pictures) + spread * self.luck, 0, 1)
+        reached: Draws = np.clip(self.mean(pictures) + spread * self.luck, 0, 1)
+        return reached
 
     def gain(self, pictures: float) -> Draws:
         """[S] by how much the mean rises from the largest number that was measured to so many."""
@@ -152,49 +153,44 @@ def predict(everywhere: Growth, here: Growth, pictures: int) -> Prediction:
 
 
 def _interval(draws: Draws) -> Interval:
-    found = Interval.of(draws)
-    assert found is not None, "curves have values everywhere"
-    return found
+    low, high = np.quantile(draws, (TAIL, 1 - TAIL))
+    return Interval(float(low), float(high))
 
 
-def fit(
-    pictures: Sequence[int], values: Sequence[float], draws: Sequence[Draws] | None = None, *, seed: int = 0
-) -> Growth:
+def fit(pictures: Sequence[int], reached: Sequence[Drawn], *, seed: int = 0) -> Growth:
     """The curves that may lie behind some trainings.
 
     Args:
         pictures: trained on, of each training; two different numbers at least.
-        values: that these reached, 0..1.
-        draws: [R] of each training the same figure in draws of the validation pictures, the same draws for all; None
-            keeps to these very pictures. Their mean counts for nothing, which differs a little from the figure.
-        seed: of the curves that are drawn. Two fits with draws of the same pictures go through these in the same order,
-            so that what one says can be compared with the other, curve by curve.
+        reached: by each of them, 0..1, with the same figure in the same draws of the validation pictures; without draws
+            the curve is one for these very pictures. What the draws are on average counts for nothing, which differs a
+            little from the figure.
+        seed: of the curves that are drawn. Two fits of the same number of draws go through these in the same order, so
+            that what one says can be compared with the other, curve by curve.
     """
     counts = np.asarray(pictures, np.float64)
     smallest, largest = int(counts.min()), int(counts.max())
     assert smallest < largest, "a curve needs two numbers of pictures"
-    observed = np.asarray(values, np.float64)[None] + _shifts(draws, len(values))
+    observed = np.array([one.value for one in reached])[None] + _shifts([one.draws for one in reached])
     cells = _cells(counts / largest, observed, smallest / largest)
     chance = np.random.default_rng(seed)
     replicate = np.repeat(np.arange(len(observed)), -(-SAMPLES // len(observed)))
     cell, ends = _drawn(cells, replicate, chance)
-    return Growth(
-        smallest,
-        largest,
-        cells.family[cell],
-        cells.shape[cell],
-        ends[:, 0],
-        ends[:, 1],
-        cells.spread[cell],
-        chance.standard_normal(len(cell)),
-    )
+    luck = chance.standard_normal(len(cell))
+    shape, spread = cells.shape[cell], cells.spread[cell]
+    return Growth(smallest, largest, cells.family[cell], shape, ends[:, 0], ends[:, 1], spread, luck)
 
 
-def _shifts(draws: Sequence[Draws] | None, count: int) -> NDArray[np.float64]:
-    """[R, K] by how much each draw of the validation pictures moves each training's figure."""
-    if draws is None:
-        return np.zeros((1, count))
+def fit_here(pictures: Sequence[int], reached: Sequence[Drawn], *, seed: int = 0) -> Growth:
+    """As `fit`, on these very validation pictures."""
+    return fit(pictures, [Drawn(one.value, np.zeros(0)) for one in reached], seed=seed)
+
+
+def _shifts(draws: Sequence[Draws]) -> NDArray[np.float64]:
+    """[R, K] by how much each draw of the validation pictures moves each training's figure; [1, K] without draws."""
     drawn = np.stack(draws, 1)[:REPLICATES]
+    if not len(drawn):
+        return np.zeros((1, len(draws)))
     decided = ~np.isnan(drawn)
     middle = np.where(decided, drawn, 0).sum(0) / np.maximum(decided.sum(0), 1)
     return np.where(decided, drawn - middle, 0.0)

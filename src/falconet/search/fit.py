@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from falconet.api.bench import tell_busy
 from falconet.api.export import Progress
+from falconet.api.train import few_words
 from falconet.core.config import validate
 from falconet.core.cpus import busy_cpus
 from falconet.core.errors import ConfigError, DataError, ModelError
@@ -28,7 +29,7 @@ from falconet.search.pictures import input_form, some_pictures
 from falconet.search.request import Request, reward
 from falconet.search.space import at_size, input_sizes, shapes
 from falconet.search.timing import Stopwatch, Timing, Way
-from falconet.search.trial import Trial, few_words
+from falconet.search.trial import Trial
 
 if TYPE_CHECKING:
     from falconet.training import RunConfig

@@ -1,8 +1,5 @@
-"""A candidate that is trained, and a training that says little."""
+"""A candidate that is trained."""
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,20 +28,3 @@ class Trial:
     ap: tuple[float, ...]
     interval: Interval | None = None
     failed: str = ""
-
-
-@contextmanager
-def few_words() -> Iterator[None]:
-    """Without what each training tells on the terminal; its train.log has all of it."""
-
-    def passes(record: logging.LogRecord) -> bool:
-        return not record.name.startswith(("falconet.training", "falconet.data"))
-
-    handlers = [*logging.getLogger().handlers, *logging.getLogger("falconet").handlers]
-    for handler in handlers:
-        handler.addFilter(passes)
-    try:
-        yield
-    finally:
-        for handler in handlers:
-            handler.removeFilter(passes)

@@ -78,8 +78,8 @@ def load_data(data: Data, *, image_level_labels: bool = False) -> RunData:
         everything = len(train_records)
         train_records = subset(train_records, fraction=data.fraction, seed=data.fraction_seed)
         notes.append(
-            f"data.fraction: {len(train_records)} of {plural(everything, 'training picture')}, drawn by class with seed "
-            f"{data.fraction_seed}"
+            f"data.fraction: {len(train_records)} of {plural(everything, 'training picture')}, drawn by class (seed "
+            f"{data.fraction_seed})"
         )
     counts = Counter(int(label) for record in train_records for label in record.labels[~record.crowd])
     if not counts:
