@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,12 +16,13 @@ from falconet.api.curve_picture import picture
 from falconet.api.curve_plan import Plan, length, measure_speed, part_sizes, plan_minutes
 from falconet.api.curve_result import Curve, Trained, curves_of, most_gaining, predictions
 from falconet.api.measure import evaluate
-from falconet.api.train import few_words, free_folder, with_weights
+from falconet.api.train import few_words, with_weights
 from falconet.core.errors import ConfigError, DataError
 from falconet.core.figures import duration, percent
 from falconet.core.files import replace_file
 from falconet.core.lock import locked
 from falconet.core.run_files import METRICS, RUN_FILE
+from falconet.core.terminate import Terminated
 from falconet.eval.bootstrap import Drawn
 from falconet.eval.report import read_history
 
@@ -55,7 +57,7 @@ def curve(
     run: str | Path,
     overrides: Sequence[str] = (),
     *,
-    length: Length = Length(),  # noqa: B008
+    length: Length | None = None,
     callback: "Callback | None" = None,
 ) -> Curve:
     """Train on nested parts of the pictures, as `falconet data curve` does, and say what more of them would give.
@@ -65,7 +67,7 @@ def curve(
     Args:
         run: preset or run file.
         overrides: changes, KEY=VALUE; `output` is the folder of all trainings, `seed` that of the first draw.
-        length: of the trainings.
+        length: of the trainings; None: those that 30 minutes have room for.
         callback: follows each training.
 
     Raises:
@@ -78,16 +80,33 @@ def curve(
     _refuse_own(overrides)
     asked = training.read_run(run, overrides)
     named = any(override.startswith("output=") for override in overrides) or Path(run).is_file()
-    path = asked.output if named else asked.output.with_name(f"{asked.output.name}-curve")
+    length = length or Length()
     wanted = {"length": length._asdict(), **asked.model_dump(mode="json", exclude={"output"})}
-    known = _known(path)
-    if not named and known.get("run", wanted) != wanted:
-        path = free_folder(path)
-        known = {}
-    if known.get("run", wanted) != wanted or (not known and path.is_dir() and any(path.iterdir())):
-        raise ConfigError(f"{path}: holds something else than this curve; choose another folder: output=NEW")
+    path = _folder(asked.output, wanted) if named else _own_folder(asked.output, wanted)
     with locked(path):
-        return _Trainings(with_weights(asked), path, wanted, callback).done(length)
+        try:
+            return _Trainings(with_weights(asked), path, wanted, callback).done(length)
+        except (KeyboardInterrupt, Terminated):
+            _log.info("finished trainings are kept: the same command goes on")
+            raise
+
+
+def _folder(path: Path, wanted: dict[str, Any]) -> Path:
+    """`path`, unless it holds something else."""
+    if _is_used(path) and _known(path).get("run") != wanted:
+        raise ConfigError(f"{path}: holds something else than this curve; choose another folder: output=NEW")
+    return path
+
+
+def _own_folder(path: Path, wanted: dict[str, Any]) -> Path:
+    """The first of NAME-curve, NAME-curve-2, ... that holds this curve, or nothing."""
+    first = path.with_name(f"{path.name}-curve")
+    names = chain([first], (first.with_name(f"{first.name}-{number}") for number in count(2)))
+    return next(one for one in names if not _is_used(one) or _known(one).get("run") == wanted)
+
+
+def _is_used(path: Path) -> bool:
+    return path.is_dir() and any(path.iterdir())
 
 
 def _refuse_own(overrides: Sequence[str]) -> None:
@@ -128,6 +147,8 @@ class _Trainings:
         from falconet.training.run_data import load_data
         from falconet.training.tasks import task_of
 
+        if run.data.fraction < 1:
+            raise ConfigError(f"data.fraction={run.data.fraction:g}: the parts are those of the curve; leave it out")
         task = task_of(run.model)
         own = run.data.model_copy(update={"unlabelled": None})
         data = load_data(own, image_level_labels=task.image_level_labels)
@@ -138,8 +159,6 @@ class _Trainings:
                 f"{run.data.train.annotations}: nothing to measure on: no validation picture has a box that counts; "
                 "expected data.val with such pictures"
             )
-        if run.data.fraction < 1:
-            raise ConfigError("data.fraction is set, but the parts are those of the curve; leave it out")
         self._run, self._path, self._wanted, self._callback = run, path, wanted, callback
         self._total, self._val = len(data.train), len(data.val)
         self._figure = task.key_metric
