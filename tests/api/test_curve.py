@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from falconet.api import curve as drawing
 from falconet.api.curve import FIGURES, PICTURE, SUMMARY, Length, curve
+from falconet.api.curve_picture import picture
 from falconet.api.curve_plan import Plan, Speed, length, measure_speed, part_sizes, plan_minutes
 from falconet.api.curve_result import Curve, Trained, curves_of, most_gaining, predictions
 from falconet.cli import _register, app
@@ -57,16 +58,16 @@ def test_minutes_are_shared() -> None:
     took = sum(speed.seconds(pictures, plan.steps, 80) for _, pictures in plan.trainings())
     assert 0.85 * 30 * 60 < took <= 30 * 60
     assert plan.draws == 1
-    assert plan_minutes(speed, sizes, val=80, minutes=120, draws=None).draws == 3
+    assert plan_minutes(speed, sizes, val=80, minutes=200, draws=None).draws == 3
     assert plan_minutes(speed, sizes, val=80, minutes=120, draws=2).draws == 2
 
 
 def test_too_few_minutes_say_how_many_are_needed() -> None:
     speed, sizes = Speed(start=5.0, step=0.5, epoch=0.0, batch=16), (25, 50, 100, 200)
-    with pytest.raises(ConfigError, match=r"--minutes 1: 4 trainings of 60 steps.*\(0.5 s a step\)") as raised:
+    with pytest.raises(ConfigError, match=r"--minutes 1: 4 trainings of 200 steps.*\(0.5 s a step\)") as raised:
         plan_minutes(speed, sizes, val=80, minutes=1, draws=None)
     needed = int(str(raised.value).partition("expected --minutes ")[2].split()[0])
-    assert plan_minutes(speed, sizes, val=80, minutes=needed, draws=None).steps >= 60
+    assert plan_minutes(speed, sizes, val=80, minutes=needed, draws=None).steps >= 200
     with pytest.raises(ConfigError):
         plan_minutes(speed, sizes, val=80, minutes=needed - 1, draws=None)
 
@@ -177,7 +178,10 @@ def made(per_class: dict[str, list[float]], pictures: tuple[int, ...] = (25, 50,
         )
         for place, count in enumerate(pictures)
     )
-    curves = {name: curves_of(pictures, [one.per_class[name] for one in trained]) for name in per_class}
+    curves = {
+        name: curves_of(pictures, [one.per_class[name] for one in trained], seed=seed)
+        for seed, name in enumerate(per_class, start=1)
+    }
     whole = curves_of(pictures, [one.reached for one in trained])
     return Curve(
         path=Path("curve"),
@@ -186,9 +190,9 @@ def made(per_class: dict[str, list[float]], pictures: tuple[int, ...] = (25, 50,
         steps=100,
         images=50,
         curves=whole,
-        predicted=predictions(whole, 200),
-        per_class={name: predictions(one, 200) for name, one in curves.items()},
-        most=most_gaining({name: one.everywhere for name, one in curves.items()}, 200),
+        predicted=predictions(whole, pictures[-1]),
+        per_class={name: predictions(one, pictures[-1]) for name, one in curves.items()},
+        most=most_gaining({name: one.everywhere for name, one in curves.items()}, pictures[-1]),
         notes=(),
     )
 
@@ -211,6 +215,15 @@ def test_whether_more_pictures_help() -> None:
         "More pictures of this kind hardly help."
         in replace(rising, curves=curves, predicted=predictions(curves, 800)).sentences()[1]
     )
+
+
+def test_trainings_that_fall_say_nothing_about_more_pictures() -> None:
+    done = made({"cell": [0.34, 0.27, 0.31, 0.24]})
+    assert done.falls
+    (sentence,) = done.sentences()
+    assert sentence.startswith("AP falls from 34.0 with 25 pictures to 24.0 with all 200: 100 steps are too few")
+    assert not any("twice" in line for line in done.lines())
+    assert "too short" in picture(done)
 
 
 def test_one_class_alone_gains_no_most() -> None:

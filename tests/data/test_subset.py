@@ -51,7 +51,7 @@ def test_classes_keep_their_shares(records: list[Record], seed: int) -> None:
     for count in (25, 50, 100):
         part = Counter(label for index in order[:count] for label in set(records[index].labels.tolist()) or {-1})
         for label, pictures in whole.items():
-            assert part[label] >= count / 200 * pictures - 1
+            assert part[label] >= count / 200 * pictures - 3  # others that are behind come first
 
 
 def test_pictures_of_many_classes_are_not_preferred() -> None:

@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 SUMMARY, PICTURE, FIGURES = "curve.json", "curve.svg", "figures.npz"
 """What came out, in numbers and drawn; of each training its figures in the draws of the validation pictures."""
 
-FEW_LOOKS, RISING = 5.0, 0.01
+FEW_LOOKS, RISING = 10.0, 0.01
 """Times that a picture of the whole was seen, below which a training is short; gain in AP at its end that says so."""
 
 
@@ -267,7 +267,7 @@ class _Trainings:
         whole = curves_of(pictures, [one.reached for one in trained])
         reached = {name: [one.per_class[name] for one in trained] for name in trained[0].per_class}
         shown = {name: own for name, own in reached.items() if not any(np.isnan(one.value) for one in own)}
-        classes = {name: curves_of(pictures, own) for name, own in shown.items()}
+        classes = {name: curves_of(pictures, own, seed=seed) for seed, (name, own) in enumerate(shown.items(), start=1)}
         return Curve(
             path=self._path,
             figure=self._figure,

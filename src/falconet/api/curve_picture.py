@@ -59,6 +59,8 @@ def picture(curve: Curve) -> str:
     frame = _Frame(places[0], places[-1], max(0.0, low - room), min(100.0, high + room))
     twice = curve.predicted[1]
     title = f"{curve.figure} with twice the pictures: {percent(twice.value)} ({twice.interval})"
+    if curve.falls:
+        title = f"{curve.figure} falls with more pictures: the trainings are too short"
     before, after = places <= total * 1.001, places >= total * 0.97
     edge = frame.across(total)
     size, margins = (_WIDTH, _HEIGHT - _LEGEND), (_LEFT, _RIGHT, _TOP, _BOTTOM - _LEGEND)

@@ -30,10 +30,11 @@ LEAST_PICTURES, LEAST_PART = 8, 4
 SIZES = 4
 """Parts of the pictures, the whole among them; each is as many times as large as the one before."""
 
-LEAST_STEPS = 60
-"""Of a training that tells something."""
+LEAST_STEPS, LEAST_LOOKS = 200, 4.0
+"""Of a training that tells something, and how often it looks at each picture of the whole: shorter ones learn more from
+fewer pictures, which they see more often (measured: benchmarks/results/learning_curve.md)."""
 
-ENOUGH_STEPS, MOST_DRAWS = 300, 3
+ENOUGH_STEPS, MOST_DRAWS = 600, 3
 """From so many steps on, minutes are better spent on other draws of the parts; so many of them at most."""
 
 VALIDATIONS = 3
@@ -136,7 +137,7 @@ def plan_minutes(speed: Speed, pictures: tuple[int, ...], *, val: int, minutes: 
         ConfigError: they have too little.
     """
     seconds = USED * 60 * minutes
-    least = max(LEAST_STEPS, math.ceil(pictures[-1] / speed.batch))
+    least = max(LEAST_STEPS, math.ceil(LEAST_LOOKS * pictures[-1] / speed.batch))
     tried = range(MOST_DRAWS, 0, -1) if draws is None else [draws]
     steps = {count: speed.steps(pictures * count, seconds, val) for count in tried}
     if draws is None:

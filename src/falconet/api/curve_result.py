@@ -10,7 +10,7 @@ import numpy as np
 from falconet.core.figures import percent
 from falconet.core.terminal import one_line
 from falconet.eval.bootstrap import Drawn
-from falconet.eval.growth import Growth, Prediction, predict
+from falconet.eval.growth import Growth, Prediction, fit, fit_here, predict
 
 TIMES = {2: "twice", 4: "four times"}
 """How many times as many pictures are asked about."""
@@ -20,6 +20,9 @@ SURE, LIKELY = 0.95, 0.8
 
 WORTH = 0.01
 """Gain from which on more pictures help."""
+
+FALL = 0.03
+"""Loss from a part of the pictures to all of them that is more than chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +104,28 @@ class Curve:
         """All training pictures."""
         return max(one.pictures for one in self.trained)
 
+    @property
+    def falls(self) -> bool:
+        """Whether more pictures gave less, so that the trainings are too short to say anything about still more."""
+        means = self._means()
+        return max(means.values()) - means[self.total] > FALL
+
     def lines(self) -> list[str]:
         """Tables in percent, and what they come to."""
-        return [*self._measured(), "", *self._expected(), "", *self.sentences()]
+        expected = [] if self.falls else [*self._expected(), ""]
+        return [*self._measured(), "", *expected, *self.sentences()]
 
     def sentences(self) -> list[str]:
         """What it comes to."""
+        if self.falls:
+            means = self._means()
+            best = max(means, key=means.__getitem__)
+            return [
+                f"{self.figure} falls from {percent(means[best])} with {best:,} pictures to "
+                f"{percent(means[self.total])} with all {self.total:,}: {self.steps:,} steps are too few to learn from so "
+                f"many, and say nothing about more pictures. Next: --steps {4 * self.steps}, or more --minutes, and "
+                "output=NEW."
+            ]
         twice, four = self.predicted[1:]
         lines = [
             f"Twice the pictures ({twice.pictures:,}): {self.figure} {percent(twice.value)}, {twice.interval}; four "
@@ -126,6 +145,7 @@ class Curve:
             "figure": self.figure,
             "images": self.images,
             "steps": self.steps,
+            "falls": self.falls,
             "measured": [
                 {
                     "folder": str(one.path),
@@ -145,6 +165,14 @@ class Curve:
             "families": self.curves.everywhere.shares(),
             "spread": float(np.median(self.curves.everywhere.spread)),
             "notes": list(self.notes),
+        }
+
+    def _means(self) -> dict[int, float]:
+        """Over the seeds, by number of pictures."""
+        pictures = sorted({one.pictures for one in self.trained})
+        return {
+            count: float(np.mean([one.reached.value for one in self.trained if one.pictures == count]))
+            for count in pictures
         }
 
     def _measured(self) -> list[str]:
@@ -200,8 +228,6 @@ def most_gaining(growths: Mapping[str, Growth], total: int) -> Most | None:
     return Most(list(growths)[int(count.argmax())], float(count.max() / gains.shape[1]))
 
 
-def curves_of(pictures: Sequence[int], reached: Sequence[Drawn]) -> Curves:
-    """The curves behind the figures of trainings on so many pictures each."""
-    from falconet.eval.growth import fit, fit_here
-
-    return Curves(fit(pictures, reached), fit_here(pictures, reached))
+def curves_of(pictures: Sequence[int], reached: Sequence[Drawn], *, seed: int = 0) -> Curves:
+    """The curves behind the figures of trainings on so many pictures each; classes have seeds of their own."""
+    return Curves(fit(pictures, reached, seed=seed), fit_here(pictures, reached, seed=seed))

@@ -165,8 +165,8 @@ def fit(pictures: Sequence[int], reached: Sequence[Drawn], *, seed: int = 0) -> 
         reached: by each of them, 0..1, with the same figure in the same draws of the validation pictures; without draws
             the curve is one for these very pictures. What the draws are on average counts for nothing, which differs a
             little from the figure.
-        seed: of the curves that are drawn. Two fits of the same number of draws go through these in the same order, so
-            that what one says can be compared with the other, curve by curve.
+        seed: of the curves that are drawn. All fits of the same number of draws go through these in the same order, so
+            that those of different seeds can be compared curve by curve; with the same seed their luck is the same, too.
     """
     counts = np.asarray(pictures, np.float64)
     smallest, largest = int(counts.min()), int(counts.max())
