@@ -43,6 +43,20 @@ def test_rare_classes_are_on_both_sides() -> None:
         assert {int(c) for record in part for c in record.labels} == {0, 1, 2}
 
 
+def test_a_fraction_of_the_training_pictures(tmp_path: Path) -> None:
+    source = Source(annotations=draw(tmp_path / "drawn", train=40) / "train.json")
+    whole, half, quarter = (load_data(Data(train=source, fraction=share)) for share in (1, 0.5, 0.25))
+    numbers = [{record.image_id for record in one.train} for one in (whole, half, quarter)]
+    assert [len(one) for one in numbers] == [34, 17, 8]
+    assert numbers[2] < numbers[1] < numbers[0]
+    assert [r.image_id for r in whole.val] == [r.image_id for r in quarter.val]
+    assert whole.names == quarter.names
+    assert "data.fraction: 8 of 34 training pictures, drawn by class (seed 0)" in quarter.notes
+    assert not any("fraction" in note for note in whole.notes)
+    other = load_data(Data(train=source, fraction=0.25, fraction_seed=1))
+    assert {record.image_id for record in other.train} != numbers[2]
+
+
 def _record(number: int, labels: list[int]) -> Record:
     return Record(
         image_id=number,

@@ -122,8 +122,8 @@ class Curve:
             best = max(means, key=means.__getitem__)
             return [
                 f"{self.figure} falls from {percent(means[best])} with {best:,} pictures to "
-                f"{percent(means[self.total])} with all {self.total:,}: {self.steps:,} steps are too few to learn from so "
-                f"many, and say nothing about more pictures. Next: --steps {4 * self.steps}, or more --minutes, and "
+                f"{percent(means[self.total])} with all {self.total:,}: {self.steps:,} steps are too few to learn from "
+                f"so many, and say nothing about more pictures. Next: --steps {4 * self.steps}, or more --minutes, and "
                 "output=NEW."
             ]
         twice, four = self.predicted[1:]

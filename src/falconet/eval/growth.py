@@ -166,7 +166,7 @@ def fit(pictures: Sequence[int], reached: Sequence[Drawn], *, seed: int = 0) -> 
             the curve is one for these very pictures. What the draws are on average counts for nothing, which differs a
             little from the figure.
         seed: of the curves that are drawn. All fits of the same number of draws go through these in the same order, so
-            that those of different seeds can be compared curve by curve; with the same seed their luck is the same, too.
+            that those of different seeds can be compared curve by curve; the same seed gives them the same luck, too.
     """
     counts = np.asarray(pictures, np.float64)
     smallest, largest = int(counts.min()), int(counts.max())
