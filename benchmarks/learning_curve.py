@@ -90,7 +90,7 @@ def _held(kind: Kind, luck: float, chance: np.random.Generator) -> list[bool]:
     truth = made(kind, chance)
     seen = np.clip(truth + luck * SHARES**-SPREAD_GROWTH * chance.standard_normal(len(truth)), 0, 1)
     pictures = np.round(200 * SHARES).astype(int).tolist()
-    reached = [Drawn(value, np.zeros(0)) for value in seen.tolist()]
+    reached = [Drawn(value, np.zeros(0), 0) for value in seen.tolist()]
     half = fit_here(pictures[:3], reached[:3])
     whole = fit_here(pictures[:4], reached[:4])
     found = [(half.one(200), seen[3]), (whole.one(400), seen[4]), (whole.one(800), seen[5])]

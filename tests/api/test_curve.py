@@ -173,8 +173,8 @@ def made(per_class: dict[str, list[float]], pictures: tuple[int, ...] = (25, 50,
             Path(f"seed-0-pictures-{count}"),
             0,
             count,
-            Drawn(float(np.mean([one[place] for one in per_class.values()])), shift + 0.5),
-            {name: Drawn(values[place], shift + 0.5) for name, values in per_class.items()},
+            Drawn(float(np.mean([one[place] for one in per_class.values()])), shift + 0.5, 50),
+            {name: Drawn(values[place], shift + 0.5, 50) for name, values in per_class.items()},
         )
         for place, count in enumerate(pictures)
     )
@@ -209,7 +209,7 @@ def test_a_class_that_gains_most_is_named_where_that_is_sure() -> None:
 def test_whether_more_pictures_help() -> None:
     rising = made({"cell": [0.1, 0.2, 0.3, 0.4]}, pictures=(100, 200, 400, 800))
     assert "More pictures of this kind help. Twice as many add" in "\n".join(rising.sentences())
-    level = Drawn(0.8, np.full(50, 0.8))
+    level = Drawn(0.8, np.full(50, 0.8), 50)
     curves = curves_of((100, 200, 400, 800) * 8, [level] * 32)
     assert (
         "More pictures of this kind hardly help."

@@ -10,11 +10,12 @@ from falconet.eval.growth import FAMILIES, SAMPLES, fit, fit_here, predict
 
 PICTURES = (25, 50, 100, 200)
 NONE = np.zeros(0)
+IMAGES = 50
 
 
 def points(truth: Callable[[float], float], pictures: tuple[int, ...] = PICTURES) -> list[Drawn]:
     """What trainings reach that are all of the same luck."""
-    return [Drawn(truth(count), NONE) for count in pictures]
+    return [Drawn(truth(count), NONE, IMAGES) for count in pictures]
 
 
 def power(count: float) -> float:
@@ -62,15 +63,17 @@ def test_two_parts_tell_less_than_four() -> None:
 def test_trainings_that_differ_say_how_much_luck_there_is() -> None:
     chance = np.random.default_rng(0)
     often = PICTURES * 4
-    calm = [Drawn(power(count) + 0.003 * chance.standard_normal(), NONE) for count in often]
-    wild = [Drawn(power(count) + 0.05 * chance.standard_normal(), NONE) for count in often]
+    calm = [Drawn(power(count) + 0.003 * chance.standard_normal(), NONE, IMAGES) for count in often]
+    wild = [Drawn(power(count) + 0.05 * chance.standard_normal(), NONE, IMAGES) for count in often]
     assert np.median(fit_here(often, calm).spread) < 0.01
     assert np.median(fit_here(often, wild).spread) > 0.025
 
 
 def test_validation_pictures_shift_all_points_together() -> None:
     shift = np.random.default_rng(0).normal(0, 0.04, 300)
-    reached = [Drawn(power(count), power(count) + 0.1 + shift) for count in PICTURES]  # the mean counts for nothing
+    reached = [
+        Drawn(power(count), power(count) + 0.1 + shift, IMAGES) for count in PICTURES
+    ]  # the mean counts for nothing
     everywhere, here = fit(PICTURES, reached), fit_here(PICTURES, reached)
     assert np.std(everywhere.one(200)) > 0.035 > np.std(here.one(200))
     assert np.median(everywhere.mean(200)) == pytest.approx(power(200), abs=0.015)
@@ -79,12 +82,12 @@ def test_validation_pictures_shift_all_points_together() -> None:
 
 def test_draws_that_do_not_decide_a_figure_shift_nothing() -> None:
     draws = np.where(np.arange(100) % 2, 0.6, np.nan)
-    growth = fit(PICTURES, [Drawn(power(count), draws) for count in PICTURES])
+    growth = fit(PICTURES, [Drawn(power(count), draws, IMAGES) for count in PICTURES])
     assert np.isfinite(growth.one(400)).all()
 
 
 def test_a_prediction_and_its_families() -> None:
-    reached = [Drawn(power(count), power(count) + np.linspace(-0.03, 0.03, 50)) for count in PICTURES]
+    reached = [Drawn(power(count), power(count) + np.linspace(-0.03, 0.03, 50), IMAGES) for count in PICTURES]
     everywhere, here = fit(PICTURES, reached), fit_here(PICTURES, reached)
     told = predict(everywhere, here, 400)
     assert told.interval.low < told.interval_here.low < told.value < told.interval_here.high < told.interval.high
@@ -106,7 +109,7 @@ def test_intervals_hold_what_they_should() -> None:
     for _ in range(60):
         half, top, luck = chance.uniform(20, 200), chance.uniform(0.4, 0.9), chance.normal(0, 0.01, 5)
         values = [top * count / (half + count) + own for count, own in zip((*PICTURES, 400), luck, strict=True)]
-        growth = fit_here(PICTURES, [Drawn(max(0.0, value), NONE) for value in values[:-1]])
+        growth = fit_here(PICTURES, [Drawn(max(0.0, value), NONE, IMAGES) for value in values[:-1]])
         low, high = np.quantile(growth.one(400), (0.025, 0.975))
         held += low <= values[-1] <= high
     assert held >= 52

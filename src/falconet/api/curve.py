@@ -325,11 +325,13 @@ def _packed(figures: dict[str, Drawn]) -> bytes:
     stream = io.BytesIO()
     names = np.array(list(figures), np.str_)
     values = np.array([one.value for one in figures.values()])
-    np.savez_compressed(stream, names=names, values=values, draws=np.stack([one.draws for one in figures.values()]))
+    images = np.array([one.images for one in figures.values()])
+    draws = np.stack([one.draws for one in figures.values()])
+    np.savez_compressed(stream, names=names, values=values, images=images, draws=draws)
     return stream.getvalue()
 
 
 def _unpacked(path: Path) -> dict[str, Drawn]:
     with np.load(path, allow_pickle=False) as file:
-        rows = zip(file["names"].tolist(), file["values"].tolist(), file["draws"], strict=True)
-        return {name: Drawn(value, draws) for name, value, draws in rows}
+        columns = file["names"].tolist(), file["values"].tolist(), file["draws"], file["images"].tolist()
+        return {name: Drawn(value, draws, images) for name, value, draws, images in zip(*columns, strict=True)}

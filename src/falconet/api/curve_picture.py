@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from falconet.api.curve_result import TIMES, Curve
+from falconet.core.charts import axis_labels, ticks
 from falconet.core.figures import percent
 from falconet.eval.bootstrap import TAIL
-from falconet.core.charts import axis_labels, ticks
 from falconet.eval.growth import Growth
 
 _WIDTH, _HEIGHT = 720, 460

@@ -183,7 +183,7 @@ def fit(pictures: Sequence[int], reached: Sequence[Drawn], *, seed: int = 0) -> 
 
 def fit_here(pictures: Sequence[int], reached: Sequence[Drawn], *, seed: int = 0) -> Growth:
     """As `fit`, on these very validation pictures."""
-    return fit(pictures, [Drawn(one.value, np.zeros(0)) for one in reached], seed=seed)
+    return fit(pictures, [one._replace(draws=np.zeros(0)) for one in reached], seed=seed)
 
 
 def _shifts(draws: Sequence[Draws]) -> NDArray[np.float64]:
