@@ -34,7 +34,7 @@ def test_check_without_problems(good: Path) -> None:
     assert len(hints) == 2
     assert all(line.startswith(f"hint: {good}") for line in hints)
     assert counted == "all: 1 pictures (0 without boxes), 2 boxes (cat 1, dog 1)"
-    assert verdict == "no problems"
+    assert verdict == "no problems, but hints:"
     assert few == "     1  few-to-learn (hint): classes with few boxes to learn from"
     assert flat == "     1  flat-picture (hint): pictures that show nothing"
 
@@ -174,3 +174,41 @@ def test_anchors_of_a_data_set_and_into_a_run_file(tmp_path: Path) -> None:
         _run("anchors", data, "--run", run, "--size", "64")
     with pytest.raises(ConfigError, match=r"--size 12: expected pixels from 32 to 8192"):
         _run("anchors", data, "--size", "12")
+
+
+@pytest.fixture
+def splits(tmp_path: Path) -> Path:
+    """A folder with train.json and test.json; test has a class that train has no box of."""
+    write_coco(tmp_path / "set" / "test.json", coco_tree({"c.png": [(0, 1, 1, 9, 9), (1, 3, 3, 8, 8)]}), folder="test")
+    write_coco(tmp_path / "set" / "train.json", coco_tree({"a.png": [(0, 1, 1, 9, 9)]}), folder="train")
+    return tmp_path / "set"
+
+
+def test_train_is_what_is_learnt_from_whatever_the_alphabet_says(splits: Path) -> None:
+    report = json.loads(_run("check", splits, "--json", "--strict", code=1).stdout)
+    assert list(report["splits"]) == ["train", "test"]
+    assert [one["what"] for one in report["problems"] if one["kind"] == "not-learnt"] == [
+        "split 'test' has boxes of dog, of which split 'train' has none to learn from"
+    ]
+
+
+@pytest.mark.parametrize("content", ["", "[1,2", "{}"])
+def test_a_split_of_which_nothing_can_be_made_out_is_told(splits: Path, content: str) -> None:
+    (splits / "train.json").write_text(content)
+    with pytest.raises(DataError, match=r"train\.json"):
+        CliRunner().invoke(app, ["check", str(splits)], catch_exceptions=False)
+
+
+def test_a_copy_lies_outside_of_the_original(splits: Path) -> None:
+    for out in (splits, splits / "fixed"):
+        with pytest.raises(ConfigError, match="lies in the data set"):
+            CliRunner().invoke(app, ["check", str(splits), "--fix", str(out)], catch_exceptions=False)
+    assert sorted(path.name for path in splits.iterdir()) == ["test", "test.json", "train", "train.json"]
+
+
+def test_what_others_follow_from_is_told_last(tmp_path: Path) -> None:
+    tree = coco_tree({f"{n}.png": [(n % 2, 20, 10, 50, 30)] for n in range(12)})
+    for one in tree["annotations"]:
+        one["bbox"] = [20, 10, 50, 30]  # left, top, right, bottom
+    path = write_coco(tmp_path / "x.json", tree)
+    assert _run("check", path).stdout.splitlines()[-1].startswith("begin with box-form, from which others may follow:")

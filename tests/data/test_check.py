@@ -169,7 +169,7 @@ def test_classes_spelt_in_two_ways(tmp_path: Path) -> None:
     path = write_coco(tmp_path / "x.json", tree)
     (problem,) = check(open_dataset(path))
     assert problem.kind == "spelt-twice"
-    assert "the class 'traffic light' (1 boxes) is spelt almost as 'Traffic-Light' (1)" in problem.what
+    assert "the class 'traffic light' (1 box in all splits) is spelt almost as 'Traffic-Light' (1)" in problem.what
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_deep_nesting_is_an_error(tmp_path: Path) -> None:
     [
         (b"[]", "x.json: expected a COCO object with 'images', 'annotations' and 'categories' at the top"),
         (b"{}", "x.json: 'images' is missing; expected a list, as in every COCO detection file"),
-        (b'{"images": {}}', "x.json: 'images' is a dict; expected a list, as in every COCO detection file"),
+        (b'{"images": {}}', "x.json: 'images' is {}; expected a list, as in every COCO detection file"),
         (b'{"images": [7]}', "x.json: images[0] is 7; expected an object with an 'id'"),
         (b"\xff\xfe{}", "x.json: is not UTF-8 text (byte 0); expected an annotation file"),
     ],

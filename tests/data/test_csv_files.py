@@ -77,7 +77,7 @@ def test_pictures_without_a_line_and_splits(tmp_path: Path) -> None:
     _write(tmp_path / "train_labels.csv", "a.png,60,40,cat,1,1,5,5")
     _write(tmp_path / "test_labels.csv", "b.png,60,40,dog,1,1,5,5")
     picture(tmp_path / "images" / "c.png")
-    assert splits_of(tmp_path) == ("test", "train")
+    assert splits_of(tmp_path) == ("train", "test")
     train = open_dataset(tmp_path, split="train")
     assert train.names == open_dataset(tmp_path, split="test").names == ("cat", "dog")
     (problem,) = train.problems

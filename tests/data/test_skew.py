@@ -94,6 +94,8 @@ def test_splits_as_they_should_be() -> None:
         (many(400, 0) + many(20, 1), many(20, 0) + many(80, 1), ["split-skew", "split-skew"]),
         (many(40, 0, side=800), many(10, 0, side=400), ["split-skew"]),
         ([*many(10, 0), *(record([]) for _ in range(20))], many(10, 0), ["many-empty"]),
+        ([record([]) for _ in range(20)], many(10, 0), ["empty-split", "not-learnt"]),
+        ([], many(10, 0), ["empty-split", "not-learnt"]),
     ],
 )
 def test_splits(train: Sequence[Record], val: Sequence[Record], expected: list[str]) -> None:

@@ -34,6 +34,9 @@ Split = Annotated[str | None, typer.Option(help="Only this split, as in train or
 
 _SHOWN = 10
 
+CAUSES = frozenset({"box-form", "shifted-ids", "exif-boxes"})
+"""Kinds that make many problems of other kinds."""
+
 
 @app.command()
 def check(
@@ -70,6 +73,8 @@ def check(
         _refuse_page(html)
     if fix is not None and split is not None:
         raise ConfigError(f"--fix {fix}: repairs all splits of a data set together; leave --split {split} out")
+    if fix is not None and path.is_dir() and path.resolve() in (fix.resolve(), *fix.resolve().parents):
+        raise ConfigError(f"--fix {fix}: lies in the data set, in {path}; give a folder outside of it")
     splits = open_splits(path, images, split=split)
     with counted("decoding") as progress:
         problems = check_splits(splits, decode=not quick, progress=progress)
@@ -302,10 +307,13 @@ def _print_report(splits: Mapping[str, "DataSet"], problems: list["Problem"]) ->
             f"{_num_boxes(dataset)} boxes ({counts})"
         )
     if not any(_severity(problem.kind) == "problem" for problem in problems):
-        print("no problems")
-    for kind, count in summary(problems).items():
+        print("no problems" + (", but hints:" if problems else ""))
+    counted = summary(problems)
+    for kind, count in counted.items():
         mark = " (hint)" if _severity(kind) == "hint" else ""
         print(f"{count:6d}  {kind}{mark}: {KINDS[kind].meaning}")
+    for kind in CAUSES & counted.keys():
+        print(f"begin with {kind}, from which others may follow: {KINDS[kind].remedy}")
 
 
 def _severity(kind: str) -> str:

@@ -69,7 +69,8 @@ def _known(kind: Any, tree: object, where: str) -> dict[str, Any]:
         ValueError: a value does not fit, a field that needs one has none, or a key is unknown.
     """
     if not isinstance(tree, Mapping):
-        raise ValueError(f"{where or 'top level'}: expected keys and values, but got {_short(tree)}")
+        keys = ", ".join(one.name for one, _ in _fields(kind))
+        raise ValueError(f"{where or 'top level'}: expected keys and values ({keys}), but got {_short(tree)}")
     prefix = f"{where}." if where else ""
     names = [one.name for one, _ in _fields(kind)]
     for one, annotation in _fields(kind):

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from falconet.core.errors import DataError
+from falconet.core.figures import plural
 from falconet.core.images import read_image
 from falconet.core.types import Record
 from falconet.data.box_form import crowd_problems, form_problems
@@ -152,7 +153,8 @@ def _class_problems(splits: Mapping[str, DataSet]) -> Iterator[Problem]:
     for name, usual in spelt_twice(used):
         where = ", ".join(dict.fromkeys(part.source for part in splits.values() if name in part.names))
         what = (
-            f"the class '{name}' ({used[name]} boxes) is spelt almost as '{usual}' ({used[usual]}); to a model these "
+            f"the class {name!r} ({plural(used[name], 'box', 'boxes')} in all splits) is spelt almost as {usual!r} "
+            f"({used[usual]}); to a model these "
             "are two classes"
         )
         yield Problem(where, what, "spelt-twice")
@@ -193,7 +195,7 @@ def _almost(one: str, other: str) -> bool:
 
 
 def _list(names: tuple[str, ...]) -> str:
-    return "[" + ", ".join(names) + "]"
+    return "[" + ", ".join(name if name == name.strip() else repr(name) for name in names) + "]"
 
 
 def _same_pictures(readable: Mapping[str, list[Record]]) -> Iterator[tuple[Path, Problem]]:
@@ -203,7 +205,8 @@ def _same_pictures(readable: Mapping[str, list[Record]]) -> Iterator[tuple[Path,
         for split, record in group[1:]:
             same = "the same file" if _same_file(original.path, record.path) else "the same content"
             if split == original_split:
-                what = f"{record.path} has {same} as {original.path}"
+                listed = record.path == original.path
+                what = f"{record.path} is listed twice" if listed else f"{record.path} has {same} as {original.path}"
                 yield record.path, Problem.of_picture(record, what, "duplicate-file", other=original)
             else:
                 what = f"{record.path} in split '{split}' has {same} as {original.path} in split '{original_split}'"

@@ -127,7 +127,7 @@ def _without_segmentation(entry: dict[str, Any]) -> dict[str, Any]:
 def _table(tree: dict[str, Any], key: str, path: Path) -> list[dict[str, Any]]:
     table = tree.get(key)
     if not isinstance(table, list):
-        found = "is missing" if table is None else f"is a {type(table).__name__}"
+        found = "is missing" if table is None else f"is {short(table)}"
         raise DataError(f"{path}: '{key}' {found}; expected a list, as in every COCO detection file")
     for position, entry in enumerate(table):
         if not isinstance(entry, dict):

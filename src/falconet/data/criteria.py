@@ -36,6 +36,7 @@ CRITERIA: Mapping[str, Criterion] = {
     ),
     "key-points": Criterion("another number of columns than 'kpt_shape' asks for"),
     "unclear-line": Criterion("more than five numbers that may be a polygon, key points or several boxes"),
+    "empty-split": Criterion("no picture at all, or ten and more of which none has a box"),
     "crowds": Criterion("more than half of all boxes, or all of a class, are crowds or difficult"),
     "out-of-image": Criterion(
         "a corner lies more than half a pixel outside",

@@ -108,7 +108,7 @@ def fix(
         found = check_splits(open_splits(part), decode=decode, progress=progress)
         left = [problem for problem in problems if problem.kind in _GUESSED]
         left += [_moved(problem, part, out) for problem in found]
-        fixed = Fixed(out, form, [*repairs, *copies], left, _lost(splits, repaired))
+        fixed = Fixed(out, form, list(dict.fromkeys([*repairs, *copies])), left, _lost(splits, repaired))
         replace_file(part / LIST, json.dumps(fixed.as_json(), ensure_ascii=False, indent=1))
         part.chmod(0o755)
         part.replace(out)

@@ -96,14 +96,22 @@ def _nameable(dataset: DataSet) -> DataSet:
 
 
 def splits_of(annotations: Path | str) -> tuple[str, ...]:
-    """Names of the splits that `open_dataset` can take from `annotations`; empty where there is nothing to choose."""
+    """Names of the splits that `open_dataset` can take from `annotations`, train first, then val, test and all others;
+    empty where there is nothing to choose."""
     path = Path(annotations)
     try:
         row, found = _find(path)
     except DataError:
         # Whoever opens it is told.
         return ()
-    return row.splits(found[""]) if "" in found else tuple(found)
+    return tuple(sorted(row.splits(found[""]) if "" in found else found, key=_order))
+
+
+def _order(split: str) -> int:
+    """What is learnt from comes first, then what decides on weights, then what is only measured on."""
+    known = list(dict.fromkeys(_SPLITS.values()))
+    name = _SPLITS.get(split, split)
+    return known.index(name) if name in known else len(known)
 
 
 def _find(path: Path) -> tuple[Row, Found]:
@@ -208,6 +216,8 @@ def _json(kind: JsonKind) -> Callable[[Path], Found]:
             return _whole(path if kind in kinds.values() else None)
         kinds.update({file: json_kind(file) for file in files[_PEEKED:] if "labelme" not in kinds.values()})
         known = [file for file, found in kinds.items() if found == kind]
+        if known and kind == "coco":  # one called like a split, of which nothing can be made out, is no file of others
+            known += [file for file, found in kinds.items() if found is None and file.stem in _SPLITS]
         return _by_split([file for file in known if file.stem.startswith("instances_")] or known)
 
     return find

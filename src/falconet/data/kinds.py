@@ -56,6 +56,10 @@ KINDS = {
         "lines that may be a polygon, or a box with key points, or two boxes",
         "Say what they are: 'kpt_shape: [points, 2 or 3]' in the yaml for key points, 'kpt_shape: null' for polygons.",
     ),
+    "empty-split": Kind(
+        "splits without a picture, or without a box in any picture",
+        "See whether the annotations lie where they are looked for, and whether all of them were exported.",
+    ),
     "crowds": Kind(
         "data sets or classes of which most boxes are crowds, neither learnt nor counted",
         "Where these are single objects, take the flag away ('difficult', 'iscrowd'); a tool may set it by itself.",

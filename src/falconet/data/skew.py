@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from falconet.core import boxes as box_math
+from falconet.core.figures import plural
 from falconet.core.suggest import listed
 from falconet.core.types import Floats, Record
 from falconet.data.dataset import DataSet, Problem
@@ -44,6 +45,9 @@ OTHER_SIZE = 1.5
 
 LARGEST = 1e6
 """Pixels beyond which no picture reaches."""
+
+NOTHING = 10
+"""Pictures from which on a split without any box is a mistake."""
 
 EMPTY = 0.5
 """Share of pictures without boxes that is odd."""
@@ -138,9 +142,13 @@ def _slivers(dataset: DataSet, record: Record, boxes: Floats) -> Iterator[Proble
 
 def split_problems(splits: Mapping[str, DataSet]) -> Iterator[Problem]:
     """Classes that have too few boxes, and splits that differ from the first one, which is learnt from."""
-    for dataset in splits.values():
+    for split, dataset in splits.items():
         empty = sum(len(record.boxes) == 0 for record in dataset.records)
-        if empty > EMPTY * len(dataset):
+        if not len(dataset) or (empty == len(dataset) >= NOTHING):
+            pictures = "no picture" if not empty else f"{plural(empty, 'picture')} and no box at all"
+            where = "" if split == "all" else f"split '{split}' has "
+            yield Problem(dataset.source, f"{where or 'has '}{pictures}; are annotations missing?", "empty-split")
+        elif empty > EMPTY * len(dataset):
             what = f"{empty} of {len(dataset)} pictures have no box; are annotations missing?"
             yield Problem(dataset.source, what, "many-empty")
     counts = {split: _counts(dataset) for split, dataset in splits.items()}

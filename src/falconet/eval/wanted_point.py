@@ -103,8 +103,21 @@ class WantedPoint:
 
     def line(self) -> str:
         """All classes together."""
-        doubt = "" if self.surely else f"; {self.promise.images} pictures cannot promise it"
-        return f"{self.wanted.text}: {self.promise}{doubt}"
+        return f"{self.wanted.text}: {self.promise}" + (f"; {self.doubt}" if self.doubt else "")
+
+    @property
+    def doubt(self) -> str:
+        """Why it may not be kept on other pictures; empty where the whole interval keeps it."""
+        if self.surely:
+            return ""
+        kept = {
+            "recall": self.promise.recall.value >= self.wanted.value,
+            "precision": self.promise.precision.value >= self.wanted.value,
+            "false-alarms": self.promise.alarms.value <= self.wanted.value,
+        }
+        if not kept[self.wanted.kind] and not self.fitted:
+            return "expect this and not what was asked for: thresholds flatter themselves where they were chosen"
+        return f"{self.promise.images} pictures cannot promise it: a part of the interval does not keep it"
 
     @property
     def surely(self) -> bool:
@@ -148,12 +161,7 @@ class WantedPoint:
             f"{name}: no threshold reaches {self.wanted.text}; the most is {most:.3f}"
             for name, most in self.missed.items()
         ]
-        if not self.surely:
-            lines.append(
-                f"{self.promise.images} pictures cannot promise it: a part of the interval does not keep "
-                f"{self.wanted.text}"
-            )
-        return lines
+        return [*lines, *([self.doubt] if self.doubt else [])]
 
 
 def wanted_point(
