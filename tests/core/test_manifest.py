@@ -100,7 +100,10 @@ def test_a_file_without_one(text):
         ({"preprocess": {"mean": [1, 2, True]}}, "preprocess.mean.2: expected a number, but got True"),
         ({"preprocess": {"std": [1, 2]}}, "preprocess.std: expected 3 values, but got 2"),
         ({"preprocess": {"std": [1, 0, 1]}}, "preprocess.std: expected values above 0, but got [1.0, 0.0, 1.0]"),
-        ({"preprocess": []}, "preprocess: expected keys and values, but got []"),
+        (
+            {"preprocess": []},
+            "preprocess: expected keys and values (height, width, resize, pad_value, channels, mean, std), but got []",
+        ),
         ({"selection": {"score_threshold": 2}}, "selection.score_threshold: expected 1 or less, but got 2"),
         ({"selection": {"score": 1}}, "selection.score: unknown key; expected one of: score_threshold"),
         ({"selection": {"iou_threshold": float("nan")}}, "selection.iou_threshold: expected a number, but got nan"),
