@@ -367,3 +367,25 @@ def test_a_threshold_for_what_is_wanted():
     assert told["recall_interval"] is None  # three pictures tell nothing
     words = ["m.onnx", "--data", "truth.json", "--images", "in", "--operating-point", "fast"]
     assert "expected recall=0.95" in fail(ConfigError, *words)
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_report_says_what_is_odd_about_the_data_and_which_labels_are_doubted():
+    annotations(Path(), extra=[("a.png", "red", box(0, 0))])  # twice
+    run("--out", "made")
+    page = Path("made/report.html").read_text()
+    assert "What is odd about these data" in page
+    assert "Labels in doubt" not in page
+    Path("mine/suspects").mkdir(parents=True)
+    Path("mine/run.yaml").write_text("")
+    shutil.copy("m.onnx", "mine/m.onnx")
+    doubted = {"counts": {"missing": 1}, "labels": 4, "images": 3, "suspects": [{"sentence": "there may be a red one"}]}
+    Path("mine/suspects/suspects.json").write_text(json.dumps(doubted))
+    Path("mine/suspects/suspects.html").write_text("")
+    run(model="mine/m.onnx")
+    page = Path("mine/report-truth/report.html").read_text()
+    assert "there may be a red one" in page
+    assert 'href="../suspects/suspects.html"' in page
+    Path("mine/suspects/suspects.json").write_text("{")
+    run(model="mine/m.onnx")
+    assert "Labels in doubt" not in Path("mine/report-truth/report.html").read_text()

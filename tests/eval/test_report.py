@@ -24,7 +24,7 @@ from falconet.eval.operating_point import OperatingPoint
 from falconet.eval.picture import ImageView
 from falconet.eval.reliability import Reliability
 from falconet.eval.report import SECTIONS, read_history, render, write_report
-from falconet.eval.report_sections import Report
+from falconet.eval.report_sections import Finding, Report
 from falconet.eval.wanted_point import Wanted, promise_of, wanted_point
 
 NONE = {"small": 0, "medium": 0, "large": 0}
@@ -322,3 +322,23 @@ def test_what_scores_mean_and_what_thresholds_do(tmp_path):
     assert "before calibration" not in plain
     assert "<code>falconet calibrate</code> mends it" in plain
     assert "Thresholds" not in plain
+
+
+def test_what_is_odd_about_the_data_and_labels_in_doubt():
+    told = {
+        "counts": {"missing": 2, "wrong class": 0},
+        "labels": 40,
+        "images": 9,
+        "suspects": [{"sentence": f"<{n}>"} for n in range(9)],
+    }
+    finding = Finding("no-area", "boxes of no area", "Delete the boxes.", "problem", 3, "a.json: <box>")
+    page_ = render(Report("data", [], findings=[finding], doubted=told, doubted_page="../suspects/suspects.html"))
+    tags = parse(page_)
+    text = "".join(tags.text)
+    assert "Delete the boxes." in text
+    assert "a.json: <box>" in text
+    assert "of 40 labels in 9 pictures" in text
+    assert "<4>" in text
+    assert "<5>" not in text  # the first five
+    assert tags.addresses == ["../suspects/suspects.html"]
+    assert "Labels in doubt" not in render(Report("data", []))

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from falconet.api.find import FoundModel
 from falconet.api.ground_truth import GroundTruth
+from falconet.api.report_data import doubted, findings
 from falconet.api.require import require
 from falconet.core.errors import ConfigError, ModelError
 from falconet.core.figures import duration, plural
@@ -165,10 +166,10 @@ class Evaluation:
         replace_file(out / "metrics.json", json.dumps(self.as_dict(), indent=2, allow_nan=False) + "\n")
         for name, document in self.results.documents().items():
             replace_file(out / name, json.dumps(document, allow_nan=False) + "\n")
-        write_report(self._report(), out / "report.html")
+        write_report(self._report(out), out / "report.html")
         return out / "report.html"
 
-    def _report(self) -> Report:
+    def _report(self, out: Path) -> Report:
         manifest, log = self.predictor.manifest, None if self.model.run is None else self.model.run / METRICS
         history = read_history(log) if log is not None and log.is_file() else []
         return Report(
@@ -180,6 +181,8 @@ class Evaluation:
             machine=machine(),
             receipt=_receipt(self.model),
             notes=self.notes,
+            findings=findings(self.ground_truth) if manifest.task == "detect" else (),
+            **doubted(self.model.run, out),
             **self.results.report_parts(manifest.told_selection.score_threshold),
         )
 

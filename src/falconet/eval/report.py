@@ -45,6 +45,8 @@ SECTIONS = (
     SectionRow("Confusion", "confused.html", sections.confused),
     SectionRow("Precision over recall (IoU 0.5)", "charts.html", sections.precision_recall),
     SectionRow("What scores mean", "scores.html", sections.scores),
+    SectionRow("What is odd about these data", "findings.html", sections.findings),
+    SectionRow("Labels in doubt", "doubted.html", sections.doubted),
     SectionRow("Training", "charts.html", sections.training),
     SectionRow("Time per picture", "latency.html", sections.latency),
     SectionRow("Export receipt", "receipt.html", sections.receipt),

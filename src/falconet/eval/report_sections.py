@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from falconet.eval.wanted_point import WantedPoint
 MOST_CLASSES = 20
 """A confusion matrix of more classes than this is shown as a list of its largest entries, so many of them."""
 
+DOUBTED = 5
+"""Labels in doubt that are told."""
+
 Values = dict[str, Any]
 """What a template gets as `part`."""
 
@@ -40,6 +43,17 @@ _SIZES = (
     ("medium", "m", "up to 96 × 96 pixels"),
     ("large", "l", "above 96 × 96 pixels"),
 )
+
+
+class Finding(NamedTuple):
+    """One kind of what is odd about data: its name, what it means and what helps, how often, and the first of it."""
+
+    name: str
+    meaning: str
+    remedy: str
+    severity: str
+    number: int
+    first: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +76,9 @@ class Report:
         latency: by stage; `machine` says where it was measured.
         receipt: of the export, as in its JSON file.
         notes: what is worth telling, pictures left out for example.
+        findings: what is odd about the evaluated data, as `falconet data check --quick` has it.
+        doubted: labels in doubt, as in suspects.json of the run; `doubted_page` is where they are shown, from the
+            report's folder.
     """
 
     title: str
@@ -84,6 +101,9 @@ class Report:
     machine: Mapping[str, str] = field(default_factory=dict)
     receipt: Mapping[str, Any] | None = None
     notes: Sequence[str] = ()
+    findings: Sequence[Finding] = ()
+    doubted: Mapping[str, Any] | None = None
+    doubted_page: str = ""
 
     def interval(self, name: str) -> Interval | None:
         """That of a figure; None where it was not asked for or nothing decides it."""
@@ -169,6 +189,25 @@ def thresholds(report: Report) -> Values | None:
             others = f"{len(wanted.shared)} others" if classes else "all classes"
             classes.append((others, f"{wanted.common:.3f}", wanted.others.cells()))
     return {"rows": rows, "classes": classes, "wanted": wanted}
+
+
+def findings(report: Report) -> Values | None:
+    """What is odd about the data."""
+    return {"rows": report.findings} if report.findings else None
+
+
+def doubted(report: Report) -> Values | None:
+    """Which labels a model doubts that has not learnt from them."""
+    if report.doubted is None:
+        return None
+    shown = [one["sentence"] for one in report.doubted["suspects"][:DOUBTED]]
+    return {
+        "counts": report.doubted["counts"],
+        "labels": report.doubted["labels"],
+        "images": report.doubted["images"],
+        "first": shown,
+        "page": report.doubted_page,
+    }
 
 
 def shares(report: Report) -> Values | None:
