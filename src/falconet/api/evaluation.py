@@ -206,7 +206,7 @@ class Evaluation:
         ]
         if "score" in EVALUATIONS[manifest.task].options:
             facts.append(
-                ("detections", f"{describe_selection(self.selection)} for the figures; score above {shown:g} below")
+                ("detections", f"{describe_selection(self.selection)} for the figures; score above {shown:.3g} below")
             )
         return facts
 
