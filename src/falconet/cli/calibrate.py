@@ -63,8 +63,8 @@ def calibrate(
     from falconet.api.require import require
 
     if undo:
-        if data or images or split or operating_point:
-            raise ConfigError("--undo needs no pictures and no operating points; leave them out")
+        if data or images or split or operating_point or target != "precision":
+            raise ConfigError("--undo needs no pictures, no operating points and no target; leave them out")
         path = give_back(model, out)
         print(json.dumps({"format": 1, "model": str(path)}) if as_json else f"model: {path}, with its own scores")
         return
