@@ -184,9 +184,9 @@ def test_names_that_differ_in_case_become_one(tmp_path: Path) -> None:
     assert sorted(kinds(fixed)) == ["blank-class", "spelt-twice", "spelt-twice"]
     after = tree_of(tmp_path / "out")
     assert after["categories"] == [
-        {"id": 1, "name": "traffic light"}, {"id": 2, "name": "dog"}, {"id": 3, "name": "dig"},
+        {"id": 1, "name": "traffic light"}, {"id": 3, "name": "dog"}, {"id": 4, "name": "dig"},
     ]  # fmt: skip
-    assert [one["category_id"] for one in after["annotations"]] == [1, 1, 1, *[2] * 12, 3, 2]
+    assert [one["category_id"] for one in after["annotations"]] == [1, 1, 1, *[3] * 12, 4, 3]
 
 
 def test_names_used_twice_become_one(tmp_path: Path) -> None:

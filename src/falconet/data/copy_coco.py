@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,13 @@ def _category_ids(repaired: Repaired, places: Places, unlisted: list[dict[str, A
     shifted = any(one.kind == "shifted-ids" for one in repaired.dataset.problems)
     if repaired.classes.names == repaired.dataset.names:
         return places.categories if shifted else None
+    own: dict[str, int | str] = {}
+    for name, key in zip(repaired.dataset.names, places.categories, strict=True):
+        own.setdefault(repaired.classes.new_name[name], key)
+    kept: list[Any] = [own[name] for name in repaired.classes.names if name in own]
+    # Classes are read in the order of their ids.
+    if len(kept) == len(repaired.classes.names) and all(low < high for low, high in pairwise(kept)):
+        return kept
     # Annotations of a class that is not listed must not get one by chance.
     taken = [int(entry["category_id"]) for entry in unlisted if _id(entry["category_id"]).isdecimal()]
     return [max(taken, default=0) + index for index in range(1, len(repaired.classes.names) + 1)]
