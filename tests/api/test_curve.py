@@ -238,3 +238,10 @@ def test_tables_have_a_column_for_each_seed() -> None:
     assert lines[0].split() == ["pictures", "AP,", "seed", "0"]
     assert lines[1].split() == ["25", "20.0"]
     assert any(line.startswith("b\\x1b") for line in lines)
+
+
+def test_fewer_steps_than_an_epoch_of_all_pictures_are_refused(data: Path, tmp_path: Path) -> None:
+    preset, overrides = words(data, tmp_path / "out")
+    with pytest.raises(ConfigError, match=r"--steps 1: an epoch of all \d+ pictures has \d+, in batches of \d+"):
+        curve(preset, overrides, length=Length(minutes=None, steps=1))
+    assert not (tmp_path / "out" / "curve.json").exists()

@@ -156,7 +156,8 @@ def calibrate(
     """
     if target not in TARGETS:
         raise ConfigError(f"--target {target}: is not known; expected {' or '.join(TARGETS)}")
-    wanted = [Wanted.parse(text) for text in (USUAL if operating_points is None else operating_points)]
+    asked = USUAL if operating_points is None else operating_points
+    wanted = list(dict.fromkeys(Wanted.parse(text) for text in asked))
     found = find_model(os.fspath(model), weights=engine == "torch")
     path = _refuse(found, model, None if out is None else Path(out))
     tell_unfinished(found)

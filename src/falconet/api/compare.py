@@ -12,10 +12,13 @@ from falconet.api.comparison_page import render_comparison
 from falconet.api.evaluation import Evaluation, Results
 from falconet.api.require import require
 from falconet.core.errors import ConfigError, DataError
-from falconet.core.figures import percent
+from falconet.core.figures import percent, plural
 from falconet.core.files import replace_file
 from falconet.eval.bootstrap import Drawn, Interval
 from falconet.eval.wanted_point import WantedPoint
+
+FEW = 10
+"""Pictures below which nothing is said about which of two models is better."""
 
 MARK = "* the interval leaves 0 out; by chance alone one of twenty would"
 
@@ -41,7 +44,7 @@ class Difference(NamedTuple):
 
     @property
     def told(self) -> bool:
-        """Whether the pictures tell the two apart."""
+        """Whether the interval leaves 0 out."""
         return self.interval is not None and not self.interval.low <= 0 <= self.interval.high
 
 
@@ -94,7 +97,11 @@ class Comparison:
         """What it comes to."""
         main = self.figures[0]
         count = len(self.first.results.records)
-        name, pictures = {"top1": "top-1"}.get(main.name, main.name), f"{count} pictures"
+        name, pictures = {"top1": "top-1"}.get(main.name, main.name), plural(count, "picture")
+        if count < FEW:
+            return f"{pictures}: too few to tell two models apart; expected {FEW} at least."
+        if main.interval == (0.0, 0.0):
+            return f"Both give the same {name} on these {pictures}."
         if main.interval is None:
             return f"Nothing in these {pictures} decides {name}."
         least = (main.interval.high - main.interval.low) / 2
@@ -144,7 +151,8 @@ class Comparison:
             lines.append(f"{title:<{width}}{head[width:]}")
             lines += [_row(one, width) for one in rows]
             lines.append("")
-        return [*lines, MARK, self.sentence]
+        marked = [MARK] if any(one.told for one in (*self.figures, *self.classes)) else []
+        return [*lines, *marked, self.sentence]
 
 
 def _differences(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from falconet.api.curve_picture import picture
-from falconet.api.curve_plan import Plan, length, measure_speed, part_sizes, plan_minutes
+from falconet.api.curve_plan import Plan, length, measure_speed, part_sizes, plan_minutes, steps_per_epoch
 from falconet.api.curve_result import Curve, Trained, curves_of, most_gaining, predictions
 from falconet.api.measure import evaluate
 from falconet.api.train import few_words, with_weights
@@ -89,6 +89,16 @@ def curve(
         except (KeyboardInterrupt, Terminated):
             _log.info("finished trainings are kept: the same command goes on")
             raise
+
+
+def _refuse_less_than_an_epoch(steps: int, pictures: int, batch: int) -> None:
+    """A training ends with an epoch, so fewer steps than those of all pictures would not be the same for all parts."""
+    least = steps_per_epoch(pictures, batch)
+    if steps < least:
+        raise ConfigError(
+            f"--steps {steps}: an epoch of all {pictures} pictures has {least}, in batches of {batch}; expected as "
+            "many at least, so that all trainings have the same number"
+        )
 
 
 def _folder(path: Path, wanted: dict[str, Any]) -> Path:
@@ -201,6 +211,7 @@ class _Trainings:
             self._done = known["trainings"]
             return plan
         if asked.steps is not None:
+            _refuse_less_than_an_epoch(asked.steps, sizes[-1], self._run.train.batch_size)
             plan = Plan(sizes, asked.steps, asked.draws or 1)
         else:
             assert asked.minutes is not None, "one of the two is given"

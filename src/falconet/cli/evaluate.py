@@ -41,7 +41,13 @@ def evaluate(
     no_report: Annotated[bool, typer.Option("--no-report", help="Write no files.")] = False,
     score: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Detections above this enter the figures [default: 0.05].", show_default=False),
+        typer.Option(
+            min=0,
+            max=1,
+            help="Detections above this enter the figures, a score of the network itself where scores are calibrated "
+            "[default: 0.05].",
+            show_default=False,
+        ),
     ] = None,
     protocol: Annotated[
         str | None,

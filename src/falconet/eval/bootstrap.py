@@ -75,8 +75,8 @@ class Drawn(NamedTuple):
     def interval(self) -> Interval | None:
         """The 95 % interval; None where nothing decides the figure."""
         defined = self.draws[~np.isnan(self.draws)]
-        if not len(defined) or np.isnan(self.value):
-            return None
+        if not len(defined) or np.isnan(self.value) or self.images < 2:
+            return None  # a single picture says nothing about others
         below = ((defined < self.value).mean() + (defined <= self.value).mean()) / 2
         # No more than all draws can tell: a share of 0 or 1 would leave nothing of the interval.
         shift = _NORMAL.inv_cdf(min(max(float(below), 1 / (len(defined) + 1)), len(defined) / (len(defined) + 1)))

@@ -179,6 +179,8 @@ class DetectionResults:
         if self.wanted is not None:
             lines += ["", *self.wanted.lines(), ""]
         lines += [f"--operating-point {name} (stored in the model): {one}" for name, one in self.stored.items()]
+        if self.stored:
+            lines.append("where stored thresholds were chosen on these pictures, this flatters them")
         if best is None:
             lines.append("nothing is found at any threshold")
         elif best.f1 > own.f1 + AS_GOOD:

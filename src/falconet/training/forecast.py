@@ -73,8 +73,8 @@ class Forecast:
         until = "; steps will take longer once the backbone learns as well, which is told again then" if frozen else ""
         most = "at most " if self.may_stop else ""
         _log.info(
-            "%s epochs will take %sabout %s%s: %.2f s a step, %s an epoch, and validations%s",
-            pace.epochs,
+            "%s will take %sabout %s%s: %.2f s a step, %s an epoch, and validations%s",
+            plural(pace.epochs, "epoch"),
             most,
             duration(self._told),
             " now" if again else "",
