@@ -2,7 +2,10 @@
 
 import errno
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from falconet.core.errors import DataError
@@ -71,3 +74,29 @@ def replace_file(path: Path, data: bytes | str, *, sync: bool = False) -> None:
         if not isinstance(error, OSError):
             raise
         raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill beside `path`, which appears under that name when all went well, and else goes again.
+
+    Args:
+        path: nothing is there yet, or an empty folder.
+
+    Raises:
+        DataError: a file cannot be written (no permission, full disk).
+    """
+    part: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent))
+        yield part
+        part.chmod(0o755)
+        if path.exists():
+            path.rmdir()
+        part.replace(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        if part is not None:
+            shutil.rmtree(part, ignore_errors=True)

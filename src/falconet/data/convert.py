@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +17,7 @@ from xml.sax.saxutils import escape
 from falconet.core.coco_json import coco_annotation, coco_categories, coco_result
 from falconet.core.config import write_yaml
 from falconet.core.errors import DataError
-from falconet.core.files import replace_file
+from falconet.core.files import new_folder, replace_file
 from falconet.core.types import Record
 from falconet.data.dataset import DataSet, Problem, Written
 from falconet.data.records import drop_invalid
@@ -54,10 +53,7 @@ def convert(
     written = list(splits) if to == "coco" else standard_names(list(splits))
     refuse_existing(out)
     problems: dict[str, list[Problem]] = {}
-    part: Path | None = None
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
+    with new_folder(out) as part:
         taken: set[str] = set()
         for (key, dataset), split in zip(splits.items(), written, strict=True):
             chosen, problems[key] = drop_invalid(dataset)
@@ -75,13 +71,6 @@ def convert(
             replace_file(part / _NAMES_FILE, "".join(f"{name}\n" for name in names))
         elif to == "yolo":
             _write_yolo_yaml(names, written, part)
-        part.chmod(0o755)
-        part.replace(out)
-    except OSError as error:
-        raise DataError(f"{out}: cannot be written: {error.strerror or error}") from error
-    finally:
-        if part is not None:
-            shutil.rmtree(part, ignore_errors=True)
     return problems
 
 

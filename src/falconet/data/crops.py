@@ -1,7 +1,5 @@
 """From pictures with boxes to pictures of classes: one crop per box, in a folder per class."""
 
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from falconet.core.errors import DataError
+from falconet.core.files import new_folder
 from falconet.core.images import read_image, write_image
 from falconet.core.types import Record
 from falconet.data.check import Progress
@@ -64,22 +63,10 @@ def write_crops(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out}: exists already; crops are written to a new folder")
     done: dict[str, Cropped] = {}
-    part: Path | None = None
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
+    with new_folder(out) as part:
         for name, dataset in splits.items():
             target = part if len(splits) == 1 else part / name
             done[name] = _write_split(dataset, target, margin=margin, min_side=min_side, progress=progress)
-        part.chmod(0o755)
-        if out.exists():
-            out.rmdir()
-        part.replace(out)
-    except OSError as error:
-        raise DataError(f"{out}: cannot be written: {error.strerror or error}") from error
-    finally:
-        if part is not None:
-            shutil.rmtree(part, ignore_errors=True)
     return done
 
 

@@ -1,15 +1,13 @@
 """A repaired copy of a data set, and the list of what was done; the original is only read."""
 
 import json
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from falconet.core.errors import DataError
-from falconet.core.files import replace_file
+from falconet.core.files import new_folder, replace_file
 from falconet.core.suggest import listed
 from falconet.data.check import Progress, check_splits, open_splits
 from falconet.data.convert import refuse_existing
@@ -100,23 +98,13 @@ def fix(
     repaired, copies = without_copies(repaired)
     form = _WRITTEN.get(next(iter(splits.values())).format, "coco")
     copier = Copier(sum(len(one.pictures) for one in repaired.values()), progress)
-    part: Path | None = None
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
+    with new_folder(out) as part:
         _write(repaired, form, part, copier)
         found = check_splits(open_splits(part), decode=decode, progress=progress)
         left = [problem for problem in problems if problem.kind in _GUESSED]
         left += [_moved(problem, part, out) for problem in found]
         fixed = Fixed(out, form, list(dict.fromkeys([*repairs, *copies])), left, _lost(splits, repaired))
         replace_file(part / LIST, json.dumps(fixed.as_json(), ensure_ascii=False, indent=1))
-        part.chmod(0o755)
-        part.replace(out)
-    except OSError as error:
-        raise DataError(f"{out}: cannot be written: {error.strerror or error}") from error
-    finally:
-        if part is not None:
-            shutil.rmtree(part, ignore_errors=True)
     return fixed
 
 
