@@ -195,7 +195,7 @@ def test_few_detections_are_refused(data: Path) -> None:
 @pytest.mark.usefixtures("data")
 def test_what_cannot_be_calibrated() -> None:
     with pytest.raises(ConfigError, match=r"--target speed: is not known; expected precision or iou"):
-        calibrate("m.onnx", target="speed")  # type: ignore[arg-type]
+        calibrate("m.onnx", target="speed")
     with pytest.raises(ConfigError, match=r"--operating-point fast: expected recall=0\.95"):
         calibrate("m.onnx", operating_points=["fast"])
     with pytest.raises(ConfigError, match=r"--out c\.xml: expected a name that ends in \.onnx"):

@@ -4,15 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jinja2
 import numpy as np
 import pytest
 
-jinja2 = pytest.importorskip("jinja2")
-
-from falconet.core.errors import DataError  # noqa: E402
-from falconet.core.images import write_image  # noqa: E402
-from falconet.core.page import Html, _environment, render_page, write_page  # noqa: E402
-from falconet.core.page_picture import LONGEST_SIDE, PagePicture, PictureBox  # noqa: E402
+from falconet.core.errors import DataError
+from falconet.core.images import write_image
+from falconet.core.page import Html, _environment, render_page, write_page
+from falconet.core.page_picture import LONGEST_SIDE, PagePicture, PictureBox
 
 BASE = "falconet.core/pages/base.html"
 PARTS = '{% import "falconet.core/pages/parts.html" as parts %}'

@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("jinja2")
-
 from falconet.core.images import write_image
 from falconet.core.types import Record
 from falconet.data import check_page

@@ -125,7 +125,7 @@ def calibrate(
     *,
     images: str | Path | None = None,
     split: str | None = None,
-    target: Target = "precision",
+    target: str = "precision",
     operating_points: Sequence[str] | None = None,
     out: str | Path | None = None,
     engine: str = "auto",
@@ -154,7 +154,8 @@ def calibrate(
         DataError: too few detections, right or wrong ones; or nothing to calibrate by.
         ModelError: nothing there, or a file that is none.
     """
-    if target not in TARGETS:
+    chosen = next((one for one in TARGETS if one == target), None)
+    if chosen is None:
         raise ConfigError(f"--target {target}: is not known; expected {' or '.join(TARGETS)}")
     asked = USUAL if operating_points is None else operating_points
     wanted = list(dict.fromkeys(Wanted.parse(text) for text in asked))
@@ -167,34 +168,43 @@ def calibrate(
     paths = [None if one is None else Path(one) for one in (data, images)]
     truth = open_ground_truth(found, paths[0], paths[1], split, task="detect")
     measured = evaluation.evaluate(found, opened, truth, progress=progress)
-    results = measured.results
+    done, manifest = _fitted(measured, path, chosen, wanted, strict=operating_points is not None)
+    _write(found.path, path, manifest)
+    replace_file(path.with_suffix(".calibration.json"), json.dumps(done.as_dict(), indent=2, allow_nan=False) + "\n")
+    return done
+
+
+def _fitted(
+    measured: evaluation.Evaluation, path: Path, target: Target, wanted: Sequence[Wanted], *, strict: bool
+) -> tuple[Calibrated, Manifest]:
+    """What came of it, and the manifest that says so."""
+    results, before = measured.results, measured.predictor.manifest
     assert isinstance(results, DetectionResults)
     scored = Scored.of(results.names, results.records, results.own_answers)
     _refuse_few(scored, measured.ground_truth.source)
     maps, common = fit_maps(scored, target), common_map(scored, target)
-    own = opened.manifest.selection.score_threshold
+    own = before.selection.score_threshold
     told = _calibrated(results, maps)
-    points, refused = _points(wanted, results, told, strict=operating_points is not None)
-    manifest = _described(opened.manifest, results.names, maps, common, points, _threshold(results, told, own))
+    points, refused = _points(wanted, results, told, strict=strict)
+    manifest = _described(before, results.names, maps, common, points, _threshold(results, told, own))
+    crossed = cross_fitted(scored, target)
     done = Calibrated(
         path=path,
-        source=found.path,
+        source=measured.model.path,
         target=target,
         images=len(results.records),
         detections=len(scored.scores),
         before=errors(scored, scored.scores),
-        after=errors(scored, cross := cross_fitted(scored, target)),
+        after=errors(scored, crossed),
         own=tuple(bins(scored.scores, scored.target(target), count=SHOWN)),
-        told=tuple(bins(cross, scored.target(target), count=SHOWN)),
+        told=tuple(bins(crossed, scored.target(target), count=SHOWN)),
         threshold=manifest.calibrated_score_threshold,
         own_threshold=own,
         points=points,
         refused=refused,
         notes=measured.notes,
     )
-    _write(found.path, path, manifest)
-    replace_file(path.with_suffix(".calibration.json"), json.dumps(done.as_dict(), indent=2, allow_nan=False) + "\n")
-    return done
+    return done, manifest
 
 
 def undo(model: "str | os.PathLike[str]", out: str | Path | None = None) -> Path:
@@ -226,7 +236,7 @@ def _calibrated(results: DetectionResults, maps: Sequence[ScoreMap]) -> list[Det
     return [replace(one, scores=calibrated(one.scores, one.labels, maps)) for one in results.own_answers]
 
 
-def _refuse(found: FoundModel, model: object, out: Path | None) -> Path:
+def _refuse(found: FoundModel, model: "str | os.PathLike[str]", out: Path | None) -> Path:
     """The file to write. Raises ConfigError where it cannot carry the scores of a detector."""
     kinds = (".safetensors", ".onnx")
     if found.path.suffix not in kinds:
@@ -234,7 +244,7 @@ def _refuse(found: FoundModel, model: object, out: Path | None) -> Path:
             f"{found.path}: expected a run folder, a weights file or an exported .onnx file; calibrate the weights, "
             "then export them again"
         )
-    if out is None and not Path(os.fspath(model)).exists():  # type: ignore[call-overload]
+    if out is None and not Path(model).exists():
         raise ConfigError(
             f"{model}: is published, and its file is shared; name one for the calibrated model: --out FILE"
         )

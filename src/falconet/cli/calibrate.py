@@ -75,7 +75,7 @@ def calibrate(
             data,
             images=images,
             split=split,
-            target=target,  # type: ignore[arg-type]  # checked there
+            target=target,
             operating_points=operating_point,
             out=out,
             engine=engine,

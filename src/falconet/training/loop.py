@@ -49,9 +49,7 @@ def train(
     reported: set[str] = set()
     mosaic_share = 1 - prepared.run.augment.mosaic_close
     callback.start(pace.at(state.epoch, state.step), steps=loader.steps)
-    forecast = Forecast(
-        pace, loader.steps, loader.batch_size, len(prepared.data.val), prepared.run.train.patience is not None
-    )
+    forecast = _forecast(prepared)
     while not state.stopped:
         state.begin_epoch(prepared)
         loader.with_mosaic = pace.at(state.epoch, state.step).before(mosaic_share)
@@ -86,8 +84,6 @@ def train(
         last = progress.fraction >= 1
         if pace.validates(progress, last=last):
             metrics |= _validate(prepared, state, reported)
-            if state.score is None or "val_images" not in metrics:
-                state.score = metrics.get("score")
             last = last or pace.at(state.epoch, state.step).fraction >= 1
         improved = keep_best(prepared, state, metrics)
         state.stopped = last or _out_of_patience(prepared, state)
@@ -100,6 +96,11 @@ def train(
             state.save(prepared, folder)
         pace.wrote(pace.clock() - lap)
     forecast.over(step=state.step)
+
+
+def _forecast(prepared: Prepared) -> Forecast:
+    loader, may_stop = prepared.loader, prepared.run.train.patience is not None
+    return Forecast(prepared.pace, loader.steps, loader.batch_size, len(prepared.data.val), may_stop)
 
 
 class TrainModule(nn.Module):
@@ -256,6 +257,8 @@ def _validate(prepared: Prepared, state: TrainState, reported: set[str]) -> dict
         device=prepared.device,
     )
     _report(problems, reported)
+    if state.score is None or "val_images" not in metrics:
+        state.score = metrics.get("score")
     pace.validated(pace.clock() - began)
     return metrics
 

@@ -74,13 +74,7 @@ def load_data(data: Data, *, image_level_labels: bool = False) -> RunData:
             "expected two folders at least: put pictures that show something else into a folder of their own, "
             "such as 'other'"
         )
-    if data.fraction < 1:
-        everything = len(train_records)
-        train_records = subset(train_records, fraction=data.fraction, seed=data.fraction_seed)
-        notes.append(
-            f"data.fraction: {len(train_records)} of {plural(everything, 'training picture')}, drawn by class (seed "
-            f"{data.fraction_seed})"
-        )
+    train_records = _part_of(data, train_records, notes)
     counts = Counter(int(label) for record in train_records for label in record.labels[~record.crowd])
     if not counts:
         why = "\n".join(
@@ -111,6 +105,16 @@ def load_data(data: Data, *, image_level_labels: bool = False) -> RunData:
         + ", ".join(f"{name} ({counts[c]})" for c, name in enumerate(train.names))
     )
     return RunData(train.names, train_records, val_records, tuple(notes))
+
+
+def _part_of(data: Data, records: tuple[Record, ...], notes: list[str]) -> tuple[Record, ...]:
+    """The share of the training pictures that `data.fraction` asks for."""
+    if data.fraction >= 1:
+        return records
+    part = subset(records, fraction=data.fraction, seed=data.fraction_seed)
+    whole = plural(len(records), "training picture")
+    notes.append(f"data.fraction: {len(part)} of {whole}, drawn by class (seed {data.fraction_seed})")
+    return part
 
 
 def _parts(
