@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from falconet.cli.options import parse_size, words
 from falconet.cli.progress import progress
+from falconet.core.errors import ConfigError
 from falconet.core.terminal import argument
 
 if TYPE_CHECKING:
@@ -16,13 +17,20 @@ if TYPE_CHECKING:
 IMAGES = 200
 """Images of the data that the file and torch are compared on, unless told otherwise."""
 
+WEB = "web"
+"""Stands among the formats, but is a folder with a page around a file."""
+
 
 def export(
     weights: Annotated[str, typer.Argument(help="Run folder, weights file (.safetensors) or published name.")],
     to: Annotated[
-        str, typer.Option(help="Formats, some of onnx, openvino, ncnn, litert and executorch, as in onnx,openvino.")
+        str,
+        typer.Option(help="Formats, some of onnx, openvino, ncnn, litert and executorch, as in onnx,openvino; or web."),
     ] = "onnx",
-    out: Annotated[Path, typer.Option(help="Folder for the model and its receipt.")] = Path("export"),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the model and its receipt [default: export; of web: site].", show_default=False),
+    ] = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the file, without ending [default: that of the run or weights file].")
     ] = None,
@@ -65,37 +73,44 @@ def export(
     static_batch: Annotated[
         int | None, typer.Option(min=1, help="Pictures per run, fixed in the file [default: any number].")
     ] = None,
+    ort: Annotated[
+        Path | None,
+        typer.Option(help="Of web: folder of onnxruntime-web [default: fetched once from the npm registry]."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the receipt as JSON.")] = False,
 ) -> None:
     """Export a model and prove that the file does what torch does.
 
     Writes NAME.onnx, of openvino NAME.openvino.xml and .bin, of ncnn NAME.param, NAME.bin and NAME.falconet.json, of
     litert NAME.tflite, of executorch NAME.pte, and receipts as .json and .txt: NAME.receipt.*, of other engines than
-    ONNX Runtime NAME.ENGINE.receipt.*.
+    ONNX Runtime NAME.ENGINE.receipt.*. Of web it writes a folder that detects in any browser, without a server: open
+    its README.txt; the same folder again gets a further model.
     A file that differs from torch is not kept, and the exit code is 2.
     """
     from falconet.api.export import export as write
 
-    everything = [
-        write(
-            weights,
-            out,
-            to=kind,  # type: ignore[arg-type]  # it refuses what it does not know
-            name=name,
-            data=data,
-            images=images,
-            split=split,
-            pictures=pictures,
-            engines=words(engine or ""),
-            size=size and parse_size(size),
-            score=score,
-            nms=nms,
-            opset=opset,
-            batch=static_batch,
-            progress=progress,
-        )
-        for kind in words(to)
-    ]
+    kinds = words(to)
+    options: dict[str, Any] = {
+        "data": data,
+        "images": images,
+        "split": split,
+        "pictures": pictures,
+        "engines": words(engine or ""),
+        "size": size and parse_size(size),
+        "score": score,
+        "opset": opset,
+        "batch": static_batch,
+        "progress": progress,
+    }
+    if WEB in kinds:
+        _refuse_beside_web(kinds, nms=nms)
+        _to_web(weights, out or Path("site"), name, ort, options, as_json=as_json)
+        return
+    if ort is not None:
+        raise ConfigError("--ort: is for --to web; leave it out")
+    folder = out or Path("export")
+    # `write` refuses a format that it does not know.
+    everything = [write(weights, folder, to=kind, name=name, nms=nms, **options) for kind in kinds]  # type: ignore[arg-type]
     receipts = [receipt for done in everything for receipt in done.receipts]
     if as_json:
         print(receipts[0].model_dump_json(indent=2) if len(receipts) == 1 else _json_list(receipts))
@@ -105,6 +120,28 @@ def export(
         for as_json_path, as_text in done.written:
             print(f"{'receipt':<20} {as_json_path}, {as_text}")
     print(f"next: falconet predict PICTURES --model {argument(everything[0].path)} --out found")
+
+
+def _refuse_beside_web(kinds: "Sequence[str]", *, nms: bool) -> None:
+    if len(kinds) > 1:
+        raise ConfigError(f"--to {','.join(kinds)}: web fills a folder of its own; export it by itself: --to web")
+    if nms:
+        raise ConfigError("--to web: selects its boxes itself in any case; leave --nms out")
+
+
+def _to_web(
+    weights: str, out: Path, name: str | None, ort: Path | None, options: dict[str, Any], *, as_json: bool
+) -> None:
+    from falconet.api.web import export_site
+
+    site = export_site(weights, out, name=name, ort=ort, **options)
+    if as_json:
+        print(site.receipt.model_dump_json(indent=2) if site.receipt else "null")
+        return
+    if site.receipt is not None:
+        print(site.receipt.text().rstrip())
+    print(f"{'site':<20} {site.folder}, with {site.name}")
+    print(f"next: python3 -m http.server 8080 --directory {argument(site.folder)}, then open http://localhost:8080")
 
 
 def _json_list(receipts: "Sequence[Receipt]") -> str:

@@ -1,0 +1,61 @@
+// Detects by asking the server that this page comes from.
+import { FLOOR } from "./detections.js";
+
+const JPEG_QUALITY = 0.92;
+
+let token = "";
+
+/** The server wants a token, or another one. */
+export class TokenNeeded extends Error {}
+
+export function useToken(text) {
+  token = text.trim();
+}
+
+export const where = "Pictures are sent to this server, which keeps none.";
+
+/** The models of the server. */
+export async function models() {
+  return (await asked("v1/models")).models;
+}
+
+/** The server chooses where it computes. */
+export async function devices() {
+  return ["cpu"];
+}
+
+/** What a model finds in a picture {blob} or a frame {bitmap}: the answer of `POST /v1/detect` for one picture. */
+export async function detect(model, picture) {
+  const blob = picture.blob ?? (await jpegOf(picture.bitmap));
+  const query = new URLSearchParams({ model: model.name, score: FLOOR });
+  const started = performance.now();
+  const answer = await asked(`v1/detect?${query}`, {
+    method: "POST",
+    body: blob,
+    headers: { "Content-Type": blob.type || "application/octet-stream" },
+  });
+  const [result] = answer.results;
+  const whole = performance.now() - started;
+  const known = Object.values(result.milliseconds).reduce((sum, one) => sum + one, 0);
+  return { ...result, milliseconds: { ...result.milliseconds, network: Math.max(0, whole - known) } };
+}
+
+async function jpegOf(bitmap) {
+  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+  canvas.getContext("2d").drawImage(bitmap, 0, 0);
+  return canvas.convertToBlob({ type: "image/jpeg", quality: JPEG_QUALITY });
+}
+
+async function asked(address, options = {}) {
+  const headers = token ? { ...options.headers, Authorization: `Bearer ${token}` } : options.headers;
+  let response;
+  try {
+    response = await fetch(address, { ...options, headers });
+  } catch {
+    throw new Error("The server does not answer. Is it still running?");
+  }
+  if (response.ok) return response.json();
+  const said = await response.json().catch(() => ({}));
+  const text = said.detail || `The server answers with ${response.status} ${response.statusText}.`;
+  throw response.status === 401 ? new TokenNeeded(text) : new Error(text);
+}

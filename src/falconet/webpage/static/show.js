@@ -1,0 +1,126 @@
+// What the page shows of a state; it reads the state and never changes it.
+import { colour } from "./colours.js";
+import { counted } from "./detections.js";
+
+const STAGES = {
+  decode: "decoding",
+  prepare: "resizing",
+  queue: "waiting in the queue",
+  detect: "detecting",
+  network: "way to the server and back",
+};
+
+/** An element with text. */
+export function made(kind, text = "", attributes = {}) {
+  const element = document.createElement(kind);
+  element.textContent = text;
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  return element;
+}
+
+/** The choices of a select: [value, words] each. */
+export function offer(select, choices, value) {
+  select.replaceChildren(...choices.map(([key, words]) => made("option", words, { value: key })));
+  select.value = value;
+}
+
+/** Boxes to tick, one for each class; those that were found come first in bold numbers. */
+export function showClasses(list, { names, hidden, found, toggle }) {
+  const numbers = counted(found);
+  if (list.childElementCount !== names.length || list.dataset.names !== names.join("\n")) {
+    list.dataset.names = names.join("\n");
+    list.replaceChildren(...names.map((name, index) => classRow(name, index, toggle)));
+  }
+  names.forEach((name, index) => {
+    const row = list.children[index];
+    const number = numbers.get(name) ?? 0;
+    row.querySelector("input").checked = !hidden.has(name);
+    row.querySelector(".number").textContent = number;
+    row.firstChild.classList.toggle("none", !number);
+  });
+}
+
+function classRow(name, index, toggle) {
+  const row = document.createElement("li");
+  const label = document.createElement("label");
+  const box = made("input", "", { type: "checkbox" });
+  box.addEventListener("change", () => toggle(name, box.checked));
+  const swatch = made("span", "", { class: "swatch", "aria-hidden": "true" });
+  swatch.style.background = colour(index);
+  label.append(box, swatch, made("span", name), made("span", "0", { class: "number" }));
+  row.append(label);
+  return row;
+}
+
+/** The milliseconds of each stage. */
+export function showTimes(list, answers, rate) {
+  list.replaceChildren();
+  for (const { model, milliseconds, threads } of answers) {
+    const whole = Object.values(milliseconds).reduce((sum, one) => sum + one, 0);
+    if (answers.length > 1) pair(list, "model", model);
+    for (const [stage, value] of Object.entries(milliseconds)) pair(list, STAGES[stage] ?? stage, `${value.toFixed(1)} ms`);
+    pair(list, "together", `${whole.toFixed(1)} ms`);
+    if (threads) pair(list, "threads", String(threads));
+  }
+  if (rate) pair(list, "frames a second", rate.toFixed(1));
+}
+
+function pair(list, name, value) {
+  list.append(made("dt", name), made("dd", value));
+}
+
+/** A row for each detection; the one that is pointed at is marked in the picture. */
+export function showList(body, detections, mark) {
+  body.replaceChildren(
+    ...detections.map((one) => {
+      const row = document.createElement("tr");
+      const box = one.box ? one.box.map((side) => side.toFixed(0)).join(", ") : "the whole picture";
+      row.append(made("td", one.label), made("td", one.score.toFixed(2)), made("td", box));
+      row.addEventListener("mouseenter", () => mark(one));
+      row.addEventListener("mouseleave", () => mark(null));
+      return row;
+    }),
+  );
+}
+
+/** What is known of a model. */
+export function showCard(list, model) {
+  const { height, width } = model.input;
+  const facts = {
+    name: model.name,
+    finds: `${model.classes.length} ${model.classes.length === 1 ? "class" : "classes"}`,
+    input: `${width} x ${height} pixels`,
+    "threshold of its own": model.score_threshold?.toFixed(2),
+    engine: [model.engine, model.precision].filter(Boolean).join(", "),
+    AP: typeof model.ap === "number" ? `${(100 * model.ap).toFixed(1)} %` : null,
+    receipt: model.receipt,
+    source: model.source,
+    licence: model.licence,
+    "SHA-256": model.sha256,
+  };
+  list.replaceChildren();
+  for (const [name, value] of Object.entries(facts)) if (value) pair(list, name, String(value));
+}
+
+/** The pictures to choose from, as buttons. */
+export function showStrip(list, pictures, current, choose) {
+  list.hidden = pictures.length < 2;
+  while (list.childElementCount > pictures.length) list.lastChild.remove();
+  pictures.forEach((picture, index) => {
+    if (!list.children[index]) list.append(stripItem(() => choose(index)));
+    const button = list.children[index].firstChild;
+    if (picture === current) button.setAttribute("aria-current", "true");
+    else button.removeAttribute("aria-current");
+    const small = picture.thumbnail;
+    if (small && button.firstChild !== small) button.replaceChildren(small, made("span", picture.name));
+    else if (!small && button.textContent !== picture.name) button.replaceChildren(made("span", picture.name));
+  });
+}
+
+function stripItem(choose) {
+  const item = document.createElement("li");
+  const button = made("button", "", { type: "button" });
+  button.addEventListener("click", choose);
+  item.append(button);
+  return item;
+}
