@@ -22,6 +22,7 @@ _PUBLIC = {
     "compare": "falconet.api.measure",
     "calibrate": "falconet.api.calibrate",
     "export": "falconet.api.export",
+    "export_site": "falconet.api.web",
     "fit": "falconet.search.public",
     "Run": "falconet.api.train",
     "Predictor": "falconet.runtime.predictor",

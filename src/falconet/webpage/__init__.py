@@ -1,8 +1,8 @@
 """The page that shows what a detector finds: pictures, videos and the camera in, boxes out.
 
 A server detects (`falconet serve`), or the browser does (`falconet export --to web`); `site.json` says which. The
-files lie in `static`: HTML, a style sheet and ES modules that a browser runs as they are. There is no framework, because
-there is little state and few elements, and no step that builds anything, so that what is read is what runs.
+files lie in `static`: HTML, a style sheet and ES modules that a browser runs as they are. There is no framework,
+because there is little state and few elements, and no step that builds anything, so that what is read is what runs.
 """
 
 from importlib.resources import files

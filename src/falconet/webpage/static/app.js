@@ -27,6 +27,7 @@ const state = {
   threshold: 0.25,
   point: NONE, // name of stored thresholds
   hidden: new Set(), // names of classes
+  seen: new Set(), // names of classes that were found in some picture
   marked: null,
 };
 
@@ -109,7 +110,7 @@ async function workOn(picture) {
 // ---- pictures, video, camera
 
 async function take(files) {
-  if (!state.asked.length) return;
+  if (at("pick").disabled) return; // not ready yet
   const { pictures, videos, others } = sorted(files);
   trouble(others.length ? new Error(`${others.map(({ name }) => name).join(", ")}: neither a picture nor a video.`) : null);
   if (videos.length) {
@@ -121,6 +122,12 @@ async function take(files) {
     await look(added[0]);
     work();
   }
+}
+
+function choose(index) {
+  stopLive();
+  look(state.pictures[index]);
+  work();
 }
 
 async function look(picture) {
@@ -210,8 +217,9 @@ function render() {
   const all = asked.map((model) => found(current, model));
   asked.forEach((model, index) => showView(views[index], model, all[index]));
   views.forEach((view, index) => (view.hidden = !bitmap || index >= asked.length));
-  showStrip(at("strip"), state.pictures, current, (index) => look(state.pictures[index]));
-  showClasses(at("classes"), { names: names(), hidden: state.hidden, found: all[0] ?? [], toggle });
+  for (const { label } of all.flat()) state.seen.add(label);
+  showStrip(at("strip"), state.pictures, current, choose);
+  showClasses(at("classes"), { ...state, names: names(), found: all[0] ?? [], toggle });
   showList(at("list"), all[0] ?? [], mark);
   const answers = asked.map((model) => [model.name, answerOf(current, model)]).filter(([, answer]) => answer);
   showTimes(at("times"), answers.map(([model, answer]) => ({ ...answer, model })), state.rate);
@@ -260,7 +268,8 @@ function chooseModels() {
   state.asked = [byName(first), second && second !== first ? byName(second) : null].filter(Boolean);
   offer(at("second"), [[NONE, "none"], ...state.models.filter(({ name }) => name !== first).map(({ name }) => [name, name])],
     state.asked[1]?.name ?? NONE);
-  at("second").disabled = state.models.length < 2;
+  at("second").disabled = false;
+  at("second").parentElement.hidden = state.models.length < 2;
   if (changed) {
     const [model] = state.asked;
     state.threshold = Math.max(FLOOR, model.score_threshold ?? FLOOR);
@@ -357,9 +366,16 @@ async function begin() {
   const devices = await backend.devices();
   at("runs").hidden = devices.length < 2;
   offer(at("device"), devices.map((one) => [one, DEVICES[one]]), state.device);
+  chooseModels();
+  say("Loading the network ...");
+  try {
+    await backend.prepare(state.asked[0], state.device);
+  } catch (error) {
+    say("");
+    return trouble(error);
+  }
   at("model").disabled = at("pick").disabled = at("camera").disabled = false;
   say("Ready.");
-  chooseModels();
 }
 
 async function start() {

@@ -22,12 +22,21 @@ export async function models() {
   return known;
 }
 
+/** Load what a model takes, and let it run once, so that the first picture is answered as quickly as others. */
+export function prepare(model, device) {
+  return asked({ model, device });
+}
+
 /** What a model finds in a picture {bitmap}. */
-export async function detect(model, { bitmap }, device = "cpu") {
+export async function detect(model, { bitmap }, device) {
   const copy = await createImageBitmap(bitmap);
+  return asked({ model, device, bitmap: copy }, [copy]);
+}
+
+function asked(words, handed = []) {
   last += 1;
   const answer = new Promise((resolve, reject) => waiting.set(last, { resolve, reject }));
-  worker.postMessage({ id: last, model, device, bitmap: copy }, [copy]);
+  worker.postMessage({ id: last, ...words }, handed);
   return answer;
 }
 

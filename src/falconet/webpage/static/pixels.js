@@ -46,6 +46,9 @@ function evenRound(value) {
   return floor % 2 ? floor + 1 : floor;
 }
 
+/** Shares are whole numbers of this, and sums are rounded, as OpenCV does it: every pixel becomes what it becomes there. */
+const ONE = 2048;
+
 function bilinear(from, width, height) {
   const data = new Uint8ClampedArray(4 * width * height);
   if (from.width === 2 * width && from.height === 2 * height) return { data: averaged(from, data, width, height), width, height };
@@ -61,9 +64,10 @@ function bilinear(from, width, height) {
       const right = 4 * columns.second[column];
       const across = columns.share[column];
       for (let channel = 0; channel < 3; channel++) {
-        const upper = from.data[above + left + channel] * (1 - across) + from.data[above + right + channel] * across;
-        const lower = from.data[below + left + channel] * (1 - across) + from.data[below + right + channel] * across;
-        data[place + channel] = Math.floor(upper * (1 - down) + lower * down + 0.5);
+        const upper = from.data[above + left + channel] * (ONE - across) + from.data[above + right + channel] * across;
+        const lower = from.data[below + left + channel] * (ONE - across) + from.data[below + right + channel] * across;
+        const sum = (((upper >> 4) * (ONE - down)) >> 16) + (((lower >> 4) * down) >> 16);
+        data[place + channel] = (sum + 2) >> 2;
       }
     }
   }
@@ -90,12 +94,13 @@ function averaged(from, data, width, height) {
 function neighbours(from, to) {
   const first = new Int32Array(to);
   const second = new Int32Array(to);
-  const share = new Float64Array(to);
+  const share = new Int32Array(to);
   for (let index = 0; index < to; index++) {
-    const middle = Math.max(0, ((index + 0.5) * from) / to - 0.5);
-    first[index] = Math.min(Math.floor(middle), from - 1);
-    second[index] = Math.min(first[index] + 1, from - 1);
-    share[index] = middle - first[index];
+    const middle = Math.fround((index + 0.5) * (from / to) - 0.5);
+    const before = Math.floor(middle);
+    first[index] = Math.max(before, 0);
+    second[index] = Math.min(before + 1, from - 1);
+    share[index] = evenRound(Math.fround(middle - before) * ONE);
   }
   return { first, second, share };
 }

@@ -19,6 +19,9 @@ export async function models() {
   return (await asked("v1/models")).models;
 }
 
+/** The server's models are open already. */
+export async function prepare() {}
+
 /** The server chooses where it computes. */
 export async function devices() {
   return ["cpu"];

@@ -24,29 +24,36 @@ export function offer(select, choices, value) {
   select.value = value;
 }
 
-/** Boxes to tick, one for each class; those that were found come first in bold numbers. */
-export function showClasses(list, { names, hidden, found, toggle }) {
+/**
+ * Boxes to tick, one for each class, with how many were found.
+ * @param names in the order of their colours
+ * @param seen names of classes that were found in some picture; they come first
+ */
+export function showClasses(list, { names, seen, hidden, found, toggle }) {
   const numbers = counted(found);
-  if (list.childElementCount !== names.length || list.dataset.names !== names.join("\n")) {
-    list.dataset.names = names.join("\n");
-    list.replaceChildren(...names.map((name, index) => classRow(name, index, toggle)));
+  const order = [...names.filter((name) => seen.has(name)), ...names.filter((name) => !seen.has(name))];
+  const shown = order.join("\n");
+  if (list.dataset.shown !== shown) {
+    list.dataset.shown = shown;
+    const rows = new Map([...list.children].map((row) => [row.dataset.name, row]));
+    list.replaceChildren(...order.map((name) => rows.get(name) ?? classRow(name, toggle)));
   }
-  names.forEach((name, index) => {
-    const row = list.children[index];
+  for (const row of list.children) {
+    const { name } = row.dataset;
     const number = numbers.get(name) ?? 0;
     row.querySelector("input").checked = !hidden.has(name);
+    row.querySelector(".swatch").style.background = colour(names.indexOf(name));
     row.querySelector(".number").textContent = number;
     row.firstChild.classList.toggle("none", !number);
-  });
+  }
 }
 
-function classRow(name, index, toggle) {
-  const row = document.createElement("li");
+function classRow(name, toggle) {
+  const row = made("li", "", { "data-name": name });
   const label = document.createElement("label");
   const box = made("input", "", { type: "checkbox" });
   box.addEventListener("change", () => toggle(name, box.checked));
   const swatch = made("span", "", { class: "swatch", "aria-hidden": "true" });
-  swatch.style.background = colour(index);
   label.append(box, swatch, made("span", name), made("span", "0", { class: "number" }));
   row.append(label);
   return row;

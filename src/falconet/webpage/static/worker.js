@@ -15,19 +15,20 @@ self.onmessage = ({ data }) => {
 
 async function answer({ id, model, device, bitmap }) {
   try {
-    self.postMessage({ id, result: await detected(model, device, bitmap) });
+    const running = await opened(model, device);
+    const picture = bitmap ? read(bitmap) : blank(model.input);
+    self.postMessage({ id, result: await detected(running, model, picture) });
   } catch (error) {
     self.postMessage({ id, error: error?.message || String(error) });
   } finally {
-    bitmap.close();
+    bitmap?.close();
   }
 }
 
-async function detected(model, device, bitmap) {
-  const { ort, session } = await opened(model, device);
-  const picture = { width: bitmap.width, height: bitmap.height };
+async function detected({ ort, session }, model, image) {
+  const picture = { width: image.width, height: image.height };
   const started = performance.now();
-  const placement = fit(read(bitmap), { ...model.input, ...model.preprocess });
+  const placement = fit(image, { ...model.input, ...model.preprocess });
   const prepared = performance.now();
   const { height, width } = model.input;
   const tensor = new ort.Tensor("uint8", placement.pixels, [1, height, width, 3]);
@@ -70,6 +71,10 @@ async function open(ort, model, provider) {
   if (!response.ok) throw new Error(`${model.file} cannot be read: ${response.status} ${response.statusText}`);
   const bytes = new Uint8Array(await response.arrayBuffer());
   return ort.InferenceSession.create(bytes, { executionProviders: [provider, ...(provider === "wasm" ? [] : ["wasm"])], logSeverityLevel: 3 });
+}
+
+function blank({ width, height }) {
+  return { width, height, data: new Uint8ClampedArray(4 * width * height) };
 }
 
 function read(bitmap) {

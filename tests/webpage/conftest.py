@@ -1,0 +1,201 @@
+"""A real browser that drives the page: Debian's chromium, or what CHROMIUM names, with its chromedriver."""
+
+import http.server
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.runtime import tiny_model
+
+SECONDS = 60
+"""That anything on the page may take."""
+
+
+class Page:
+    """A page in a browser, as a person sees it."""
+
+    def __init__(self, driver: Any, downloads: Path) -> None:
+        self.driver, self.downloads = driver, downloads
+
+    def open(self, address: str) -> None:
+        """Open the page; it is ready when models are there."""
+        self.driver.get(address)
+        self.wait(lambda: not self.disabled("pick"), "the page to be ready")
+
+    def wait(self, condition: Callable[[], Any], what: str) -> Any:
+        """What the condition gives once that is something."""
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            if found := condition():
+                return found
+            time.sleep(0.05)
+        raise AssertionError(f"waited for {what}; the page says {self.text('status')!r}, {self.text('trouble')!r}")
+
+    def run(self, script: str, *values: Any) -> Any:
+        """What a script in the page returns."""
+        return self.driver.execute_script(script, *values)
+
+    def text(self, name: str) -> str:
+        """Of the element of that id, hidden or not."""
+        return self.run("return document.getElementById(arguments[0])?.textContent ?? ''", name)
+
+    def disabled(self, name: str) -> bool:
+        return self.run("return document.getElementById(arguments[0])?.disabled ?? true", name)
+
+    def hidden(self, name: str) -> bool:
+        return self.run("return document.getElementById(arguments[0]).checkVisibility() === false", name)
+
+    def element(self, selector: str) -> Any:
+        return self.driver.find_element("css selector", selector)
+
+    def click(self, selector: str) -> None:
+        self.element(selector).click()
+
+    def pick(self, *paths: Path) -> None:
+        """Choose files as the file dialog hands them over."""
+        self.element("#files").send_keys("\n".join(map(str, paths)))
+
+    def says(self, part: str) -> None:
+        """Wait until the status line holds a text."""
+        self.wait(lambda: part in self.text("status"), f"{part!r}")
+
+    def choose(self, name: str, value: str) -> None:
+        """An option of a select."""
+        self.run(
+            "const one = document.getElementById(arguments[0]); one.value = arguments[1];"
+            "one.dispatchEvent(new Event('change', {bubbles: true}))",
+            name,
+            value,
+        )
+
+    def slide(self, value: float) -> None:
+        """Move the threshold."""
+        self.run(
+            "const one = document.getElementById('threshold'); one.value = arguments[0];"
+            "one.dispatchEvent(new Event('input', {bubbles: true}))",
+            value,
+        )
+
+    def counts(self) -> dict[str, int]:
+        """How many there are of each class that is found."""
+        rows = self.run(
+            "return [...document.querySelectorAll('#classes li')].map((row) =>"
+            "[row.dataset.name, Number(row.querySelector('.number').textContent)])"
+        )
+        return {name: number for name, number in rows if number}
+
+    def saved(self, button: str, name: str) -> bytes:
+        """What a button saves."""
+        file = self.downloads / name
+        file.unlink(missing_ok=True)
+        self.click(f"#{button}")
+        self.wait(file.is_file, f"{name} to be saved")
+        return file.read_bytes()
+
+    def found(self) -> list[dict]:
+        """What the page saves as JSON."""
+        return json.loads(self.saved("save-json", "found.json"))["answers"]
+
+    def errors(self) -> list[str]:
+        """Of the console; it is emptied."""
+        return [row["message"] for row in self.driver.get_log("browser") if row["level"] == "SEVERE"]
+
+
+def drawn_video(path: Path) -> Path:
+    """A film of a red cell, as the browser's fake camera plays it: Motion JPEG."""
+    ok, encoded = cv2.imencode(".jpg", tiny_model.picture((1, 2, "red"), scale=5))
+    assert ok
+    path.write_bytes(encoded.tobytes() * 8)
+    return path
+
+
+@pytest.fixture(scope="session")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """A browser without a window."""
+    webdriver = pytest.importorskip("selenium.webdriver")
+    browser = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    driver = shutil.which("chromedriver")
+    if browser is None or driver is None:
+        pytest.skip("no browser: install Debian's packages chromium and chromium-driver")
+    folder = tmp_path_factory.mktemp("browser")
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    camera = drawn_video(folder / "camera.mjpeg")
+    for word in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--no-first-run",
+        "--window-size=1280,900",
+        f"--user-data-dir={folder / 'profile'}",
+        "--use-fake-ui-for-media-stream",
+        "--use-fake-device-for-media-stream",
+        f"--use-file-for-fake-video-capture={camera}",
+    ):
+        options.add_argument(word)
+    options.add_experimental_option(
+        "prefs", {"download.default_directory": str(folder), "download.prompt_for_download": False}
+    )
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    running = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    running.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
+    yield Page(running, folder)
+    running.quit()
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *words: object) -> None:
+        """Nothing is printed."""
+
+
+class Host:
+    """A static host, as somebody would publish a site on."""
+
+    def __init__(self, folder: Path) -> None:
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=folder))
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.address = f"http://127.0.0.1:{self._server.server_port}/"
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def host() -> Iterator[Callable[[Path], Host]]:
+    """Serves folders until the test ends."""
+    started: list[Host] = []
+
+    def serve(folder: Path) -> Host:
+        started.append(Host(folder))
+        return started[-1]
+
+    yield serve
+    for one in started:
+        one.stop()
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    """A red cell; a green one and a faint blue one; and nothing."""
+    images = [
+        tiny_model.picture((1, 2, "red")),
+        np.maximum(tiny_model.picture((0, 0, "green")), tiny_model.picture((3, 3, "blue"), value=60)),
+        tiny_model.picture(),
+    ]
+    return [
+        tiny_model.save(tmp_path / "pictures" / f"{name}.png", one) for name, one in zip("abc", images, strict=True)
+    ]
