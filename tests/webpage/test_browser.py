@@ -71,7 +71,10 @@ def test_boxes_are_drawn_over_the_picture(page: Page, site: Host, pictures: list
     page.click("#strip li:nth-child(2) button")
     page.says("a.png: 1 object")
     # The box of the cell of row 1 and column 2 goes from 64, 32 to 96, 64; its colour is no pure red.
-    canvas = "const at = document.querySelector('#view-first canvas').getContext('2d').getImageData(arguments[0], arguments[1], 1, 1).data; return [...at]"
+    canvas = (
+        "const context = document.querySelector('#view-first canvas').getContext('2d');"
+        "return [...context.getImageData(arguments[0], arguments[1], 1, 1).data]"
+    )
     assert page.run(canvas, 64, 50) not in ([255, 0, 0, 255], [0, 0, 0, 255])
     assert page.run(canvas, 80, 55) == [255, 0, 0, 255]
     assert page.run("return document.querySelector('#view-first canvas').toDataURL()") != plain
@@ -100,9 +103,7 @@ def test_what_is_found_is_saved(page: Page, site: Host, pictures: list[Path]) ->
     assert np.abs(picture[55, 80].astype(int) - (0, 0, 255)).max() < 40
 
 
-def test_two_models_side_by_side_and_stored_thresholds(
-    page: Page, site: Host, pictures: list[Path], tmp_path: Path
-) -> None:
+def test_two_models_side_by_side_and_stored_thresholds(page: Page, site: Host, tmp_path: Path) -> None:
     dull = tiny_model.save(tmp_path / "dull.png", tiny_model.picture((1, 2, "red"), value=128))
     page.open(site.address)
     page.pick(dull)
