@@ -1,7 +1,7 @@
 """A site of `falconet export --to web` in Chromium against the runtime: milliseconds from pixels to boxes.
 
-The peer of each row is ONNX Runtime in Python with as many threads, on the same pictures in the same run. Also measured:
-seconds from opening the site, which the browser has never seen, to the first boxes.
+The peer of each row is ONNX Runtime in Python with as many threads, on the same pictures in the same run. Also
+measured: seconds from opening the site, which the browser has never seen, to the first boxes.
 
     python benchmarks/web.py [--model m.onnx --images FOLDER]
 
@@ -35,10 +35,10 @@ ANSWER = """
 const [bytes, done] = arguments;
 (async () => {
   const backend = await import("./browser.js");
-  window.model ??= (await backend.models())[0];
+  window.benched ??= (await backend.models())[0];
   const { Picture } = await import("./pictures.js");
   const bitmap = await new Picture(new Blob([Uint8Array.from(bytes)], { type: "image/jpeg" }), "a").open();
-  const { milliseconds, threads } = await backend.detect(window.model, { bitmap }, "cpu");
+  const { milliseconds, threads } = await backend.detect(window.benched, { bitmap }, "cpu");
   bitmap.close();
   done([milliseconds.prepare + milliseconds.detect, threads]);
 })().catch((error) => done([String(error), 0]));
@@ -164,8 +164,8 @@ def main() -> None:
         "The browser against the runtime",
         "python benchmarks/web.py",
         rows,
-        f"Pixels to boxes, one picture at a time. A browser that has never seen the site was ready after {ready:.1f} s and "
-        f"had the first boxes after {boxes:.1f} s, from a host on the same machine (median of 3).",
+        f"Pixels to boxes, one picture at a time. A browser that has never seen the site was ready after {ready:.1f} s "
+        f"and had the first boxes after {boxes:.1f} s, from a host on the same machine (median of 3).",
     )
 
 
