@@ -26,7 +26,6 @@ from common import write
 from detect import drawn, exported
 from selenium import webdriver
 
-from falconet.core.images import read_image
 from falconet.exporting.web import write_site
 from falconet.runtime.onnx_engine import OnnxEngine
 from falconet.runtime.predictor import Predictor
@@ -122,7 +121,7 @@ def in_browser(address: str, pictures: list[Path], *, isolated: bool, rounds: in
 def native(model: Path, pictures: list[Path], *, threads: int, rounds: int) -> list[float]:
     """Milliseconds of the runtime from pixels to boxes."""
     predictor: Predictor[Any] = Predictor(OnnxEngine(model, threads=threads))
-    images = [read_image(path) for path in pictures]
+    images = [cv2.imread(str(path)) for path in pictures]
     found = []
     for turn in range(5 + rounds):
         start = time.perf_counter()
