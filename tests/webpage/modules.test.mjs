@@ -23,7 +23,7 @@ test("what counts scores above the threshold and is of a class that is shown", (
 });
 
 test("stored thresholds go by class", () => {
-  assert.deepEqual(chosen(found, { threshold: 0.05, thresholds: [0.7, 0.2] }), [found[0], found[2]]);
+  assert.deepEqual(chosen(found, { threshold: 0.05, thresholds: { cat: 0.7, dog: 0.2 } }), [found[0], found[2]]);
 });
 
 test("objects are counted and told, the most frequent first", () => {

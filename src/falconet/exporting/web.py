@@ -110,7 +110,10 @@ def _described(name: str, file: str, digest: str, manifest: Manifest, receipt: R
         "classes": list(manifest.classes),
         "input": {"height": fit.height, "width": fit.width},
         "score_threshold": manifest.told_selection.score_threshold,
-        "operating_points": [asdict(one) for one in manifest.operating_points],
+        "operating_points": [
+            {"name": one.name, "thresholds": dict(zip(manifest.classes, one.thresholds, strict=True))}
+            for one in manifest.operating_points
+        ],
         "licence": manifest.licence,
         "source": manifest.source,
         "sha256": digest,

@@ -8,10 +8,14 @@
 /** Scores below this are not asked for; the slider starts here. */
 export const FLOOR = 0.05;
 
-/** The detections that score above the threshold of their class, of classes whose names are not hidden. */
+/**
+ * The detections that score above the threshold, of classes that are not hidden.
+ * @param thresholds of classes by their names, instead of the one for all
+ * @param hidden names
+ */
 export function chosen(detections, { threshold, thresholds = null, hidden = new Set() }) {
   return detections.filter(
-    ({ label, label_id, score }) => score > (thresholds?.[label_id] ?? threshold) && !hidden.has(label),
+    ({ label, score }) => score > (thresholds?.[label] ?? threshold) && !hidden.has(label),
   );
 }
 
