@@ -100,13 +100,17 @@ export function showCard(list, model) {
     "threshold of its own": model.score_threshold?.toFixed(2),
     engine: [model.engine, model.precision].filter(Boolean).join(", "),
     AP: typeof model.ap === "number" ? `${(100 * model.ap).toFixed(1)} %` : null,
-    receipt: model.receipt,
+    "compared with torch": model.receipt && compared(model.receipt),
     source: model.source,
     licence: model.licence,
     "SHA-256": model.sha256,
   };
   list.replaceChildren();
   for (const [name, value] of Object.entries(facts)) if (value) pair(list, name, String(value));
+}
+
+function compared({ images, problems }) {
+  return `${images} pictures: ${problems?.length ? problems.join("; ") : "the same within tolerance"}`;
 }
 
 /** The pictures to choose from, as buttons. */
