@@ -1,24 +1,10 @@
-// Detect without Python: detect model.onnx picture.ppm [classes.txt]
-//
-// The model was written by 'falconet export RUN --nms', as .onnx or with --to openvino, with "resize": "stretch" (the
-// NanoDets). The picture is a binary PPM ("convert picture.jpg picture.ppm"), so that no library is needed for it; with
-// OpenCV or stb_image in its place, give `fit` rows of red, green, blue.
-#include <openvino/openvino.hpp>
+#include "picture.hpp"
 
 #include <algorithm>
 #include <cmath>
-#include <cstdint>
 #include <cstdio>
 #include <fstream>
-#include <iostream>
 #include <stdexcept>
-#include <string>
-#include <vector>
-
-struct Picture {
-    size_t width = 0, height = 0;
-    std::vector<uint8_t> rgb;
-};
 
 // The two pixels of a side that one of the result lies between, and the share of the second.
 struct Neighbours {
@@ -57,7 +43,7 @@ static Picture bilinear(const Picture& from, size_t width, size_t height) {
 
 // As Falconet fits a picture to the input: each side is halved as often as it stays large enough, then interpolated.
 // Whoever leaves out the halving finds other boxes in large pictures.
-static Picture fit(Picture picture, size_t width, size_t height) {
+Picture fit(Picture picture, size_t width, size_t height) {
     const auto half = [](size_t side, size_t least) { return side >= 2 * least ? side / 2 : side; };
     while (picture.width >= 2 * width || picture.height >= 2 * height) {
         picture = bilinear(picture, half(picture.width, width), half(picture.height, height));
@@ -65,7 +51,7 @@ static Picture fit(Picture picture, size_t width, size_t height) {
     return bilinear(picture, width, height);
 }
 
-static Picture read_ppm(const std::string& path) {
+Picture read_ppm(const std::string& path) {
     std::ifstream file(path, std::ios::binary);
     std::string kind;
     Picture picture;
@@ -82,47 +68,20 @@ static Picture read_ppm(const std::string& path) {
     return picture;
 }
 
-static int run(const std::string& path, const std::string& picture_path, const char* classes) {
+std::vector<std::string> read_names(const char* path) {
     std::vector<std::string> names;
-    if (classes != nullptr) {
-        std::ifstream file(classes);
-        for (std::string line; std::getline(file, line);) names.push_back(line);
-    }
-    ov::Core core;
-    auto model = core.compile_model(path, "CPU", ov::hint::inference_precision(ov::element::f32));
-    auto request = model.create_infer_request();
-    const auto input = model.input().get_partial_shape();
-    const size_t height = input[1].get_length(), width = input[2].get_length();
-
-    const Picture original = read_ppm(picture_path);
-    const Picture fitted = fit(original, width, height);
-    ov::Tensor pixels(ov::element::u8, {1, height, width, 3});  // rows, columns, blue, green, red
-    auto* bgr = pixels.data<uint8_t>();
-    for (size_t place = 0; place < fitted.rgb.size(); ++place) bgr[place] = fitted.rgb[place - place % 3 + 2 - place % 3];
-    request.set_input_tensor(pixels);
-    request.infer();
-
-    const auto found = request.get_tensor("detections");  // [N, 6]: x1, y1, x2, y2 in input pixels, score, class
-    const auto* row = found.data<const float>();
-    const double across = double(original.width) / width, down = double(original.height) / height;
-    for (size_t number = 0; number < found.get_shape()[0]; ++number, row += 6) {
-        const auto label = static_cast<size_t>(row[5]);
-        const std::string name = label < names.size() ? names[label] : std::to_string(label);
-        std::printf("%s %.2f at %ld,%ld,%ld,%ld\n", name.c_str(), row[4], std::lround(row[0] * across),
-                    std::lround(row[1] * down), std::lround(row[2] * across), std::lround(row[3] * down));
-    }
-    return 0;
+    if (path == nullptr) return names;
+    std::ifstream file(path);
+    for (std::string line; std::getline(file, line);) names.push_back(line);
+    return names;
 }
 
-int main(int count, char** words) {
-    if (count < 3) {
-        std::cerr << "usage: detect model.onnx picture.ppm [classes.txt]\n";
-        return 2;
-    }
-    try {
-        return run(words[1], words[2], count > 3 ? words[3] : nullptr);
-    } catch (const std::exception& error) {
-        std::cerr << error.what() << "\n";
-        return 1;
+void print(const std::vector<Box>& boxes, const Picture& original, size_t width, size_t height,
+           const std::vector<std::string>& names) {
+    const double across = double(original.width) / width, down = double(original.height) / height;
+    for (const auto& box : boxes) {
+        const std::string name = box.label < names.size() ? names[box.label] : std::to_string(box.label);
+        std::printf("%s %.2f at %ld,%ld,%ld,%ld\n", name.c_str(), box.score, std::lround(box.x1 * across),
+                    std::lround(box.y1 * down), std::lround(box.x2 * across), std::lround(box.y2 * down));
     }
 }
