@@ -5,6 +5,7 @@ import hashlib
 import json
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -23,7 +24,7 @@ OPTIONS = (
     *(f"-DNCNN_BUILD_{name}=OFF" for name in ("BENCHMARK", "EXAMPLES", "TOOLS")),
     *(f"-DNCNN_{name}=OFF" for name in ("AVX", "ARM82", "BF16", "INT8", "OPENMP", "RUNTIME_CPU", "WEIGHT_QUANT")),
 )
-"""Few instructions and no loops over threads: a build takes minutes less, and runs on every processor of its kind."""
+"""No instructions that some processors lack, and no second copy of each layer for those that have them."""
 LAYERS = {
     *("binaryop", "cast", "clip", "concat", "convolution", "convolutiondepthwise", "crop", "flatten", "innerproduct"),
     *("input", "interp", "memorydata", "noop", "packing", "padding", "permute", "pooling", "reduction", "relu"),
@@ -57,6 +58,8 @@ def built() -> Path:
             cmake("--build", place / "build", "--parallel", "2")
             cmake("--install", place / "build")
             (place / "done").touch()
+            shutil.rmtree(place / "build")
+            shutil.rmtree(source)
     return place / "lib" / "cmake" / "ncnn"
 
 
@@ -64,10 +67,9 @@ def _source(root: Path) -> Path:
     """The unpacked source distribution."""
     name = f"ncnn-{VERSION}"
     archive = root / f"{name}.tar.gz"
-    if not archive.exists():
-        content = _fetched(archive.name)
-        assert hashlib.sha256(content).hexdigest() == SHA256, f"{archive.name} is not the one that is known here"
-        archive.write_bytes(content)
+    if not archive.exists() or hashlib.sha256(archive.read_bytes()).hexdigest() != SHA256:
+        archive.write_bytes(_fetched(archive.name))
+    assert hashlib.sha256(archive.read_bytes()).hexdigest() == SHA256, f"{archive}: is not the one that is known here"
     with tarfile.open(archive) as packed:
         packed.extractall(root, filter="data")
     return root / name
