@@ -24,15 +24,13 @@ from torch import Tensor, nn
 
 from falconet.core.errors import ModelError
 from falconet.core.types import Ints
+from falconet.models.slices import Axis, sliced
 
 RIDGE = 1e-3
 """Of the mean variance of the inputs that stay, added to each: what keeps predictions from them small."""
 
 SIDE = 64
 """Pixels of the image that labels travel along."""
-
-Axis = tuple[str, int]
-"""A parameter or buffer by name, and the axis that channels lie along."""
 
 
 @dataclass(slots=True)
@@ -227,18 +225,10 @@ def narrow(network: nn.Module, source: nn.Module, images: Iterable[Float[Tensor,
     for name, inputs in seen.items():
         _make_up(wide, name, inputs, places[f"{name}.weight", 1], factors)
     with torch.no_grad():
-        for name, target in own.items():
-            value = wide[name]
-            for axis in range(target.ndim):
-                if (name, axis) not in places:
-                    continue
-                there = torch.from_numpy(places[name, axis])
-                value = value.index_select(axis, there.clamp_min(0))
-                if axis == 1:
-                    value[:, there < 0] = 0
-            if value.shape != target.shape:
-                raise ModelError(f"{name}: is {list(wide[name].shape)}, which does not become {list(target.shape)}")
-            target.copy_(value)
+        for name, value in sliced(wide, {axis: torch.from_numpy(one) for axis, one in places.items()}).items():
+            if value.shape != own[name].shape:
+                raise ModelError(f"{name}: is {list(wide[name].shape)}, which does not become {list(own[name].shape)}")
+            own[name].copy_(value)
     read = {name: labels for (name, axis), labels in places.items() if axis == 1}
     kept, of = sum(map(len, read.values())), sum(wide[name].shape[1] for name in read)
     return Narrowed(kept, of, sum(int((one < 0).sum()) for one in read.values()) / max(1, kept))

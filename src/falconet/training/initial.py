@@ -23,6 +23,7 @@ from falconet.training.loader import Loader
 from falconet.training.loggers import IN_FILE
 from falconet.training.plan import NEW_CLASSES_RATE, PRUNED_RATE, SCRATCH_RATE, TUNING_RATE
 from falconet.training.run_config import RunConfig, Train
+from falconet.training.slices import PLACES, Slices, make_slices
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +39,10 @@ the other share of the classes by name: what shows these objects it has learnt b
 
 MEASURED = 256
 """Images that batch norms of imported weights are measured on."""
+
+
+SEEN = 64
+"""Images that say which channels of a network matter to its slices."""
 
 
 class Told(NamedTuple):
@@ -77,9 +82,14 @@ class StartingPoint:
             run: as it was asked for.
             names: of the data's classes.
         """
-        train = self._settle(run.train, run.model, names)
-        criterion, branch = run.criterion, CRITERIA[run.model.name].unguided
-        if self.tunes and self.path is not None and branch and (self.is_wider(run.model) or not load_extra(self.path)):
+        train, criterion = run.train, run.criterion
+        if run.slices:
+            criterion = None if criterion is None else criterion.model_copy(update=dict(CRITERIA[criterion.name].alone))
+            if train.freeze == "auto":  # slices of a trained backbone have lost channels: they have to learn
+                train = train.model_copy(update={"freeze": "none"})
+        train = self._settle(train, run.model, names)
+        branch = CRITERIA[run.model.name].unguided
+        if self.tunes and self.path is not None and branch and (self.is_wider(run.model) or not _branch(self.path)):
             settled = {
                 key: value for key, (open_value, value) in branch.items() if getattr(criterion, key) == open_value
             }
@@ -118,11 +128,11 @@ class StartingPoint:
         known = sum(place is not None for place in same_classes(names, self.classes))
         return known >= KNOWN_SHARE * len(names)
 
-    def rate(self, model: ModelConfig, names: Sequence[str]) -> float:
+    def rate(self, model: ModelConfig, names: Sequence[str], *, slices: Sequence[ModelConfig] = ()) -> float:
         """The learning rate of a run that starts from here, at a batch of 16, where none is given."""
         if not self.tunes:
             return SCRATCH_RATE
-        if self.is_wider(model):
+        if slices or self.is_wider(model):
             return PRUNED_RATE
         # Measured with the NanoDets alone, which fold their norms.
         return NEW_CLASSES_RATE if CRITERIA[model.name].folds and not self.knows(names) else TUNING_RATE
@@ -195,7 +205,7 @@ def build_networks(
     """
     torch.manual_seed(run.seed)
     network = build(run.model, len(names))
-    said = start.give(run, names, network, _first_images(run.model.input, loader))
+    said = start.give(run, names, network, first_images(run.model.input, loader, MEASURED))
     for line in said if speak else ():
         _log.info("%s", line.short, extra={IN_FILE: line.short + line.more})
     criterion = build_criterion(run.criterion, run.model, network, num_classes=len(names))
@@ -208,10 +218,29 @@ def build_networks(
     return nn.ModuleDict({"network": network, "criterion": criterion}).train()
 
 
+def build_slices(
+    run: RunConfig, names: tuple[str, ...], network: Network, start: StartingPoint, loader: Loader
+) -> Slices:
+    """The narrower networks of a run, within the network that `build_networks` made.
+
+    Args:
+        names, start, loader: as of `build_networks`. From scratch, all channels are worth the same.
+    """
+    trained = start.path is not None
+    return make_slices(
+        run.slices,
+        run.model,
+        network,
+        classes=len(names),
+        images=first_images(run.model.input, loader, SEEN) if trained else (),
+        known={} if start.path is None else load_extra(start.path),
+    )
+
+
 def _take_auxiliary(start: StartingPoint, names: tuple[str, ...], criterion: nn.Module, *, speak: bool) -> None:
     """Give the criterion's own weights what is there of them; class outputs by the names of the classes."""
     assert start.path is not None
-    extra, own = load_extra(start.path), criterion.state_dict()
+    extra, own = _branch(start.path), criterion.state_dict()
     known = start.classes
     places = same_classes(names, known)
     fitting = {name: value for name, value in extra.items() if name in own and value.shape == own[name].shape}
@@ -227,16 +256,21 @@ def _take_auxiliary(start: StartingPoint, names: tuple[str, ...], criterion: nn.
         _log.debug("auxiliary branch: %d of %d tensors from there", len(fitting), len(own))
 
 
+def _branch(weights: Path) -> dict[str, Tensor]:
+    """What a weights file has for a criterion: all that only training needs but where slices lie."""
+    return {name: value for name, value in load_extra(weights).items() if not name.startswith(PLACES)}
+
+
 def _measure_norms(network: Network, preprocess: Preprocess, loader: Loader, *, speak: bool) -> None:
     if not unmeasured(network):
         return
-    count = measure_norms(network, _first_images(preprocess, loader))
+    count = measure_norms(network, first_images(preprocess, loader, MEASURED))
     if speak:
         _log.debug("batch norms were folded away in these weights; measured anew on %d training images", count)
 
 
-def _first_images(preprocess: Preprocess, loader: Loader) -> Iterator[Tensor]:
-    """Training images as the network sees them, in batches; the same each time."""
+def first_images(preprocess: Preprocess, loader: Loader, count: int) -> Iterator[Tensor]:
+    """About so many training images as the network sees them, in batches; the same each time."""
     normalize = Normalize(preprocess)
-    for batch in loader.first(max(1, MEASURED // loader.batch_size)):
+    for batch in loader.first(max(1, count // loader.batch_size)):
         yield normalize(batch.pixels)

@@ -121,8 +121,13 @@ class TrainModule(nn.Module):
         network = self.networks["network"]
         assert isinstance(network, Network)
         with torch.autocast(batch.pixels.device.type, torch.bfloat16, enabled=self.bfloat16):
-            outputs = network.forward_outputs(self.normalize(batch.pixels))
+            images = self.normalize(batch.pixels)
+            outputs = network.forward_outputs(images)
             terms: dict[str, Tensor] = self.networks["criterion"](outputs, batch.targets, progress)
+            if "slices" in self.networks:
+                narrower = self.networks["slices"](network, images)
+                all_terms = [terms, *(self.networks["criterion"](one, batch.targets, progress) for one in narrower)]
+                terms = {name: torch.stack([one[name] for one in all_terms]).mean() for name in terms}
             if self.teacher is not None:
                 assert isinstance(network, Detector)
                 terms |= self.teacher.terms(network, outputs.raw, batch.pixels)
@@ -305,7 +310,12 @@ def _write(
         metrics={name: value for name, value in numbers.items() if _is_result(name)},
         data=prepared.run.data.model_dump(mode="json", include={"train", "val", "val_fraction", "classes"}),
     )
-    extra = dict(state.average.module["criterion"].state_dict())
+    extra = {
+        name: tensor
+        for part in ("criterion", "slices")
+        if part in state.average.module
+        for name, tensor in state.average.module[part].state_dict().items()
+    }
     for path in [folder.best] * improved + [folder.last]:
         save_weights(path, network, card, extra=extra, trained_on=prepared.trained_on)
 

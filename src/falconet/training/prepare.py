@@ -21,7 +21,7 @@ from falconet.models.cost import cost
 from falconet.training.depthwise import use_fast_depthwise
 from falconet.training.distributed import from_first
 from falconet.training.folded_norms import fold_norms
-from falconet.training.initial import StartingPoint, build_networks
+from falconet.training.initial import StartingPoint, build_networks, build_slices
 from falconet.training.loader import Loader, default_workers, make_dataset
 from falconet.training.loggers import IN_FILE
 from falconet.training.optim import Schedule
@@ -57,7 +57,7 @@ class Prepared:
         task: what differs between detectors and classifiers.
         data: class names and records.
         loader: of this process.
-        networks: "network" and "criterion", on the device they train on.
+        networks: "network", "criterion" and, of a run that has some, "slices", on the device they train on.
         bfloat16: convolutions run in bfloat16.
         pace: learning rate, validations and end.
         trained_on: fingerprints of the training pictures.
@@ -111,7 +111,7 @@ def prepare(
     for warning in preflight_warnings(run, data.train):
         _log.warning("%s", warning)
     workers = default_workers(devices=process.local_count) if run.data.workers == "auto" else run.data.workers
-    loader = _loader(run, data, process, workers=workers)
+    loader = make_loader(run, data, process, workers=workers)
     # A run that goes on has its weights and its rate in the checkpoint.
     weights = run.train.weights
     start = StartingPoint(run.model, weights if state is None and isinstance(weights, Path) else None)
@@ -123,7 +123,7 @@ def prepare(
     networks = _networks(run, data, start, loader, device, speak=state is None)
     teacher = _teacher(run, data, networks)
     precision, reason = choose_precision(run.train.precision, device=device)
-    usual = start.rate(run.model, data.names) if run.train.round_to == "none" else ROUNDED_RATE
+    usual = start.rate(run.model, data.names, slices=run.slices) if run.train.round_to == "none" else ROUNDED_RATE
     pace = _pace(run, data, loader, usual=usual, state=state, started=started, clock=clock)
     minutes = run.train.minutes
     length = plural(run.train.epochs, "epoch") if minutes is None else plural(minutes, "minute")
@@ -140,8 +140,13 @@ def prepare(
 def _networks(
     run: RunConfig, data: RunData, start: StartingPoint, loader: Loader, device: str, *, speak: bool
 ) -> nn.ModuleDict:
-    """ "network" and "criterion" on the device, as they train."""
+    """ "network", "criterion" and, of a run that has some, "slices" on the device, as they train."""
     networks = build_networks(run, data.names, start, loader, speak=speak)
+    slices = None
+    if run.slices:
+        network = networks["network"]
+        assert isinstance(network, Network)
+        slices = networks["slices"] = build_slices(run, data.names, network, start, loader)
     size = run.model.input
     told = (
         f"model: {run.model.name}, {plural(len(data.names), 'class', 'classes')}, {size.height} x {size.width} pixels"
@@ -154,6 +159,8 @@ def _networks(
         _log.debug("backbone: keeps its weights in the first %.0f%% of the run (train.freeze)", share)
     if run.train.norms == "folded":
         _log.debug("batch norms: %d folded into the convolutions (train.norms)", fold_norms(networks["network"]))
+        if slices is not None:
+            fold_norms(slices)
     if device == "cpu":
         use_fast_depthwise(networks)
         avoid_strided_pointwise(networks)
@@ -164,6 +171,9 @@ def _networks(
                 f"NanoDet beside it, or train.norms=folded, but norms are {run.train.norms}"
             )
         _log.debug("rounding: %d convolutions, as 8-bit integers", round_in_training(networks["network"]))
+    if slices is not None:
+        slices.hollow()
+        _log.debug("slices: %d narrower networks learn beside it, on its weights", len(run.slices))
     return networks.to(device, memory_format=torch.channels_last)
 
 
@@ -212,7 +222,8 @@ def _device(run: RunConfig, process: Process) -> str:
     return f"cuda:{process.local_rank}"
 
 
-def _loader(run: RunConfig, data: RunData, process: Process, *, workers: int) -> Loader:
+def make_loader(run: RunConfig, data: RunData, process: Process, *, workers: int) -> Loader:
+    """What delivers the batches of a run."""
     dataset = make_dataset(
         data.train,
         data.val,

@@ -191,6 +191,11 @@ class RunConfig(Config):
     output: Path = Field(default=Path("runs/train"), description="folder of this run; must not hold another one")
     seed: int = Field(default=0, ge=0, description="same seed, same weights")
     model: ModelConfig
+    slices: tuple[ModelConfig, ...] = Field(
+        default=(),
+        description="narrower networks of the same layers that learn beside it, as slices of its weights; 'falconet fit "
+        "--strategy shared' makes such runs",
+    )
     criterion: CriterionConfig | None = Field(default=None, description="how this model learns; null: by its defaults")
     data: Data
     augment: Augment = Augment()
@@ -209,6 +214,10 @@ class RunConfig(Config):
     def _fits_the_task(self) -> "RunConfig":
         if self.criterion is not None and self.criterion.name != self.model.name:
             raise ValueError(f"criterion.name is {self.criterion.name}, but the model is {self.model.name}")
+        if any(type(one) is not type(self.model) for one in self.slices):
+            raise ValueError(f"slices: expected narrower networks of the same kind as the model, {self.model.name}")
+        if self.slices and self.train.round_to != "none":
+            raise ValueError("slices are not trained with rounding; leave train.round_to out")
         if isinstance(self.model, ClassifierConfig) and self.augment.mosaic:
             raise ValueError("augment.mosaic joins pictures of several classes, which has no meaning for a classifier")
         if self.data.unlabelled is not None and self.train.teacher is None:

@@ -24,17 +24,23 @@ class CriterionRow(NamedTuple):
     """(settings, model's config, network, num_classes=C) -> criterion."""
     unguided: Mapping[str, tuple[Any, Any]] = MappingProxyType({})
     """Of a trained network beside an auxiliary branch that is not: {setting: (what leaves it open, its value then)}."""
+    alone: Mapping[str, Any] = MappingProxyType({})
+    """Settings with which it has no weights of its own, so that it serves networks of any width."""
     folds: bool = False
     """Whether `train.norms=auto` folds the norms of a trained network: where that was measured to pay."""
 
 
 CRITERIA: Mapping[str, CriterionRow] = {
     "nanodet-plus": CriterionRow(
-        nanodet_plus.NanoDetPlusCriterionConfig, nanodet_plus.build, nanodet_plus.UNGUIDED, folds=True
+        nanodet_plus.NanoDetPlusCriterionConfig,
+        nanodet_plus.build,
+        nanodet_plus.UNGUIDED,
+        nanodet_plus.ALONE,
+        folds=True,
     ),
     "nanodet": CriterionRow(nanodet.NanoDetCriterionConfig, nanodet.build, folds=True),
     "yolov3": CriterionRow(yolov3.YOLOv3CriterionConfig, yolov3.build),
-    "ppyoloe": CriterionRow(ppyoloe.PPYOLOECriterionConfig, ppyoloe.build),
+    "ppyoloe": CriterionRow(ppyoloe.PPYOLOECriterionConfig, ppyoloe.build, alone=ppyoloe.ALONE),
     "classifier": CriterionRow(classifier.ClassifierCriterionConfig, classifier.build),
 }
 """By the name of the model."""

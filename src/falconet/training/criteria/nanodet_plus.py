@@ -43,6 +43,9 @@ ORIGINAL_GUIDED, ORIGINAL_EPOCHS = 10, 300
 UNGUIDED = {"detach_epoch": ("auto", 0)}
 """A branch that is not trained must not assign for a network that is: it is left out."""
 
+ALONE = {"auxiliary": "drop", "detach_epoch": 0}
+"""Without the branch, whose channels are those of one network."""
+
 
 class NanoDetPlusCriterionConfig(Config):
     """How NanoDet-Plus learns."""

@@ -46,6 +46,9 @@ STATIC_ALPHA = 0.25
 CLOSE_STRIDES = 2.0
 """A place is close to a truth up to this distance from its centre, in strides."""
 
+ALONE = {"auxiliary": "none"}
+"""Without the branch, whose channels are those of one network."""
+
 ClassLoss = Literal["varifocal", "focal"]
 Auxiliary = Literal["none", "drop", "keep"]
 
