@@ -16,7 +16,7 @@ from falconet.core.config import read_yaml, validate
 from falconet.core.errors import ConfigError, ModelError
 from falconet.eval.latency import Latency
 from falconet.models.weights import read_card
-from falconet.search import finish
+from falconet.search import finish, plan
 from falconet.search import fit as fitting
 from falconet.search.candidates import Candidate, Start
 from falconet.search.fit import Search, fit, resume
@@ -59,7 +59,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         return Timing(ms, ms)
 
     monkeypatch.setattr(Stopwatch, "__call__", measure)
-    monkeypatch.setattr(fitting, "plan_rounds", lambda *_: [Round(2, 0.02), Round(1, 0.04)])
+    monkeypatch.setattr(plan, "plan_rounds", lambda *_: [Round(2, 0.02), Round(1, 0.04)])
     monkeypatch.setattr(finish, "_exported_latency", lambda *_: Latency.of([0.9 * BUDGET / 1e3] * 10))
 
 

@@ -49,6 +49,13 @@ def fit(
         Literal["ap", "mnasnet"],
         typer.Option(help="What is best within the budget: AP, or MnasNet's AP * (ms / budget) ** -0.07."),
     ] = "ap",
+    strategy: Annotated[
+        Literal["halving", "shared"],
+        typer.Option(
+            help="How networks are compared: each in short trainings of its own (halving), or widths of one network in "
+            "one training, as slices of its weights (shared)."
+        ),
+    ] = "halving",
     space: Annotated[
         Path | None, typer.Option(help="What is searched (YAML), see --print-space.", show_default=False)
     ] = None,
@@ -101,6 +108,7 @@ def fit(
             threads=threads,
             engine=engine,
             reward=reward,
+            strategy=strategy,
             space=space,
             seed=seed,
             overrides=overrides or [],

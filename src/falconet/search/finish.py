@@ -54,6 +54,7 @@ class Row:
         ap: on the validation pictures, a fraction.
         interval: its 95 % interval; None where it was not measured.
         folder: of its last training.
+        shared: minutes of those in which other widths of the network learnt with it, on the same weights.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Row:
     ap: float
     interval: Interval | None
     folder: str
+    shared: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +108,14 @@ class Finished:
         }
 
     def __str__(self) -> str:
-        note = "p95 of the first network is that of the file, in processes of its own; of the others of a quick look"
-        return "\n".join([table(self.rows), *([note] if len(self.rows) > 1 else []), "", self.sentence()])
+        notes = []
+        if len(self.rows) > 1:
+            notes += [
+                "p95 of the first network is that of the file, in processes of its own; of the others of a quick look"
+            ]
+        if any(row.shared for row in self.rows):
+            notes.append("+: minutes in which all widths of a network learnt together")
+        return "\n".join([table(self.rows), *notes, "", self.sentence()])
 
     def sentence(self) -> str:
         """What came out, in words."""
@@ -126,9 +134,17 @@ def table(rows: Sequence[Row]) -> str:
     for row in rows:
         between = "" if row.interval is None else f"{percent(row.interval.low)}-{percent(row.interval.high)}"
         size = f"{row.width}x{row.height}"
-        lines.append((row.name, size, f"{row.p95:.1f}", percent(row.ap), between, f"{row.minutes:.1f}", row.start))
+        lines.append((row.name, size, f"{row.p95:.1f}", percent(row.ap), between, _minutes(row), row.start))
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(_line(line, widths) for line in lines)
+
+
+def _minutes(row: Row) -> str:
+    """Those that it shared with others, and those that it had for itself."""
+    if not row.shared:
+        return f"{row.minutes:.1f}"
+    alone = row.minutes - row.shared
+    return f"{row.shared:.1f}+" + (f" {alone:.1f}" if alone > 0.01 else "")
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
@@ -308,6 +324,7 @@ def _row(trial: Trial, folder: Path) -> Row:
         ap=trial.ap[-1],
         interval=trial.interval,
         folder=str(trial.folder.relative_to(folder)),
+        shared=trial.shared,
     )
 
 

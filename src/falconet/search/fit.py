@@ -15,18 +15,20 @@ from falconet.api.train import few_words
 from falconet.core.config import validate
 from falconet.core.cpus import busy_cpus
 from falconet.core.errors import ConfigError, DataError, ModelError
-from falconet.core.figures import duration, percent, plural
+from falconet.core.figures import duration, percent
 from falconet.core.lock import locked
 from falconet.core.run_files import BEST, RUN_FILE
 from falconet.core.terminal import argument
 from falconet.core.terminate import Terminated
 from falconet.eval.bootstrap import Interval
-from falconet.search.candidates import Candidate, Start, Starts, choose, within
+from falconet.search.candidates import Candidate, within
 from falconet.search.finish import TABLE, Finished, finish, fitting_size, measured_ap, read_finished, write_run
-from falconet.search.halving import Round, plan_rounds
+from falconet.search.halving import Round
 from falconet.search.journal import Journal
 from falconet.search.pictures import input_form, some_pictures
+from falconet.search.plan import Plan, write_plan
 from falconet.search.request import Request, reward
+from falconet.search.shared import shared_run, slice_folder
 from falconet.search.space import at_size, input_sizes, shapes
 from falconet.search.timing import Stopwatch, Timing, Way
 from falconet.search.trial import Trial
@@ -97,13 +99,17 @@ class Search:
 
     def run(self, folder: Path) -> Finished:
         """Search and train, all of it within `folder`."""
-        trials = self._first_trials(folder)
+        if self.journal.first("plan") is None:
+            write_plan(self.request, self.candidates(), self.journal, networks=len(self._shapes))
+        self.plan = Plan(self.journal, self._shapes)
+        trials = self.plan.trials(folder)
         dropped: list[Trial] = []
-        for number, one in enumerate(self._rounds()):
+        for number, one in enumerate(self.plan.rounds):
             better = self._better(trials, one.count)
-            dropped += [trial for trial in trials if trial not in better]
+            dropped += [member for trial in trials if trial not in better for member in trial.members]
             if one.count == 1 and number:
-                better = [self._settled(better[0])]
+                dropped += better[0].siblings  # the best of them goes on alone
+                better = [self._settled(replace(better[0], siblings=()))]
             trials = [self._train(trial, number, one, folder) for trial in better]
             if one.count > 1 and not any(trial.ap[-1] > 0 for trial in trials):
                 _log.warning(
@@ -115,60 +121,15 @@ class Search:
         self._write_run(trials[0], folder)
         return finish(self.request, self.way, [*trials, *dropped], folder, self.sizes, self._val, self.journal)
 
-    def _first_trials(self, folder: Path) -> list[Trial]:
-        """Candidates that are to be trained, as they were planned, or planned now."""
-        plan = self.journal.first("plan")
-        if plan is None:
-            found = self.candidates()
-            starts = Starts()
-            count = plan_rounds(self.request.minutes, len(found))[0].count
-            chosen = choose(found, count, starts)
-            rounds = plan_rounds(self.request.minutes, len(chosen))
-            self.journal.write(
-                "plan",
-                within=len(found),
-                trained=[
-                    {
-                        "name": one.shape.name,
-                        "size": one.size,
-                        "timing": one.timing,
-                        "start": [start.trained, None if start.path is None else str(start.path), start.name],
-                    }
-                    for one, start in chosen
-                ],
-                rounds=rounds,
-            )
-            plan = self.journal.first("plan")
-            assert plan is not None
-            _log.info(
-                "%d of %s within the budget; training: %s",
-                len(found),
-                plural(len(self._shapes), "network"),
-                "; then ".join(f"{plural(one.count, 'network')} for {duration(60 * one.minutes)}" for one in rounds),
-            )
-        known = {shape.name: shape for shape in self._shapes}
-        trials = []
-        for one in plan["trained"]:
-            trained, path, name = one["start"]
-            candidate = Candidate(known[one["name"]], tuple(one["size"]), Timing(*one["timing"]))
-            start = Start(trained, None if path is None else Path(path), name)
-            trials.append(Trial(candidate, start, folder, 0.0, ()))
-        return trials
-
-    def _rounds(self) -> list[Round]:
-        plan = self.journal.first("plan")
-        assert plan is not None
-        return [Round(*one) for one in plan["rounds"]]
-
     def _better(self, trials: Sequence[Trial], count: int) -> list[Trial]:
         """So many of the trials, the best first; all of those that were not trained yet."""
         if not trials[0].ap:
             return list(trials[:count])
 
-        def worth(trial: Trial) -> tuple[bool, float]:
-            return not trial.failed, reward(self.request, trial.ap[-1], trial.candidate.timing.p95)
+        return sorted(trials, key=self._worth, reverse=True)[:count]
 
-        return sorted(trials, key=worth, reverse=True)[:count]
+    def _worth(self, trial: Trial) -> tuple[bool, float]:
+        return not trial.failed, reward(self.request, trial.ap[-1], trial.candidate.timing.p95)
 
     def _settled(self, trial: Trial) -> Trial:
         """A trial whose input fits the weights it has now: they find other boxes than fresh ones, a quick look errs."""
@@ -187,33 +148,70 @@ class Search:
 
     def _train(self, trial: Trial, number: int, one: Round, folder: Path) -> Trial:
         """Train a candidate for the minutes of a round, or go on where that stopped; one that cannot learn is told."""
-        names = [event["name"] for event in self._planned()]
-        out = folder / TRIALS / f"{names.index(trial.candidate.shape.name) + 1:02d}-{number + 1}"
+        out = folder / TRIALS / f"{self.plan.place(trial)[0]:02d}-{number + 1}"
         done = [event for event in self.journal.all("trained") if event["folder"] == out.name]
         if not done:
             self._tell(trial, number, one)
-            failed, ap, interval = "", 0.0, None
+            failed, found = "", [(0.0, None)] * len(trial.members)
             try:
                 self._fit(trial, one, out)
-                ap, interval = measured_ap(out / BEST, out, None)
+                found = self._measured(trial, out)
             except ModelError as error:  # such as a loss that is not finite
                 if one.count == 1:
                     raise
                 failed = str(error)
                 _log.warning("round %d: %s is left out: %s", number + 1, trial.candidate.shape.name, failed)
-            else:
-                _log.info("round %d: %s: AP %s", number + 1, trial.candidate.shape.name, percent(ap))
-            self.journal.write("trained", folder=out.name, AP=ap, interval=interval, failed=failed)
+            members = [
+                {"name": member.candidate.shape.name, "AP": ap, "interval": interval}
+                for member, (ap, interval) in zip(trial.members, found, strict=True)
+            ]
+            for member in members if not failed else ():
+                _log.info("round %d: %s: AP %s", number + 1, member["name"], percent(member["AP"]))
+            self.journal.write("trained", folder=out.name, failed=failed, **_one_or_all(members))
             done = self.journal.all("trained")[-1:]
         (event,) = done
-        interval = None if event["interval"] is None else Interval(*event["interval"])
-        after = (*trial.ap, event["AP"])
-        minutes = trial.minutes + one.minutes
-        return replace(trial, folder=out, minutes=minutes, ap=after, interval=interval, failed=event["failed"])
+        return self._after(trial, event, one, out)
+
+    def _after(self, trial: Trial, event: dict[str, Any], one: Round, out: Path) -> Trial:
+        """A trial as its training has left it; of widths that learnt together the best, with the others beside it."""
+        known = {member["name"]: member for member in event.get("slices", ())}
+        after = []
+        for member in trial.members:
+            told = known.get(member.candidate.shape.name, event)
+            interval = None if told["interval"] is None else Interval(*told["interval"])
+            after.append(
+                replace(
+                    member,
+                    folder=slice_folder(out, self.plan.place(member)[1]) if trial.siblings else out,
+                    minutes=member.minutes + one.minutes,
+                    shared=member.shared + (one.minutes if trial.siblings else 0.0),
+                    ap=(*member.ap, told["AP"]),
+                    interval=interval,
+                    failed=event["failed"],
+                    siblings=(),
+                )
+            )
+        best, *others = sorted(after, key=self._worth, reverse=True)
+        return replace(best, siblings=tuple(others))
+
+    def _measured(self, trial: Trial, out: Path) -> list[tuple[float, Interval | None]]:
+        """AP of each network that learnt in a training, at its own input."""
+        if not trial.siblings:
+            return [measured_ap(out / BEST, out, None)]
+        from falconet.training.slice_files import write_slices
+
+        folders = [slice_folder(out, self.plan.place(member)[1]) for member in trial.members]
+        models = [member.candidate.model for member in trial.members]
+        write_slices(out, list(zip(models, folders, strict=True)))
+        return [measured_ap(own / BEST, own, None) for own in folders]
 
     def _tell(self, trial: Trial, number: int, one: Round) -> None:
         (height, width), start = trial.candidate.size, trial.start.name if number == 0 else "its weights"
         name, ms = trial.candidate.shape.name, trial.candidate.timing.p95
+        if trial.siblings:
+            widths = ", ".join(member.candidate.shape.name for member in trial.members)
+            _log.info("round %d: %s together, from %s, %s", number + 1, widths, start, duration(60 * one.minutes))
+            return
         text = "round %d: %s at %d x %d, %.1f ms, from %s, %s"
         _log.info(text, number + 1, name, width, height, ms, start, duration(60 * one.minutes))
 
@@ -234,24 +232,32 @@ class Search:
         output = folder.with_name(f"{folder.name}-again")
         write_run(run.model_copy(update={"train": train, "output": output}), folder)
 
-    def _planned(self) -> list[dict[str, Any]]:
-        plan = self.journal.first("plan")
-        assert plan is not None
-        planned: list[dict[str, Any]] = plan["trained"]
-        return planned
-
     def _trial_run(self, trial: Trial, one: Round, out: Path) -> "RunConfig":
+        run = self._shared_run(trial) if trial.siblings else self._own_run(trial)
+        train = run.train.model_copy(update={"minutes": one.minutes})
+        return run.model_copy(update={"train": train, "output": out})
+
+    def _shared_run(self, trial: Trial) -> "RunConfig":
+        """A training of all widths of a network, from the start, or from the weights that they share already."""
         from falconet.training.run_folder import RunFolder
 
         if trial.ap:
-            run = RunFolder(trial.folder).read_run()
-            run = run.model_copy(update={"model": at_size(run.model, trial.candidate.size)})
-            weights = trial.folder / BEST
-        else:
-            run = self._first_run(trial)
-            weights = trial.start.path
-        train = run.train.model_copy(update={"weights": weights, "minutes": one.minutes})
-        return run.model_copy(update={"train": train, "output": out})
+            before = RunFolder(trial.folder.parent)
+            run = before.read_run()
+            return run.model_copy(update={"train": run.train.model_copy(update={"weights": before.last})})
+        members = [member.candidate for member in trial.members]
+        return shared_run(self._first_run(trial), members, trial.start.path)
+
+    def _own_run(self, trial: Trial) -> "RunConfig":
+        """A training of one network, from the start, or from the weights that it has now."""
+        from falconet.training.run_folder import RunFolder
+
+        if not trial.ap:
+            return self._first_run(trial)
+        run = RunFolder(trial.folder).read_run()
+        sizes = self._run(trial.candidate.shape.preset).train.multi_scale  # those of its siblings are none of its own
+        train = run.train.model_copy(update={"weights": trial.folder / BEST, "multi_scale": sizes})
+        return run.model_copy(update={"model": at_size(run.model, trial.candidate.size), "train": train})
 
     def _first_run(self, trial: Trial) -> "RunConfig":
         run = self._run(trial.candidate.shape.preset)
@@ -297,6 +303,13 @@ class Search:
                 self.journal.write("timed", model=model, timing=timing)
 
         return Stopwatch(way, self.classes, self._pictures, known, measured)
+
+
+def _one_or_all(members: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What the journal says of networks that learnt in one training: of the only one, or of each."""
+    best = max(members, key=lambda member: member["AP"])
+    told = {"AP": best["AP"], "interval": best["interval"]}
+    return told if len(members) == 1 else told | {"slices": list(members)}
 
 
 def fit(

@@ -29,6 +29,7 @@ def fit(
     threads: int | None = None,
     engine: str = "auto",
     reward: Literal["ap", "mnasnet"] = "ap",
+    strategy: Literal["halving", "shared"] = "halving",
     space: str | Path | None = None,
     seed: int = 0,
     output: str | Path | None = None,
@@ -47,6 +48,8 @@ def fit(
         threads: that the budget is meant for; None: all usable CPUs, at most 4.
         engine: that it is meant for: "onnxruntime", "openvino"; "auto": the faster one here.
         reward: what is best within the budget: AP, or MnasNet's AP * (ms / budget) ** -0.07.
+        strategy: how networks are compared: "halving", each in short trainings of its own; "shared", widths of one
+            network in one training, as slices of its weights.
         space: what is searched, a YAML file; None: what `falconet fit --print-space` prints.
         seed: of what is drawn and of each training.
         output: folder of the search; None: the first of runs/fit, runs/fit-2, ... that is free.
@@ -68,6 +71,7 @@ def fit(
         threads=threads,
         engine=engine,
         reward=reward,
+        strategy=strategy,
         space=None if space is None else Path(space),
         seed=seed,
         overrides=[f"{key}={as_text(value)}" for key, value in (changes or {}).items()],
@@ -95,6 +99,7 @@ def ask(
     threads: int | None,
     engine: str,
     reward: Literal["ap", "mnasnet"],
+    strategy: Literal["halving", "shared"],
     space: Path | None,
     seed: int,
     overrides: Sequence[str],
@@ -126,5 +131,6 @@ def ask(
         "overrides": tuple(overrides),
         "space": read_space(space),
         "reward": reward,
+        "strategy": strategy,
     }
     return validate(Request, asked, name="falconet fit").check()

@@ -24,6 +24,9 @@ class Request(Config):
     seed: int = Field(ge=0, description="of what is drawn and of each training")
     overrides: tuple[str, ...] = Field(default=(), description="changes of each training, KEY=VALUE")
     space: Space
+    strategy: Literal["halving", "shared"] = Field(
+        default="halving", description="halving: each network learns alone; shared: widths of one network together"
+    )
     reward: Literal["ap", "mnasnet"] = Field(
         default="ap", description="what is best: AP, or AP * (ms / budget) ** -0.07, which pays for being faster"
     )

@@ -19,6 +19,8 @@ class Trial:
         ap: after each of its trainings, a fraction.
         interval: of the last one, see `falconet.eval.bootstrap`.
         failed: why the last one ended before its time.
+        shared: minutes of those in which other widths of the same network learnt with it, on the same weights.
+        siblings: these other widths, while they learn together; what this trial is, they are at most as good as.
     """
 
     candidate: Candidate
@@ -28,3 +30,10 @@ class Trial:
     ap: tuple[float, ...]
     interval: Interval | None = None
     failed: str = ""
+    shared: float = 0.0
+    siblings: tuple["Trial", ...] = ()
+
+    @property
+    def members(self) -> tuple["Trial", ...]:
+        """All that learn together."""
+        return (self, *self.siblings)

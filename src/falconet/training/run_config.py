@@ -193,8 +193,8 @@ class RunConfig(Config):
     model: ModelConfig
     slices: tuple[ModelConfig, ...] = Field(
         default=(),
-        description="narrower networks of the same layers that learn beside it, as slices of its weights; 'falconet fit "
-        "--strategy shared' makes such runs",
+        description="narrower networks of the same layers that learn beside it, as slices of its weights; "
+        "'falconet fit --strategy shared' makes such runs",
     )
     criterion: CriterionConfig | None = Field(default=None, description="how this model learns; null: by its defaults")
     data: Data
