@@ -23,6 +23,7 @@ from falconet.training.loggers import NullCallback
 from falconet.training.progress import Progress
 from falconet.training.run_folder import RunFolder
 from tests.search.test_fit import BUDGET, SMALL, data, quick, request, unfinished
+from tests.training.clock import Clock
 from tests.training.tiny import tiny_run
 
 __all__ = ["data", "quick", "unfinished"]  # fixtures
@@ -35,7 +36,7 @@ TWO = {
     ],
 }
 ONE = TWO | {"families": TWO["families"][:1]}
-MINUTES = 0.08
+MINUTES = 0.05
 """Of a training, in which there are a few epochs."""
 
 _register()
@@ -104,8 +105,23 @@ class Stopped(NullCallback):
             raise KeyboardInterrupt
 
 
+class Ticking(Clock):
+    """Goes on by a little whenever it is looked at, so that trainings have the same steps on any machine."""
+
+    def __call__(self) -> float:
+        self.now += 0.05
+        return self.now
+
+
+@pytest.fixture
+def ticking(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, go_on = training.fit, training.resume
+    monkeypatch.setattr(training, "fit", lambda run, **rest: train(run, clock=Ticking(), callback=rest["callback"]))
+    monkeypatch.setattr(training, "resume", lambda path, **rest: go_on(path, clock=Ticking(), **rest))
+
+
 @pytest.mark.slow
-@pytest.mark.usefixtures("unfinished")
+@pytest.mark.usefixtures("unfinished", "ticking")
 def test_it_goes_on_where_it_stopped(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "plan_rounds", lambda *_: [Round(2, MINUTES), Round(1, MINUTES)])
     folder = tmp_path / "fit"
@@ -134,7 +150,7 @@ def test_it_goes_on_where_it_stopped(data: Path, tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("unfinished")
+@pytest.mark.usefixtures("unfinished", "ticking")
 def test_widths_stay_together_until_the_last_round(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rounds = [Round(2, MINUTES), Round(1, MINUTES), Round(1, MINUTES)]
     rounds[1] = Round(2, MINUTES)
