@@ -1,0 +1,141 @@
+"""The two strategies of `falconet fit` side by side: python benchmarks/fit_strategies.py DATA [KEY=VALUE...]
+
+Halving trains each network by itself; shared trains the widths of one network together. Both get the same data, budget,
+minutes and seeds, and the same milliseconds of untrained networks, which are measured once, so that they choose from
+the same candidates; which of them begins alternates with the seed. Each search is followed by a measurement on
+pictures that had no part in it (--test).
+
+The machine should have nothing else to do. A benchmark that was interrupted goes on when it is called again.
+"""
+
+import argparse
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from common import write
+
+from falconet.api.measure import evaluate
+from falconet.core.config import parse_yaml, validate
+from falconet.core.figures import percent
+from falconet.search.finish import Finished
+from falconet.search.fit import JOURNAL, Search, resume
+from falconet.search.journal import Journal
+from falconet.search.public import ask
+from falconet.search.request import Request
+from falconet.search.space import Space
+
+STRATEGIES = ("halving", "shared")
+
+SPACE = """
+sides: [160, 192, 224, 256, 288, 320, 352, 384, 416]
+families:
+  - {name: nanodet-plus-m, preset: nanodet-plus-m-416, share: [1, 0.85, 0.7, 0.55, 0.4]}
+  - {name: nanodet-m, preset: nanodet-m-416, share: [1, 0.85, 0.7, 0.55, 0.4]}
+"""
+"""Two families with COCO weights, where no other space is given."""
+
+
+def request(given: argparse.Namespace, strategy: str, seed: int) -> Request:
+    """What a search is asked for."""
+    asked = ask(
+        given.data,
+        given.budget,
+        minutes=given.minutes,
+        classes=None,
+        threads=given.threads,
+        engine=given.engine,
+        reward="ap",
+        strategy="shared" if strategy == "shared" else "halving",
+        space=given.space,
+        seed=seed,
+        overrides=given.overrides,
+    )
+    if given.space is not None:
+        return asked
+    return asked.model_copy(update={"space": validate(Space, parse_yaml(SPACE, "SPACE"), name="SPACE")})
+
+
+def milliseconds(given: argparse.Namespace) -> Journal:
+    """What the networks of the space take here, measured once for all searches."""
+    journal = Journal(given.out / "milliseconds.jsonl")
+    Search(request(given, "halving", given.seeds[0]), journal, progress=_silent).candidates()
+    return journal
+
+
+def search(given: argparse.Namespace, strategy: str, seed: int, timed: Journal) -> tuple[Finished, float]:
+    """One search, from the milliseconds that are known; what it found, and the minutes that this call took."""
+    folder = given.out / f"{strategy}-{seed}"
+    if not (folder / JOURNAL).is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        journal = Journal(folder / JOURNAL)
+        journal.write("request", **request(given, strategy, seed).model_dump(mode="json"))
+        for kind in ("way", "timed"):
+            for event in timed.all(kind):
+                journal.write(**event)
+    began = time.monotonic()
+    done = resume(folder, progress=_silent)
+    return done, (time.monotonic() - began) / 60
+
+
+def row(given: argparse.Namespace, strategy: str, seed: int, timed: Journal) -> dict[str, Any]:
+    """A row of the table."""
+    done, minutes = search(given, strategy, seed, timed)
+    best, interval = done.best, done.best.interval
+    told = {
+        "seed": seed,
+        "strategy": strategy,
+        "network": best.name,
+        "input": f"{best.width} x {best.height}",
+        "p95, ms": round(best.p95, 1),
+        "AP": percent(best.ap),
+        "95 %": "" if interval is None else f"{percent(interval.low)} to {percent(interval.high)}",
+    }
+    if given.test is not None:
+        measured = evaluate(
+            done.path, given.test, engine=done.way.engine, threads=done.way.threads, precision=done.way.precision
+        )
+        told["AP, test"] = percent(float(measured.as_dict()["metrics"]["AP"]))
+    others = [f"{other.name} {other.width} x {other.height}: {percent(other.ap)}" for other in done.rows[1:]]
+    return told | {"minutes in all": round(minutes, 1), "others": "; ".join(others)}
+
+
+def _silent(_: str) -> Any:
+    from contextlib import nullcontext
+
+    return nullcontext(iter)
+
+
+def main() -> None:
+    """Search with each strategy and seed, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("overrides", nargs="*", help="changes of each training, KEY=VALUE")
+    parser.add_argument("--budget", type=float, default=15.0, help="milliseconds")
+    parser.add_argument("--minutes", type=float, default=9.0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--engine", default="onnxruntime")
+    parser.add_argument("--space", type=Path)
+    parser.add_argument("--test", type=Path, help="annotations of pictures that no search has seen")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the searches")
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    given.out.mkdir(parents=True, exist_ok=True)
+    timed = milliseconds(given)
+    rows = []
+    for number, seed in enumerate(given.seeds):
+        for strategy in STRATEGIES if number % 2 == 0 else STRATEGIES[::-1]:
+            rows.append(row(given, strategy, seed, timed))
+    note = (
+        f"`falconet fit` within {given.budget:g} ms, {given.minutes:g} minutes of training, {given.threads} thread(s), "
+        f"{given.engine}. AP in percent on the pictures by which networks were compared; `AP, test` on others. "
+        "Minutes in all count what training does not: measuring, exporting, evaluating."
+    )
+    command = f"python benchmarks/fit_strategies.py {given.data.name} --budget {given.budget:g} --minutes {given.minutes:g}"
+    write("fit_strategies", "Strategies of falconet fit", command, rows, note)
+
+
+if __name__ == "__main__":
+    main()
