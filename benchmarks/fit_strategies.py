@@ -11,6 +11,7 @@ The machine should have nothing else to do. A benchmark that was interrupted goe
 import argparse
 import logging
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +103,6 @@ def row(given: argparse.Namespace, strategy: str, seed: int, timed: Journal) -> 
 
 
 def _silent(_: str) -> Any:
-    from contextlib import nullcontext
-
     return nullcontext(iter)
 
 
@@ -131,9 +130,11 @@ def main() -> None:
     note = (
         f"`falconet fit` within {given.budget:g} ms, {given.minutes:g} minutes of training, {given.threads} thread(s), "
         f"{given.engine}. AP in percent on the pictures by which networks were compared; `AP, test` on others. "
-        "Minutes in all count what training does not: measuring, exporting, evaluating."
+        "Minutes in all also hold what is no training: measuring, exporting, evaluating."
     )
-    command = f"python benchmarks/fit_strategies.py {given.data.name} --budget {given.budget:g} --minutes {given.minutes:g}"
+    command = (
+        f"python benchmarks/fit_strategies.py {given.data.name} --budget {given.budget:g} --minutes {given.minutes:g}"
+    )
     write("fit_strategies", "Strategies of falconet fit", command, rows, note)
 
 

@@ -152,8 +152,7 @@ def test_it_goes_on_where_it_stopped(data: Path, tmp_path: Path, monkeypatch: py
 @pytest.mark.slow
 @pytest.mark.usefixtures("unfinished", "ticking")
 def test_widths_stay_together_until_the_last_round(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rounds = [Round(2, MINUTES), Round(1, MINUTES), Round(1, MINUTES)]
-    rounds[1] = Round(2, MINUTES)
+    rounds = [Round(2, MINUTES), Round(2, MINUTES), Round(1, MINUTES)]
     monkeypatch.setattr(plan, "plan_rounds", lambda *_: rounds)
     said = iter([0.2, 0.5, 0.1, 0.3, 0.6, 0.1, 0.7])  # small, small 0.5, shorter; the best first from then on
     monkeypatch.setattr(fitting, "measured_ap", lambda *_: (next(said), None))
@@ -179,18 +178,18 @@ def test_widths_stay_together_until_the_last_round(data: Path, tmp_path: Path, m
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("ticking")
 def test_the_command(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(plan, "plan_rounds", lambda *_: [Round(1, 2 * MINUTES)])
-    monkeypatch.setattr(plan, "LAST_SHARE", 0.1)
-    Path("space.yaml").write_text(Space.model_validate(ONE).model_dump_json(), encoding="utf-8")
+    monkeypatch.setattr(plan, "plan_rounds", lambda *_: [Round(2, MINUTES), Round(1, MINUTES)])
+    Path("space.yaml").write_text(Space.model_validate(TWO).model_dump_json(), encoding="utf-8")
     words = ["fit", str(data), "--budget", f"{BUDGET:g}ms", "--space", "space.yaml", "--strategy", "shared"]
-    words += ["--engine", "onnxruntime", "--minutes", "1", "data.workers=0", "train.batch_size=4"]
+    words += ["--engine", "onnxruntime", "data.workers=0", "train.batch_size=4"]
     found = CliRunner().invoke(app, words)
     assert found.exit_code == 0, found.output
     told = json.loads(Path("runs/fit/fit.json").read_text(encoding="utf-8"))
-    assert {row["name"] for row in told["trained"]} == {"small", "small 0.5"}
-    assert all(row["shared"] == pytest.approx(0.9) for row in told["trained"])
-    assert told["best"]["minutes"] == pytest.approx(1)
+    shared_minutes = {row["name"]: row["shared"] for row in told["trained"]}
+    assert shared_minutes == {"small": MINUTES, "small 0.5": MINUTES, "shorter": 0}
+    assert told["best"]["minutes"] == pytest.approx(2 * MINUTES)
     assert "+: minutes in which all widths of a network learnt together" in found.stdout
     assert "<svg" in Path("runs/fit/fit.svg").read_text(encoding="utf-8")

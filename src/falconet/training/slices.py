@@ -13,7 +13,6 @@ like the widest, not from its answers.
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -130,7 +129,7 @@ def make_slices(
         model: of the widest network.
         network: the widest one, as it starts, before its norms are folded; its mode is kept.
         classes: that it knows.
-        images: normalised; what flows through the network on them says which channels matter. None: the first do.
+        images: normalised; what flows through the network on them says which channels matter. Without any, the first do.
         known: places that a former run settled on, by `slice_key`.
 
     Raises:
@@ -148,8 +147,7 @@ def make_slices(
         _check(network, networks[key], found)
         places[key] = found
     network.train(training)
-    slices: Any = Slices(networks, places).train()
-    return slices  # type: ignore[no-any-return]
+    return Slices(networks, places).train()
 
 
 def _check(network: nn.Module, narrow: nn.Module, places: Mapping[Axis, Ints]) -> None:
