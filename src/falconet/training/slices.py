@@ -129,7 +129,8 @@ def make_slices(
         model: of the widest network.
         network: the widest one, as it starts, before its norms are folded; its mode is kept.
         classes: that it knows.
-        images: normalised; what flows through the network on them says which channels matter. Without any, the first do.
+        images: normalised; what flows through the network on them says which channels matter. Without any, the first
+            ones do.
         known: places that a former run settled on, by `slice_key`.
 
     Raises:
