@@ -97,7 +97,7 @@ def row(given: argparse.Namespace, strategy: str, seed: int, timed: Journal) -> 
         measured = evaluate(
             done.path, given.test, engine=done.way.engine, threads=done.way.threads, precision=done.way.precision
         )
-        told["AP, test"] = percent(float(measured.as_dict()["metrics"]["AP"]))
+        told["AP, test"] = percent(float(measured["AP"]))
     others = [f"{other.name} {other.width} x {other.height}: {percent(other.ap)}" for other in done.rows[1:]]
     return told | {"minutes in all": round(minutes, 1), "others": "; ".join(others)}
 
@@ -132,9 +132,9 @@ def main() -> None:
         f"{given.engine}. AP in percent on the pictures by which networks were compared; `AP, test` on others. "
         "Minutes in all also hold what is no training: measuring, exporting, evaluating."
     )
-    command = (
-        f"python benchmarks/fit_strategies.py {given.data.name} --budget {given.budget:g} --minutes {given.minutes:g}"
-    )
+    seeds = " ".join(map(str, given.seeds))
+    command = f"python benchmarks/fit_strategies.py {given.data.name} --budget {given.budget:g}"
+    command += f" --minutes {given.minutes:g} --threads {given.threads} --engine {given.engine} --seeds {seeds}"
     write("fit_strategies", "Strategies of falconet fit", command, rows, note)
 
 
