@@ -96,7 +96,7 @@ def test_absolute_paths_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_the_schema_knows_every_section() -> None:
     schema = json.loads(schema_text())
-    assert list(schema["properties"]) == ["output", "seed", "model", "criterion", "data", "augment", "train"]
+    assert list(schema["properties"]) == ["output", "seed", "model", "slices", "criterion", "data", "augment", "train"]
     assert schema["additionalProperties"] is False
     assert "epochs" in schema["$defs"]["Train"]["properties"]
 
