@@ -150,7 +150,7 @@ def resample(
         names, records, answers: as of `coco_ap.evaluate`.
         drawn: [R, N] weights; None: `weights`.
     """
-    drawn = _with_all(weights(len(records)) if drawn is None else drawn)
+    drawn = with_all(weights(len(records)) if drawn is None else drawn)
     matches = match_all(names, records, answers)
     with ThreadPoolExecutor(usable_cpus()) as pool:  # numpy leaves the interpreter's lock
         figures = list(pool.map(lambda one: _figures(one, drawn), matches))
@@ -158,13 +158,13 @@ def resample(
     precision = np.stack([one.precision for one in figures]) if figures else np.full((0, len(AREAS), STEPS, count), 0.0)
     recall = {key: np.stack([one.recall[key] for one in figures]) for key in (figures[0].recall if figures else ())}
     values = {
-        "AP": _mean(precision[:, 0].reshape(-1, count)),
-        "AP50": _mean(precision[:, 0, 0]),
-        "AP75": _mean(precision[:, 0, 5]),
-        **{f"AP{size}": _mean(precision[:, area].reshape(-1, count)) for area, size in enumerate(SIZES) if size},
-        **{key: _mean(value.reshape(-1, count)) for key, value in recall.items()},
+        "AP": mean_of(precision[:, 0].reshape(-1, count)),
+        "AP50": mean_of(precision[:, 0, 0]),
+        "AP75": mean_of(precision[:, 0, 5]),
+        **{f"AP{size}": mean_of(precision[:, area].reshape(-1, count)) for area, size in enumerate(SIZES) if size},
+        **{key: mean_of(value.reshape(-1, count)) for key, value in recall.items()},
     }
-    per_class = {name: _mean(one.precision[0]) for name, one in zip(names, figures, strict=True)}
+    per_class = {name: mean_of(one.precision[0]) for name, one in zip(names, figures, strict=True)}
     per_class_ap50 = {name: one.precision[0, 0] for name, one in zip(names, figures, strict=True)}
     return _resampled(values, per_class, per_class_ap50, images=len(records))
 
@@ -177,7 +177,7 @@ def resample_shares(figures: Mapping[str, NDArray[np.bool_]], classes: Mapping[s
         classes: [N] whether each picture shows it, by name.
     """
     first = next(iter(figures.values()))
-    drawn = _with_all(weights(len(first)))
+    drawn = with_all(weights(len(first)))
     values = {name: (drawn @ right) / max(1, len(first)) for name, right in figures.items()}
     per_class = {}
     for name, own in classes.items():
@@ -186,7 +186,7 @@ def resample_shares(figures: Mapping[str, NDArray[np.bool_]], classes: Mapping[s
     return _resampled(values, per_class, {}, images=len(first))
 
 
-def _with_all(drawn: NDArray[np.float32]) -> NDArray[np.float32]:
+def with_all(drawn: NDArray[np.float32]) -> NDArray[np.float32]:
     """[1 + R, N]: each picture once before the draws."""
     return np.concatenate([np.ones((1, drawn.shape[1]), np.float32), drawn])
 
@@ -213,62 +213,104 @@ def _figures(matches: ClassMatches, drawn: NDArray[np.float32]) -> _Figures:
     count = len(drawn)
     objects = drawn @ matches.objects.T.astype(np.float32)  # [R, A]
     precision = np.full((len(AREAS), STEPS, count), np.nan)
-    for chunk in _chunks(count):
-        own = drawn[chunk][:, matches.images]
+    for chunk in chunks(count):
+        own = Weighted(drawn[chunk][:, matches.images])
         for area in range(len(AREAS)):
+            there = Objects(objects[chunk, area])
             for step in range(STEPS):
                 rule = area * STEPS + step
-                precision[area, step, chunk] = _average_precision(
-                    own, matches.right[rule], matches.ignored[rule], objects[chunk, area]
-                )
+                precision[area, step, chunk] = own.average_precision(matches.right[rule], matches.ignored[rule], there)
     recall = {key: _recall(matches, drawn, objects, 0, limit) for key, limit in LIMITS.items()}
     for area, size in enumerate(SIZES[1:], start=1):
         recall[f"AR{size}"] = _recall(matches, drawn, objects, area, LIMITS["AR100"])
     return _Figures(precision, recall)
 
 
-def _chunks(count: int) -> Iterator[slice]:
+def chunks(count: int) -> Iterator[slice]:
     return (slice(first, first + CHUNK) for first in range(0, count, CHUNK))
 
 
-def _average_precision(
-    drawn: NDArray[np.float32], right: NDArray[np.bool_], ignored: NDArray[np.bool_], objects: NDArray[np.float32]
-) -> NDArray[np.float64]:
-    """[r] the mean of the precision at 101 recalls; `drawn` [r, D] weights the detections, which go by their score."""
-    places = np.flatnonzero(right & ~ignored)
-    found = np.where(objects > 0, 0.0, np.nan)
-    if not len(places):
-        return found
-    if ignored.any():
-        kept = ~ignored
-        said = np.cumsum(drawn[:, kept], axis=1)[:, np.cumsum(kept)[places] - 1]
-    else:
-        said = np.cumsum(drawn, axis=1)[:, places]
-    hits = np.cumsum(drawn[:, places], axis=1)
-    exact = hits / np.maximum(said, 1)
-    best = np.maximum.accumulate(exact[:, ::-1], axis=1)[:, ::-1]  # what is reached at this recall or a higher one
-    with np.errstate(invalid="ignore"):
-        reached = np.searchsorted(POINTS, (hits.astype(np.float64) / objects[:, None]).ravel(), side="right")
-    reached = reached.reshape(hits.shape)
-    reached[:, 1:] -= reached[:, :-1].copy()
-    return np.where(objects > 0, (best * reached).sum(1) / len(POINTS), np.nan)
+class Weighted:
+    """The detections of one class in some draws, by descending score.
+
+    How many are told up to a place is summed once; rules that leave out other detections change few of these sums.
+
+    Args:
+        drawn: [r, D] how often each detection is there.
+    """
+
+    def __init__(self, drawn: NDArray[np.float32]) -> None:
+        self._drawn = drawn
+        self._kept = np.ones(drawn.shape[1], np.bool_)
+        self._told = np.cumsum(drawn, axis=1)
+
+    def average_precision(
+        self, right: NDArray[np.bool_], ignored: NDArray[np.bool_], objects: "Objects"
+    ) -> NDArray[np.float64]:
+        """[r] the mean of the precision at 101 recalls; NaN where there are no objects.
+
+        Args:
+            right, ignored: [D] detections that find an object, and that do not count.
+            objects: that there are.
+        """
+        places = np.flatnonzero(right & ~ignored)
+        if not len(places):
+            return np.where(objects.number > 0, 0.0, np.nan)
+        hits = np.cumsum(self._drawn[:, places], axis=1)
+        exact = hits / np.maximum(self._told_at(places, ~ignored), 1)
+        best = np.maximum.accumulate(exact[:, ::-1], axis=1)[:, ::-1]  # what is reached at this recall or a higher one
+        reached = objects.points(hits)
+        found = np.einsum("rp,rp->r", best, np.diff(reached, axis=1, prepend=0), dtype=np.float64)
+        return np.where(objects.number > 0, found / len(POINTS), np.nan)
+
+    def _told_at(self, places: NDArray[np.int64], kept: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """[r, P] detections that count up to each place."""
+        changed = np.flatnonzero(kept != self._kept)
+        if 2 * len(changed) > len(kept):
+            self._kept, self._told = kept, np.cumsum(self._drawn * kept, axis=1)
+            changed = changed[:0]
+        told = self._told[:, places]
+        if len(changed):
+            more = self._drawn[:, changed] * np.where(kept[changed], 1, -1).astype(np.float32)
+            sums = np.cumsum(more, axis=1)
+            before = np.searchsorted(changed, places, side="right")
+            told = told + np.where(before > 0, sums[:, before - 1], 0)
+        return told
+
+
+class Objects:
+    """How many objects there are in some draws, and which recalls are reached with so many of them.
+
+    Args:
+        number: [r].
+    """
+
+    def __init__(self, number: NDArray[np.float32]) -> None:
+        self.number = number
+        self._width = int(number.max(initial=0)) + 1
+        recall = np.arange(self._width) / np.maximum(number, 1)[:, None].astype(np.float64)
+        self._points = np.searchsorted(POINTS, recall.ravel(), side="right").astype(np.float32)
+        self._starts = self._width * np.arange(len(number), dtype=np.int32)[:, None]
+
+    def points(self, hits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """[r, P] how many of `POINTS` are reached by as many hits [r, P]."""
+        return self._points.take(hits.astype(np.int32) + self._starts)
 
 
 def _recall(
     matches: ClassMatches, drawn: NDArray[np.float32], objects: NDArray[np.float32], area: int, limit: int
 ) -> NDArray[np.float64]:
     """[T, R] the share of objects that the first detections of each picture find."""
-    first = matches.ranks < limit
     rules = slice(area * STEPS, (area + 1) * STEPS)
-    right = (matches.right[rules] & ~matches.ignored[rules])[:, first]
-    hits = np.zeros((drawn.shape[1], STEPS), np.float32)
-    np.add.at(hits, matches.images[first], right.T.astype(np.float32))
+    right = matches.right[rules] & ~matches.ignored[rules] & (matches.ranks < limit)
+    places = np.flatnonzero(right.any(0))
+    hits = drawn[:, matches.images[places]] @ right[:, places].T.astype(np.float32)
     total = objects[:, area]
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(total > 0, (drawn @ hits).T / total, np.nan).astype(np.float64)
+        return np.where(total > 0, hits.T / total, np.nan).astype(np.float64)
 
 
-def _mean(values: NDArray[np.float64]) -> Draws:
+def mean_of(values: NDArray[np.float64]) -> Draws:
     """[R] the mean over [K, R] of what is decided."""
     decided = ~np.isnan(values)
     count = decided.sum(0)

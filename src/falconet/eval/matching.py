@@ -7,6 +7,7 @@ takes longer than all the rest.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,18 +34,22 @@ class ClassMatches:
 
     Attributes:
         images: [D] the picture of each.
+        places: [D] which of the picture's detections it is.
         scores: [D].
         ranks: [D] how many detections of this class and picture score higher.
         overlaps: [D] IoU with the object that it finds at 0.5, 0 where there is none.
+        finds: [D] which of the picture's objects that is; -1 where there is none.
         right: [RULES, D] it finds an object.
         ignored: [RULES, D] it counts neither for nor against.
         objects: [A, N] objects of each size in each picture.
     """
 
     images: Ints
+    places: Ints
     scores: Floats
     ranks: Ints
     overlaps: Floats
+    finds: Ints
     right: Bools
     ignored: Bools
     objects: Ints
@@ -57,38 +62,62 @@ def match_all(names: Sequence[str], records: Sequence[Record], answers: Sequence
         names: class names; labels of records and answers index them.
         records, answers: aligned.
     """
-    found: list[list[_Matched]] = [[] for _ in names]
     objects = np.zeros((len(names), len(AREAS), len(records)), np.int64)
+    found: list[_Matched] = []
     for image, (record, answer) in enumerate(zip(records, answers, strict=True)):
-        areas = _object_areas(record)
-        outside = _outside(areas) | record.crowd
+        truth = Truth.of(record)
         for size in range(len(AREAS)):
-            objects[:, size, image] = np.bincount(record.labels[~outside[size]], minlength=len(names))
-        order = np.argsort(-answer.scores, kind="stable")
-        boxes, scores, labels = answer.boxes[order].astype(np.float64), answer.scores[order], answer.labels[order]
-        for label in np.unique(labels).tolist():
-            own, true = np.flatnonzero(labels == label)[:LIMIT], record.labels == label
-            truth = _Truth(record.boxes[true].astype(np.float64), outside[:, true], record.crowd[true])
-            found[label].append(_Matched(image, scores[own], *_match(boxes[own], truth)))
-    return [_joined(own, objects[label]) for label, own in enumerate(found)]
+            objects[:, size, image] = np.bincount(record.labels[~truth.aside[size]], minlength=len(names))
+        found.append(_matched(answer, truth))
+    return _by_class(found, objects)
 
 
 @dataclass(frozen=True, slots=True)
-class _Truth:
-    """The objects of one class in one picture: [G, 4], [A, G] that do not count, [G] crowds."""
+class Truth:
+    """The objects of one picture.
+
+    Attributes:
+        boxes: [G, 4].
+        labels: [G].
+        aside: [A, G] that do not count: of another size, or crowds.
+        crowd: [G].
+    """
 
     boxes: Floats
-    outside: Bools
+    labels: Ints
+    aside: Bools
     crowd: Bools
+
+    @classmethod
+    def of(cls, record: Record) -> "Truth":
+        """Those of a record."""
+        aside = _outside(_object_areas(record)) | record.crowd
+        return cls(record.boxes.astype(np.float64), record.labels, aside, record.crowd)
+
+    def overlaps(self, boxes: Floats) -> Floats:
+        """[D, G] IoU of boxes [D, 4], whatever their class; with a crowd the share of the box that lies in it."""
+        left_top = np.maximum(boxes[:, None, :2], self.boxes[None, :, :2])
+        right_bottom = np.minimum(boxes[:, None, 2:], self.boxes[None, :, 2:])
+        sides = (right_bottom - left_top).clip(0)
+        shared = sides[..., 0] * sides[..., 1]
+        own = _areas(boxes)[:, None]
+        whole = np.where(self.crowd[None], own, own + _areas(self.boxes)[None] - shared)
+        overlaps: Floats = np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
+        return overlaps
 
 
 @dataclass(frozen=True, slots=True)
 class _Matched:
-    image: int
+    """The detections of one picture, by descending score; as of `ClassMatches`, of all classes."""
+
+    labels: Ints
+    places: Ints
     scores: Floats
+    ranks: Ints
     right: Bools
     ignored: Bools
     overlaps: Floats
+    finds: Ints
 
 
 def _object_areas(record: Record) -> Floats:
@@ -107,17 +136,44 @@ def _outside(areas: Floats) -> Bools:
     return np.stack([(areas < low) | (areas > high) for low, high in AREAS])
 
 
-def _match(boxes: Floats, truth: _Truth) -> tuple[Bools, Bools, Floats]:
-    """(right, ignored) [RULES, D] of detections by descending score, each of which takes the best object that is left,
-    and the IoU [D] with that of the first rule."""
-    steps = len(IOUS)
-    ignored = np.repeat(_outside(_areas(boxes)), steps, axis=0)
-    right, taken_overlaps = np.zeros_like(ignored), np.zeros(len(boxes))
-    if not len(truth.boxes):
-        return right, ignored, taken_overlaps
-    overlaps = _overlaps(boxes, truth)
+_NONE = _Matched(
+    labels=np.zeros(0, np.int64),
+    places=np.zeros(0, np.int64),
+    scores=np.zeros(0, np.float32),
+    ranks=np.zeros(0, np.int64),
+    right=np.zeros((RULES, 0), np.bool_),
+    ignored=np.zeros((RULES, 0), np.bool_),
+    overlaps=np.zeros(0),
+    finds=np.zeros(0, np.int64),
+)
+
+
+def _matched(answer: Detections, truth: Truth) -> _Matched:
+    """The detections of a picture, each of which takes the best object of its class that is left."""
+    order = np.argsort(-answer.scores, kind="stable")
+    ranks = _ranks(answer.labels[order])
+    order, ranks = order[ranks < LIMIT], ranks[ranks < LIMIT]
+    boxes, labels = answer.boxes[order].astype(np.float64), answer.labels[order]
+    ignored = np.repeat(_outside(_areas(boxes)), len(IOUS), axis=0)
+    found = _Matched(
+        labels=labels,
+        places=order,
+        scores=answer.scores[order],
+        ranks=ranks,
+        right=np.zeros_like(ignored),
+        ignored=ignored,
+        overlaps=np.zeros(len(boxes)),
+        finds=np.full(len(boxes), -1),
+    )
+    if len(boxes) and len(truth.boxes):
+        _take(found, np.where(labels[:, None] == truth.labels, truth.overlaps(boxes), -1.0), truth)
+    return found
+
+
+def _take(found: _Matched, overlaps: Floats, truth: Truth) -> None:
+    """Write into `found` which objects its detections take; `overlaps` [D, G] are -1 between different classes."""
     least = np.minimum(np.tile(IOUS, len(AREAS)), 1 - 1e-10)[:, None]
-    aside = np.repeat(truth.outside, steps, axis=0)  # [RULES, G]
+    aside = np.repeat(truth.aside, len(IOUS), axis=0)  # [RULES, G]
     free = np.ones_like(aside)
     rules = np.arange(RULES)
     # An object that counts beats one that does not; of equal overlaps the later one wins, as in COCO's loop.
@@ -127,38 +183,45 @@ def _match(boxes: Floats, truth: _Truth) -> tuple[Bools, Bools, Floats]:
         worth = np.where(fits, overlaps[place] + 2.0 * ~aside, 0.0)[:, order]
         best = order[worth.argmax(1)]
         taken = fits[rules, best]
-        ignored[:, place] = np.where(taken, aside[rules, best], ignored[:, place])
-        right[:, place] = taken & ~aside[rules, best]
-        taken_overlaps[place] = overlaps[place, best[0]] * right[0, place]
+        found.ignored[:, place] = np.where(taken, aside[rules, best], found.ignored[:, place])
+        found.right[:, place] = taken & ~aside[rules, best]
+        if found.right[0, place]:
+            found.overlaps[place], found.finds[place] = overlaps[place, best[0]], best[0]
         free[rules[taken], best[taken]] = truth.crowd[best[taken]]
-    return right, ignored, taken_overlaps
 
 
-def _overlaps(boxes: Floats, truth: _Truth) -> Floats:
-    """[D, G] IoU; with a crowd the share of the detection that lies in it."""
-    left_top = np.maximum(boxes[:, None, :2], truth.boxes[None, :, :2])
-    right_bottom = np.minimum(boxes[:, None, 2:], truth.boxes[None, :, 2:])
-    shared = (right_bottom - left_top).clip(0).prod(2)
-    own = _areas(boxes)[:, None]
-    whole = np.where(truth.crowd[None], own, own + _areas(truth.boxes)[None] - shared)
-    overlaps: Floats = np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
-    return overlaps
+def _ranks(labels: Ints) -> Ints:
+    """[D] how many before each have its label."""
+    order = np.argsort(labels, kind="stable")
+    grouped = labels[order]
+    first = np.searchsorted(grouped, grouped, side="left")
+    ranks = np.empty(len(labels), np.int64)
+    ranks[order] = np.arange(len(labels)) - first
+    return ranks
 
 
-def _joined(parts: Sequence[_Matched], objects: Ints) -> ClassMatches:
-    if not parts:
-        nothing = np.zeros((RULES, 0), np.bool_)
-        none = np.zeros(0, np.int64)
-        return ClassMatches(none, none.astype(np.float64), none, none.astype(np.float64), nothing, nothing, objects)
-    counts = [len(part.scores) for part in parts]
-    scores = np.concatenate([part.scores for part in parts])
-    order = np.argsort(-scores, kind="stable")
-    return ClassMatches(
-        images=np.repeat([part.image for part in parts], counts)[order],
-        scores=scores[order],
-        ranks=np.concatenate([np.arange(count) for count in counts])[order],
-        overlaps=np.concatenate([part.overlaps for part in parts])[order],
-        right=np.concatenate([part.right for part in parts], axis=1)[:, order],
-        ignored=np.concatenate([part.ignored for part in parts], axis=1)[:, order],
-        objects=objects,
+def _by_class(found: Sequence[_Matched], objects: Ints) -> list[ClassMatches]:
+    """Those of all pictures, in order, class by class; `objects` [C, A, N]."""
+    images = np.repeat(np.arange(len(found)), np.array([len(one.labels) for one in found], np.int64))
+    parts = (_NONE, *found)
+    labels, places, scores, ranks, overlaps, finds = (
+        np.concatenate([getattr(one, name) for one in parts])
+        for name in ("labels", "places", "scores", "ranks", "overlaps", "finds")
     )
+    right, ignored = (np.concatenate([getattr(one, name) for one in parts], axis=1) for name in ("right", "ignored"))
+    order = np.lexsort((-scores, labels))  # of equal scores the earlier picture comes first
+    ends = np.searchsorted(labels[order], np.arange(len(objects) + 1))
+    return [
+        ClassMatches(
+            images=images[own],
+            places=places[own],
+            scores=scores[own],
+            ranks=ranks[own],
+            overlaps=overlaps[own],
+            finds=finds[own],
+            right=right[:, own],
+            ignored=ignored[:, own],
+            objects=objects[label],
+        )
+        for label, own in enumerate(order[first:last] for first, last in pairwise(ends.tolist()))
+    ]

@@ -1,0 +1,248 @@
+"""Kinds of error, and what each of them costs in every draw of the pictures.
+
+Paper: Bolya et al., "TIDE: A General Toolbox for Identifying Object Detection Errors", ECCV 2020, sections 2.2 and 2.3.
+An error is one of a picture, so that a draw weights it as it weights everything of its picture: errors are told apart
+once, and of each kind AP at IoU 0.5 is computed in each draw with these errors repaired. Where the paper leaves open
+what happens, the rules are hotcoco's: of several errors that could find the same object, the one with the highest score
+does when it is repaired. hotcoco hands over sums alone; tests hold those of equal weights against it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from falconet.core.cpus import usable_cpus
+from falconet.core.types import Detections, Ints, Record
+from falconet.eval.bootstrap import Drawn, Objects, Weighted, chunks, mean_of, with_all
+from falconet.eval.matching import ClassMatches, Truth
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.floating]
+
+NEAR, FITS = 0.1, 0.5
+"""IoU from which on a box has to do with an object, and finds it."""
+
+FALSE = ("Cls", "Loc", "Both", "Dupe", "Bkg")
+"""What may be wrong with a detection; the names are the paper's."""
+
+CLASS, PLACE, BOTH, TWICE, NOTHING = range(len(FALSE))
+
+MISSED = "Miss"
+
+NO_ERROR = -1
+
+
+@dataclass(frozen=True, slots=True)
+class ClassErrors:
+    """The errors of one class; detections are those of its `ClassMatches`.
+
+    Attributes:
+        kinds: [D] place in `FALSE`; `NO_ERROR` for what is right or does not count.
+        mended: [D] badly placed, and the one that finds the object when it is placed well.
+        gained_images, gained_scores: [K] of detections of other classes that find an object of this one when they
+            have its class.
+        missed: [N] objects in each picture that no repaired detection would find.
+    """
+
+    kinds: Ints
+    mended: Bools
+    gained_images: Ints
+    gained_scores: Floats
+    missed: Ints
+
+
+class ErrorDraws(NamedTuple):
+    """One kind of error in the draws: how many there are, and AP50 that is won where all of them are repaired."""
+
+    count: Drawn
+    cost: Drawn
+
+
+def find_errors(
+    records: Sequence[Record], answers: Sequence[Detections], matches: Sequence[ClassMatches]
+) -> list[ClassErrors]:
+    """The errors of each class.
+
+    Args:
+        records, answers: aligned.
+        matches: of all classes, from these.
+    """
+    detections = _AllDetections.of(matches)
+    starts = np.cumsum([0, *(len(record.boxes) for record in records)])
+    labels = np.concatenate([np.zeros(0, np.int64), *(record.labels for record in records)])
+    truths = [Truth.of(record) for record in records]
+    counts = np.concatenate([np.zeros(0, np.bool_), *(~one.aside[0] for one in truths)])
+    found = detections.finds >= 0
+    taken = np.zeros(len(labels), np.bool_)
+    taken[starts[detections.images[found]] + detections.finds[found]] = True
+    targets = np.full(len(detections.images), -1)
+    kinds = np.full(len(detections.images), NO_ERROR)
+    for image, own in detections.wrong_by_image():
+        objects = slice(starts[image], starts[image + 1])
+        boxes = answers[image].boxes[detections.places[own]]
+        kinds[own], aims = _classify(boxes, detections.labels[own], truths[image], taken[objects])
+        targets[own] = np.where(aims >= 0, starts[image] + aims, -1)
+    usable = counts & ~taken
+    targets[~np.append(usable, False)[targets]] = -1
+    near = np.zeros(len(labels), np.bool_)
+    near[targets[targets >= 0]] = True
+    winners = _winners(targets, detections)
+    pictures = np.repeat(np.arange(len(records)), np.diff(starts))
+    missed = usable & ~near
+    return [
+        ClassErrors(
+            kinds=kinds[own],
+            mended=winners[own] & (kinds[own] == PLACE),
+            missed=np.bincount(pictures[missed & (labels == label)], minlength=len(records)),
+            **_gained(label, labels, targets, winners & (kinds == CLASS), detections),
+        )
+        for label, own in enumerate(detections.of_classes)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _AllDetections:
+    """The detections of all classes behind one another: [T] each; `of_classes` are the places of each class."""
+
+    images: Ints
+    places: Ints
+    scores: Floats
+    labels: Ints
+    finds: Ints
+    wrong: Bools
+    of_classes: tuple[slice, ...]
+
+    @classmethod
+    def of(cls, matches: Sequence[ClassMatches]) -> "_AllDetections":
+        none = np.zeros(0, np.int64)
+        counts = [len(one.images) for one in matches]
+        ends = np.cumsum([0, *counts]).tolist()
+        return cls(
+            images=np.concatenate([none, *(one.images for one in matches)]),
+            places=np.concatenate([none, *(one.places for one in matches)]),
+            scores=np.concatenate([none.astype(np.float64), *(one.scores for one in matches)]),
+            labels=np.repeat(np.arange(len(matches)), counts),
+            finds=np.concatenate([none, *(one.finds for one in matches)]),
+            wrong=np.concatenate([none.astype(np.bool_), *(~one.right[0] & ~one.ignored[0] for one in matches)]),
+            of_classes=tuple(slice(first, last) for first, last in pairwise(ends)),
+        )
+
+    def wrong_by_image(self) -> Iterator[tuple[int, Ints]]:
+        """Each picture with false detections, and their places."""
+        wrong = np.flatnonzero(self.wrong)
+        wrong = wrong[np.argsort(self.images[wrong], kind="stable")]
+        images, first = np.unique(self.images[wrong], return_index=True)
+        yield from zip(images.tolist(), np.split(wrong, first[1:]), strict=bool(len(wrong)))
+
+
+def _classify(boxes: Floats, labels: Ints, truth: Truth, taken: Bools) -> tuple[Ints, Ints]:
+    """What is wrong with false detections of a picture: [F] kinds, and the object each is about, -1 where none is.
+
+    Args:
+        boxes, labels: [F, 4], [F].
+        taken: [G] objects that are found.
+    """
+    if not len(truth.boxes):
+        return np.full(len(boxes), NOTHING), np.full(len(boxes), -1)
+    overlaps = truth.overlaps(boxes.astype(np.float64))
+    same = labels[:, None] == truth.labels
+    own, other = np.where(same, overlaps, 0.0), np.where(same | truth.crowd, 0.0, overlaps)
+    most, others_most = own.max(1), other.max(1)
+    twice = ((own >= FITS) & taken).any(1)
+    kinds = np.select(
+        [(most >= NEAR) & (most <= FITS), others_most >= FITS, twice, others_most <= NEAR],
+        [PLACE, CLASS, TWICE, NOTHING],
+        BOTH,
+    )
+    aims = np.select([kinds == PLACE, kinds == CLASS], [own.argmax(1), other.argmax(1)], -1)
+    return kinds, aims
+
+
+def _winners(targets: Ints, detections: _AllDetections) -> Bools:
+    """[T] the detection with the highest score among those about the same object."""
+    aimed = np.flatnonzero(targets >= 0)
+    order = np.lexsort((detections.places[aimed], -detections.scores[aimed], targets[aimed]))
+    _, first = np.unique(targets[aimed][order], return_index=True)
+    winners = np.zeros(len(targets), np.bool_)
+    winners[aimed[order[first]]] = True
+    return winners
+
+
+def _gained(
+    label: int, labels: Ints, targets: Ints, winners: Bools, detections: _AllDetections
+) -> dict[str, Ints | Floats]:
+    """Images and scores of what a class gains from others."""
+    own = np.flatnonzero(winners & (np.append(labels, -1)[targets] == label))
+    return {"gained_images": detections.images[own], "gained_scores": detections.scores[own]}
+
+
+def resample_errors(
+    matches: Sequence[ClassMatches], errors: Sequence[ClassErrors], drawn: NDArray[np.float32]
+) -> dict[str, ErrorDraws]:
+    """How many errors of each kind there are, and what they cost, by the paper's names.
+
+    Args:
+        matches, errors: of all classes.
+        drawn: [R, N] weights of the pictures.
+    """
+    drawn = with_all(drawn)
+    images = drawn.shape[1]
+    with ThreadPoolExecutor(usable_cpus()) as pool:
+        costs = list(pool.map(lambda pair: _costs(*pair, drawn), zip(matches, errors, strict=True)))
+    numbers = {name: _in_pictures(matches, errors, kind, images) for kind, name in enumerate(FALSE)}
+    numbers[MISSED] = np.sum([np.zeros(images), *(one.missed for one in errors)], axis=0)
+
+    def drawn_of(values: Floats) -> Drawn:
+        return Drawn(float(values[0]), values[1:].astype(np.float64), images)
+
+    draws = {}
+    for name, own in numbers.items():
+        cost = mean_of(np.stack([one[name] for one in costs])) if costs else np.full(len(drawn), np.nan)
+        draws[name] = ErrorDraws(drawn_of(drawn @ own.astype(np.float32)), drawn_of(cost))
+    return draws
+
+
+def _in_pictures(
+    matches: Sequence[ClassMatches], errors: Sequence[ClassErrors], kind: int, images: int
+) -> NDArray[np.float64]:
+    """[N] errors of one kind in each picture."""
+    found = np.zeros(images)
+    for one, own in zip(matches, errors, strict=True):
+        found += np.bincount(one.images[own.kinds == kind], minlength=images)
+    return found
+
+
+def _costs(matches: ClassMatches, errors: ClassErrors, drawn: NDArray[np.float32]) -> Mapping[str, NDArray[np.float64]]:
+    """[R] AP50 of one class that is won where a kind of error is repaired, by its name; NaN without an object."""
+    right, ignored = matches.right[0], matches.ignored[0]
+    objects = drawn @ matches.objects[0].astype(np.float32)
+    findable = objects - drawn @ errors.missed.astype(np.float32)
+    costs = {name: np.where(objects > 0, 0.0, np.nan) for name in (*FALSE, MISSED)}
+    # In the order of scores; of equal ones those of the class itself come first.
+    merged = np.argsort(-np.concatenate([matches.scores, errors.gained_scores]), kind="stable")
+    for chunk in chunks(len(drawn)):
+        count = Objects(objects[chunk])
+        own = Weighted(drawn[chunk][:, matches.images])
+        before = own.average_precision(right, ignored, count)
+        for kind, name in enumerate(FALSE):
+            wrong = errors.kinds == kind
+            if kind == CLASS and len(errors.gained_scores):
+                images = np.concatenate([matches.images, errors.gained_images])[merged]
+                hits = np.append(right, np.ones(len(errors.gained_scores), np.bool_))[merged]
+                aside = np.append(ignored | wrong, np.zeros(len(errors.gained_scores), np.bool_))[merged]
+                after = Weighted(drawn[chunk][:, images]).average_precision(hits, aside, count)
+            elif wrong.any():
+                mended = wrong & errors.mended
+                after = own.average_precision(right | mended, ignored | (wrong & ~mended), count)
+            else:
+                continue
+            costs[name][chunk] = after - before
+        if errors.missed.any():
+            after = own.average_precision(right, ignored, Objects(findable[chunk]))
+            costs[MISSED][chunk] = np.where(findable[chunk] > 0, after - before, costs[MISSED][chunk])
+    return costs
