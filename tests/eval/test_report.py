@@ -25,7 +25,7 @@ from falconet.eval.picture import ImageView
 from falconet.eval.reliability import Reliability
 from falconet.eval.report import SECTIONS, read_history, render, write_report
 from falconet.eval.report_sections import Finding, Report
-from falconet.eval.wanted_point import Wanted, promise_of, wanted_point
+from falconet.eval.wanted_point import Wanted, wanted_point
 
 NONE = {"small": 0, "medium": 0, "large": 0}
 NAMES = ("<b>ant</b>", 'bee "&"')
@@ -309,7 +309,7 @@ def test_what_scores_mean_and_what_thresholds_do(tmp_path):
         [],
         reliability=Reliability.of(NAMES, records, found, softer),
         wanted=wanted,
-        stored={"<f1>": promise_of([0.5, 0.5], NAMES, records, found)},
+        stored={"<f1>": promises_of([0.5, 0.5], NAMES, match_all(NAMES, records, found)).total},
     )
     tags = parse(render(report))
     text = "".join(tags.text)

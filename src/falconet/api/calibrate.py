@@ -20,7 +20,7 @@ from falconet.core.calibration import calibrated
 from falconet.core.errors import ConfigError, DataError, ModelError
 from falconet.core.figures import percent
 from falconet.core.files import replace_file
-from falconet.core.manifest import MANIFEST_KEY, Manifest, ScoreMap, StoredPoint
+from falconet.core.manifest import ADDED, MANIFEST_KEY, Manifest, ScoreMap, StoredPoint, Target
 from falconet.core.suggest import spelling
 from falconet.core.types import Detections, Record
 from falconet.eval.detection import DetectionResults
@@ -30,7 +30,6 @@ from falconet.eval.reliability import (
     Bin,
     Errors,
     Scored,
-    Target,
     bins,
     common_map,
     cross_fitted,
@@ -186,7 +185,9 @@ def _fitted(
     own = before.selection.score_threshold
     told = _calibrated(results, maps)
     points, refused = _points(wanted, results, told, strict=strict)
-    manifest = _described(before, results.names, maps, common, points, _threshold(results, told, own))
+    threshold = _threshold(results, told, own)
+    manifest = _described(before, results.names, maps, common, points, threshold)
+    manifest = replace(manifest, calibration_target=target)
     crossed = cross_fitted(scored, target)
     done = Calibrated(
         path=path,
@@ -198,7 +199,7 @@ def _fitted(
         after=errors(scored, crossed),
         own=tuple(bins(scored.scores, scored.target(target), count=SHOWN)),
         told=tuple(bins(crossed, scored.target(target), count=SHOWN)),
-        threshold=manifest.calibrated_score_threshold,
+        threshold=threshold,
         own_threshold=own,
         points=points,
         refused=refused,
@@ -222,11 +223,7 @@ def undo(model: "str | os.PathLike[str]", out: str | Path | None = None) -> Path
     manifest = open_engine(found.path, engine="auto", use=Use()).manifest
     if not manifest.calibration:
         raise ConfigError(f"{found.path}: is not calibrated; there is nothing to undo")
-    _write(
-        found.path,
-        path,
-        replace(manifest, calibration=(), calibrated_score_threshold=0.0, operating_points=()),
-    )
+    _write(found.path, path, replace(manifest, **ADDED))
     path.with_suffix(".calibration.json").unlink(missing_ok=True)
     return path
 
@@ -317,9 +314,8 @@ def _write(source: Path, path: Path, manifest: Manifest) -> None:
     if source.suffix == ".safetensors":
         from falconet.models.weights import read_card, replace_card
 
-        fields = ("calibration", "calibrated_score_threshold", "operating_points")
         card = read_card(source)
-        replace_card(source, card.model_copy(update={name: getattr(manifest, name) for name in fields}), path)
+        replace_card(source, card.model_copy(update={name: getattr(manifest, name) for name in ADDED}), path)
         return
     import onnx
 

@@ -249,6 +249,7 @@ def evaluate(
             "limit": selection.max_detections,
             "own_score": engine.manifest.told_selection.score_threshold,
             "calibration": engine.manifest.calibration,
+            "target": engine.manifest.calibration_target,
             "stored": engine.manifest.operating_points,
             "least": selection.score_threshold,
         }

@@ -4,6 +4,7 @@ Boxes are chosen among each other by the network's own scores. What is left is t
 detections that score 0.8, eight in ten are right. Within a class the order stays, so AP does.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,9 @@ ROUNDING = 1e-5
 """By which a threshold may miss the score that it stands for, there and back."""
 
 
+NUMBER = re.compile(r"(?<![\w.])(\d+\.?\d*|\.\d+)(e[+-]?\d+)?(?![\w.])")
+
+
 def calibrated(scores: Floats, labels: Sequence[int] | np.ndarray, maps: Sequence[ScoreMap]) -> Floats:
     """[N] what scores [N] of classes [N] are told as; `maps` has one for each class."""
     told = np.array(scores, np.float32)
@@ -23,6 +27,11 @@ def calibrated(scores: Floats, labels: Sequence[int] | np.ndarray, maps: Sequenc
         own = np.asarray(labels) == label
         told[own] = np.interp(told[own], maps[label].scores, maps[label].probabilities)
     return told
+
+
+def same_point(name: str) -> str:
+    """The name of an operating point in one form: "Recall = 0.80" is "recall=0.8"."""
+    return NUMBER.sub(lambda found: f"{float(found[0]):.12g}", "".join(name.split()).lower())
 
 
 @dataclass(frozen=True, slots=True)

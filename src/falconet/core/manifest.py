@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 from falconet.core.errors import ModelError
 from falconet.core.values import Value, setting
@@ -23,6 +23,9 @@ LARGEST_SIDE = 8192
 MOST_CLASSES = 100_000
 
 ResizeRule = Literal["stretch", "letterbox"]
+
+Target = Literal["precision", "iou"]
+"""What scores are to say: the share of detections that are right; or their mean IoU, 0 for those that are wrong."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +114,7 @@ class Manifest(Value):
     calibration: tuple[ScoreMap, ...] = setting((), description="what scores are told as; one per class, or none")
     calibrated_score_threshold: float = setting(0.0, ge=0, le=1, description="that of `selection`, after calibration")
     operating_points: tuple[StoredPoint, ...] = setting((), description="of `falconet calibrate`")
+    calibration_target: Literal["precision", "iou"] = setting("precision", description="what calibrated scores say")
 
     def __post_init__(self) -> None:
         Value.__post_init__(self)
@@ -128,12 +132,17 @@ class Manifest(Value):
 
     def to_json(self) -> str:
         """JSON text; what is empty is left out, so that versions before it read the file."""
-        tree = {key: value for key, value in asdict(self).items() if value or key not in ADDED}
+        tree = {key: value for key, value in asdict(self).items() if key not in ADDED or value != ADDED[key]}
         return json.dumps(tree, ensure_ascii=False)
 
 
-ADDED = ("calibration", "calibrated_score_threshold", "operating_points")
-"""Keys that files of older versions have not."""
+ADDED: dict[str, Any] = {
+    "calibration": (),
+    "calibrated_score_threshold": 0.0,
+    "operating_points": (),
+    "calibration_target": "precision",
+}
+"""Keys that files of older versions have not, and what they mean there."""
 
 
 def check_scores(calibration: Sequence[ScoreMap], points: Sequence[StoredPoint], classes: int) -> None:

@@ -57,6 +57,11 @@ class Interval(NamedTuple):
     def __str__(self) -> str:
         return f"{percent(self.low)} to {percent(self.high)}"
 
+    @property
+    def rest(self) -> "Interval":
+        """That of what a share leaves to the whole."""
+        return Interval(1 - self.high, 1 - self.low)
+
 
 class Drawn(NamedTuple):
     """A figure, and what it is in each draw of the pictures.
@@ -150,8 +155,13 @@ def resample(
         names, records, answers: as of `coco_ap.evaluate`.
         drawn: [R, N] weights; None: `weights`.
     """
-    drawn = with_all(weights(len(records)) if drawn is None else drawn)
-    matches = match_all(names, records, answers)
+    drawn = weights(len(records)) if drawn is None else drawn
+    return resample_matches(names, match_all(names, records, answers), drawn)
+
+
+def resample_matches(names: Sequence[str], matches: Sequence[ClassMatches], drawn: NDArray[np.float32]) -> Resampled:
+    """Likewise, of matches of all classes; `drawn` [R, N]."""
+    drawn = with_all(drawn)
     with ThreadPoolExecutor(usable_cpus()) as pool:  # numpy leaves the interpreter's lock
         figures = list(pool.map(lambda one: _figures(one, drawn), matches))
     count = len(drawn)
@@ -166,7 +176,7 @@ def resample(
     }
     per_class = {name: mean_of(one.precision[0]) for name, one in zip(names, figures, strict=True)}
     per_class_ap50 = {name: one.precision[0, 0] for name, one in zip(names, figures, strict=True)}
-    return _resampled(values, per_class, per_class_ap50, images=len(records))
+    return _resampled(values, per_class, per_class_ap50, images=drawn.shape[1])
 
 
 def resample_shares(figures: Mapping[str, NDArray[np.bool_]], classes: Mapping[str, NDArray[np.bool_]]) -> Resampled:

@@ -1,14 +1,17 @@
 """Where the average precision comes from: curves, confusion, kinds of error, single pictures. Through hotcoco."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from hotcoco import COCOeval
 from numpy.typing import NDArray
 
 from falconet.core.types import Detections, Record
+from falconet.eval.bootstrap import Interval
 from falconet.eval.coco_ap import UNDEFINED, run
+from falconet.eval.tide import FITS, NEAR, ErrorDraws
 
 Found = NDArray[np.bool_]
 
@@ -53,12 +56,31 @@ class ErrorKind:
         name, meaning: for people.
         count: errors of this kind.
         cost: AP50 gained, as a fraction, if only this kind were repaired.
+        count_interval, cost_interval: what other pictures, as many as these, would have given; None where nobody asked,
+            or nothing decides it.
     """
 
     name: str
     meaning: str
     count: int
     cost: float
+    count_interval: Interval | None = None
+    cost_interval: Interval | None = None
+
+    @property
+    def told_count_interval(self) -> str | None:
+        """That of the count, for people."""
+        one = self.count_interval
+        return None if one is None else f"{one.low:.0f} to {one.high:.0f}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "errors": self.count,
+            "errors_interval": self.count_interval,
+            "AP50_lost": self.cost,
+            "AP50_lost_interval": self.cost_interval,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,16 +134,21 @@ def confusion(evaluator: COCOeval, names: Sequence[str], *, score: float) -> Con
     return Confusion(np.asarray(table["matrix"]).astype(np.int64), tuple(names), score)
 
 
-def error_kinds(evaluator: COCOeval) -> list[ErrorKind]:
+def error_kinds(evaluator: COCOeval, drawn: Mapping[str, ErrorDraws] | None = None) -> list[ErrorKind]:
     """The six kinds of error of TIDE, costliest first.
 
     Paper: Bolya et al., TIDE: A General Toolbox for Identifying Object Detection Errors, ECCV 2020, section 2.2.
+
+    Args:
+        evaluator: made by `coco_ap.run`.
+        drawn: the same errors in draws of the pictures, for the intervals.
     """
-    result = evaluator.tide_errors(pos_thr=0.5, bg_thr=0.1)
-    kinds = [
-        ErrorKind(name, meaning, int(result["counts"][key]), float(result["delta_ap"][key]))
-        for key, (name, meaning) in _KINDS.items()
-    ]
+    result = evaluator.tide_errors(pos_thr=FITS, bg_thr=NEAR)
+    kinds = []
+    for key, (name, meaning) in _KINDS.items():
+        one = None if drawn is None else drawn[key]
+        intervals = (None, None) if one is None else (one.number.interval, one.cost.interval)
+        kinds.append(ErrorKind(name, meaning, int(result["counts"][key]), float(result["delta_ap"][key]), *intervals))
     return sorted(kinds, key=lambda kind: (-kind.cost, -kind.count))
 
 

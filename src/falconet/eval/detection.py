@@ -10,18 +10,21 @@ from hotcoco import COCOeval
 from falconet.core.calibration import calibrated
 from falconet.core.coco_json import coco_annotation, coco_categories, coco_result
 from falconet.core.figures import percent
-from falconet.core.manifest import ScoreMap, StoredPoint
+from falconet.core.manifest import ScoreMap, StoredPoint, Target
 from falconet.core.types import Detections, Record
 from falconet.eval import coco_ap, curves
-from falconet.eval.bootstrap import Resampled, resample
+from falconet.eval.bootstrap import Interval, Resampled, resample_matches, weights
 from falconet.eval.classes import ClassMatch
 from falconet.eval.coco_ap import Metrics
+from falconet.eval.curves import ErrorKind, error_kinds
+from falconet.eval.matching import ClassMatches, match_all
 from falconet.eval.operating_point import AS_GOOD, OperatingPoint, OperatingPoints
 from falconet.eval.picture import ImageView
-from falconet.eval.promise import Promise
-from falconet.eval.reliability import Reliability
+from falconet.eval.promise import Promise, Promises, promises_of
+from falconet.eval.reliability import Reliability, Scored
+from falconet.eval.tide import find_errors, resample_errors
 from falconet.eval.voc_ap import VocMetrics, evaluate_voc
-from falconet.eval.wanted_point import Wanted, WantedPoint, promise_of, wanted_point
+from falconet.eval.wanted_point import Wanted, WantedPoint, wanted_point
 
 SHOWN = 6
 """Worst and best images in a report, each."""
@@ -44,6 +47,9 @@ class DetectionResults:
         wanted: the thresholds for what a user wants, likewise.
         stored: by name, what the thresholds do that the model carries.
         reliability: whether scores mean what they say.
+        errors: kinds of error, costliest first.
+        own_promises: what the model's own threshold does, with intervals, where they were asked for; likewise
+            `best_promise`, that of the best F1.
     """
 
     names: tuple[str, ...]
@@ -60,6 +66,9 @@ class DetectionResults:
     wanted: WantedPoint | None = None
     stored: Mapping[str, Promise] = field(default_factory=dict)
     reliability: Reliability | None = None
+    errors: Sequence[ErrorKind] = ()
+    own_promises: Promises | None = None
+    best_promise: Promise | None = None
 
     @classmethod
     def of(
@@ -70,6 +79,7 @@ class DetectionResults:
         *,
         limit: int,
         calibration: Sequence[ScoreMap] = (),
+        target: Target = "precision",
         own_score: float,
         least: float,
         voc: bool = False,
@@ -85,6 +95,7 @@ class DetectionResults:
             limit: so many detections of an image count; VOC's protocols count all.
             calibration: what the model tells scores as, one map per class of the model, or none. COCO's and VOC's
                 figures do not depend on it.
+            target: what calibrated scores say.
             own_score: the model's own threshold, of calibrated scores.
             least: score of the network above which detections entered.
             voc: whether VOC's figures are asked for.
@@ -99,19 +110,16 @@ class DetectionResults:
         counted = [one.first(limit) for one in answers]
         evaluator = coco_ap.run(names, records, counted)
         metrics = coco_ap.summarize(evaluator, names, records)
-        by_voc = evaluate_voc(names, records, answers) if voc else None
-        drawn = resample(names, records, counted) if intervals and records else None
+        own = matches = match_all(names, records, counted) if intervals or stored or operating_point else []
         told = counted
         if calibration:
             maps = match.of_data(calibration)
             told = [replace(one, scores=calibrated(one.scores, one.labels, maps)) for one in counted]
-            evaluator = coco_ap.run(names, records, told)
+            evaluator, matches = coco_ap.run(names, records, told), match_all(names, records, told)
             least = min(float(np.interp(least, one.scores, one.probabilities)) for one in maps)
         points = OperatingPoints.of(evaluator, records, told)
-        wanted = None
-        if operating_point is not None:
-            wanted = wanted_point(Wanted.parse(operating_point), names, records, told)
-        return cls(
+        asked = None if operating_point is None else Wanted.parse(operating_point)
+        found = cls(
             names=names,
             records=records,
             answers=told,
@@ -121,18 +129,40 @@ class DetectionResults:
             points=points,
             own_score=own_score,
             least=least,
-            voc=by_voc,
-            resampled=drawn,
-            wanted=wanted,
+            voc=evaluate_voc(names, records, answers) if voc else None,
+            wanted=None if asked is None else wanted_point(asked, names, records, told, matches=matches),
             stored={
-                one.name: promise_of(match.of_data(one.thresholds), names, records, told) for one in stored if records
+                one.name: promises_of(match.of_data(one.thresholds), names, matches).total for one in stored if records
             },
-            reliability=Reliability.of(names, records, counted, told) if intervals and records else None,
+            errors=error_kinds(evaluator),
         )
+        return found._with_intervals(own, matches, target) if intervals and records else found
+
+    def _with_intervals(
+        self, own: Sequence[ClassMatches], told: Sequence[ClassMatches], target: Target
+    ) -> "DetectionResults":
+        """The same, and how far the figures may be off; `own` are matches by the network's own scores."""
+        images = len(self.records)
+        drawn = weights(images)
+        errors = resample_errors(told, find_errors(self.records, self.answers, told), drawn)
+        before = None if own is told else Scored.of_matches(own, images)
+        best = self.points.best(least=self.least)
+        return replace(
+            self,
+            resampled=resample_matches(self.names, own, drawn),
+            reliability=Reliability.of(Scored.of_matches(told, images), before, target=target),
+            errors=error_kinds(self.evaluator, errors),
+            own_promises=self._promises(self.own_score, told),
+            best_promise=None if best is None else self._promises(best.score, told).total,
+        )
+
+    def _promises(self, score: float, matches: Sequence[ClassMatches]) -> Promises:
+        return promises_of([score] * len(self.names), self.names, matches)
 
     def as_dict(self) -> dict[str, Any]:
         """COCO's twelve figures by name, as fractions (-1: nothing to decide it), then those of each class."""
         voc = {}
+        own, best = self.own_promises, self.points.best(least=self.least)
         if self.voc is not None:
             per_class = {"per_class_VOC_AP50": self.voc.per_class}
             voc = {"VOC_AP50": self.voc.area, "VOC07_AP50": self.voc.eleven_points, **per_class}
@@ -148,8 +178,10 @@ class DetectionResults:
             "boxes": self.metrics.truths,
             "boxes_by_size": self.metrics.sizes,
             "images": self.metrics.images,
-            "at_own_score": _point(self.points.at(self.own_score)),
-            "at_best_score": None if (best := self.points.best(least=self.least)) is None else _point(best),
+            "error_kinds": {one.name: one.as_dict() for one in self.errors},
+            "at_own_score": _point(self.points.at(self.own_score), own and own.total),
+            "at_best_score": None if best is None else _point(best, self.best_promise),
+            **({} if own is None else {"per_class_at_own_score": {n: one.as_dict() for n, one in own.classes.items()}}),
         }
 
     def lines(self) -> list[str]:
@@ -176,6 +208,8 @@ class DetectionResults:
         """What the model does at its own score threshold, and which one would be the best."""
         own, best = self.points.at(self.own_score), self.points.best(least=self.least)
         lines = [f"{own} (the model's own threshold)"]
+        if self.own_promises is not None and own.found + own.missed:
+            lines.append(f"  {self.own_promises.total}")
         if self.wanted is not None:
             lines += ["", *self.wanted.lines(), ""]
         lines += [f"--operating-point {name} (stored in the model): {one}" for name, one in self.stored.items()]
@@ -185,6 +219,8 @@ class DetectionResults:
             lines.append("nothing is found at any threshold")
         elif best.f1 > own.f1 + AS_GOOD:
             lines.append(f"{best} (the best: --score {best.score:.2f} of predict and export)")
+            if self.best_promise is not None:
+                lines.append(f"  {self.best_promise}")
         return lines
 
     def documents(self) -> dict[str, Any]:
@@ -210,7 +246,8 @@ class DetectionResults:
             "points": {name: one.at(score) for name, one in zip(self.names, self._by_class(), strict=True)},
             "curves": curves.precision_recall(self.evaluator, self.names),
             "confusion": curves.confusion(self.evaluator, self.names, score=score),
-            "kinds": curves.error_kinds(self.evaluator),
+            "kinds": self.errors,
+            "promises": {} if self.own_promises is None else self.own_promises.classes,
             "reliability": self.reliability,
             "wanted": self.wanted,
             "stored": self.stored,
@@ -224,9 +261,15 @@ class DetectionResults:
         objects, said = own.found + own.missed, own.found + own.false
         if not objects:
             return [f"The {len(self.records)} pictures hold nothing to find, so this says little."]
-        where = f"In {len(self.records)} pictures the model finds {own.found:,} of {objects:,} objects"
-        wrong = f"{own.false:,} of the {said:,} boxes that it draws are wrong" if said else "it draws no boxes"
-        return [f"{where} ({own.found / objects:.0%}); {wrong}. This counts boxes with scores above {own.score:.2f}."]
+        intervals = {} if self.own_promises is None else self.own_promises.total.intervals
+        share = _with_interval(own.found / objects, intervals.get("recall"))
+        where = f"In {len(self.records)} pictures the model finds {own.found:,} of {objects:,} objects ({share})"
+        right = intervals.get("precision")
+        wrong = "it draws no boxes"
+        if said:
+            share = _with_interval(own.false / said, None if right is None else right.rest)
+            wrong = f"{own.false:,} of the {said:,} boxes that it draws are wrong ({share})"
+        return [f"{where}; {wrong}. This counts boxes with scores above {own.score:.2f}."]
 
     def _by_class(self) -> list[OperatingPoints]:
         return OperatingPoints.by_class(self.evaluator, self.records, self.answers, count=len(self.names))
@@ -248,5 +291,12 @@ class DetectionResults:
         return {"images": images, "categories": coco_categories(self.names), "annotations": annotations}
 
 
-def _point(point: OperatingPoint) -> dict[str, float]:
-    return {**asdict(point), "F1": point.f1}
+def _point(point: OperatingPoint, promise: Promise | None) -> dict[str, Any]:
+    """For programs; with intervals where there is a promise."""
+    told: dict[str, Any] = {**asdict(point), "F1": point.f1}
+    return told if promise is None else {**told, **promise.as_dict(), "F1_interval": promise.f1.interval}
+
+
+def _with_interval(share: float, interval: Interval | None) -> str:
+    """ "84%, 95 % interval 79.2 to 88.0 %"."""
+    return f"{share:.0%}" if interval is None else f"{share:.0%}, 95 % interval {interval} %"

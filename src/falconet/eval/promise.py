@@ -1,13 +1,16 @@
 """Recall, precision and false alarms that thresholds will have on new pictures, with their intervals."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from falconet.core.figures import percent
-from falconet.eval.bootstrap import Drawn, Interval, weights
+from falconet.eval.bootstrap import Drawn, Interval, weights, with_all
+from falconet.eval.matching import ClassMatches
+from falconet.eval.score_counts import Counts
 
 THOUSAND = 1000
 
@@ -25,6 +28,7 @@ class Promise:
         found, objects, false: boxes in `images` pictures.
         showing, told: pictures with an object, and with a box, found or false.
         recall, precision: fractions in draws of the pictures; NaN where nothing decides them.
+        f1: harmonic mean of precision and recall, likewise.
         alarms: false boxes per picture, likewise.
     """
 
@@ -36,19 +40,23 @@ class Promise:
     told: int
     recall: Drawn
     precision: Drawn
+    f1: Drawn
     alarms: Drawn
 
     @classmethod
-    def of(cls, found: Floats, objects: Floats, false: Floats) -> "Promise":
-        """That of counts [N] in each picture."""
-        drawn = np.concatenate([np.ones((1, len(found)), np.float32), weights(len(found))])
+    def of(
+        cls, found: Floats, objects: Floats, false: Floats, *, drawn: NDArray[np.float32] | None = None
+    ) -> "Promise":
+        """That of counts [N] in each picture; `drawn` [R, N] weights these, None: `weights`."""
+        drawn = with_all(weights(len(found)) if drawn is None else drawn)
         hits, all_of_them, wrong = (drawn @ one.astype(np.float32) for one in (found, objects, false))
         with np.errstate(invalid="ignore", divide="ignore"):
-            figures = (hits / all_of_them, hits / (hits + wrong), wrong / max(1, len(found)))
-        recall, precision, alarms = (Drawn(float(one[0]), one[1:].astype(np.float64), len(found)) for one in figures)
+            shares = (hits / all_of_them, hits / (hits + wrong), 2 * hits / (hits + wrong + all_of_them))
+        figures = (*shares, wrong / max(1, len(found)))
+        draws = [Drawn(float(one[0]), one[1:].astype(np.float64), len(found)) for one in figures]
         showing, told = int((objects > 0).sum()), int((found + false > 0).sum())
         sums = [int(one.sum()) for one in (found, objects, false)]
-        return cls(sums[0], sums[1], sums[2], len(found), showing, told, recall, precision, alarms)
+        return cls(sums[0], sums[1], sums[2], len(found), showing, told, *draws)
 
     @property
     def intervals(self) -> "dict[str, Interval | None]":
@@ -95,6 +103,27 @@ class Promise:
         assert alarms is not None
         within = f"{THOUSAND * alarms.low:.0f} to {THOUSAND * alarms.high:.0f}"
         return [*shares, f"{THOUSAND * self.alarms.value:.0f} ({within})"]
+
+
+class Promises(NamedTuple):
+    """What thresholds do: all classes together, and each that has objects or boxes, by name."""
+
+    total: Promise
+    classes: Mapping[str, Promise]
+
+
+def promises_of(thresholds: Sequence[float], names: Sequence[str], matches: Sequence[ClassMatches]) -> Promises:
+    """What thresholds [C] do that were chosen on other pictures; `matches` are of all classes."""
+    counts = Counts.of(matches)
+    above = counts.scores > np.array(thresholds)[counts.labels]
+    found, false = (counts.in_pictures(above & kind) for kind in (counts.right, ~counts.right))
+    drawn = weights(counts.objects.shape[1])
+    each = (
+        Promise.of(*own, drawn=drawn) if any(one.any() for one in own) else None
+        for own in zip(found, counts.objects, false, strict=True)
+    )
+    total = Promise.of(*(one.sum(0) for one in (found, counts.objects, false)), drawn=drawn)
+    return Promises(total, {name: one for name, one in zip(names, each, strict=True) if one is not None})
 
 
 def _unseen(images: int) -> float:

@@ -11,19 +11,17 @@ from step to step (Oron and Flournoy, "Centered Isotonic Regression", 2017), so 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from falconet.core.manifest import ScoreMap
+from falconet.core.manifest import ScoreMap, Target
 from falconet.core.types import Detections, Ints, Record
-from falconet.eval.matching import match_all
+from falconet.eval.matching import ClassMatches, match_all
 
 Floats = NDArray[np.float64]
-Target = Literal["precision", "iou"]
-TARGETS: tuple[Target, ...] = ("precision", "iou")
-"""What scores are to say: the share of detections that are right; or their mean IoU, 0 for those that are wrong."""
+TARGETS: tuple[Target, ...] = get_args(Target)
 
 BINS = 25
 
@@ -72,16 +70,21 @@ class Scored:
     @classmethod
     def of(cls, names: Sequence[str], records: Sequence[Record], answers: Sequence[Detections]) -> "Scored":
         """Those of the answers; arguments as of `falconet.eval.coco_ap.evaluate`."""
-        parts = [(one, ~one.ignored[0]) for one in match_all(names, records, answers)]
+        return cls.of_matches(match_all(names, records, answers), len(records))
+
+    @classmethod
+    def of_matches(cls, matches: Sequence[ClassMatches], count: int) -> "Scored":
+        """Those of all classes in so many pictures."""
+        parts = [(one, ~one.ignored[0]) for one in matches]
         nothing = np.zeros(0)
         return cls(
             scores=np.concatenate([nothing, *(one.scores[keep] for one, keep in parts)]),
-            labels=np.repeat(np.arange(len(names)), [int(keep.sum()) for _, keep in parts]),
+            labels=np.repeat(np.arange(len(matches)), [int(keep.sum()) for _, keep in parts]),
             images=np.concatenate([nothing, *(one.images[keep] for one, keep in parts)]).astype(np.int64),
             right=np.concatenate([nothing, *(one.right[0][keep] for one, keep in parts)]),
             overlaps=np.concatenate([nothing, *(one.overlaps[keep] for one, keep in parts)]),
-            count=len(records),
-            classes=len(names),
+            count=count,
+            classes=len(matches),
         )
 
     def target(self, target: Target) -> Floats:
@@ -109,7 +112,8 @@ class Scored:
 
 
 class Bin(NamedTuple):
-    """Detections whose scores lie together: their mean score, the share that is right, and how many they are."""
+    """Detections whose scores lie together: their mean score, the mean of what scores are to say (the share that is
+    right, or the IoU), and how many they are."""
 
     score: float
     right: float
@@ -130,27 +134,23 @@ class Reliability(NamedTuple):
         told: detections by the scores that the model tells.
         own: by the network's own; empty where these are the same.
         errors: of the scores that are told.
+        target: what the scores that are told say; `Bin.right` is the mean of it.
     """
 
     told: Sequence[Bin]
     own: Sequence[Bin]
     errors: Errors
+    target: Target = "precision"
 
     @classmethod
-    def of(
-        cls,
-        names: Sequence[str],
-        records: Sequence[Record],
-        own: Sequence[Detections],
-        told: Sequence[Detections],
-    ) -> "Reliability":
-        """That of detections with the network's own scores, and the same with those that are told."""
-        scored = Scored.of(names, records, told)
-        before = Scored.of(names, records, own) if own is not told else None
+    def of(cls, told: Scored, own: Scored | None = None, *, target: Target = "precision") -> "Reliability":
+        """That of detections with the scores that are told, and the same with the network's own, where these are
+        others."""
         return cls(
-            bins(scored.scores, scored.right, count=SHOWN),
-            () if before is None else bins(before.scores, before.right, count=SHOWN),
-            errors(scored, scored.scores),
+            bins(told.scores, told.target(target), count=SHOWN),
+            () if own is None else bins(own.scores, own.target(target), count=SHOWN),
+            errors(told, told.scores),
+            target,
         )
 
 

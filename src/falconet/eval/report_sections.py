@@ -67,7 +67,7 @@ class Report:
         metrics: of a detector.
         accuracy: of a classifier.
         resampled: how far the figures of either may be off.
-        points: what happens to each class above the model's own score threshold.
+        points: what happens to each class above the model's own score threshold; `promises`: with intervals.
         curves, confusion, kinds: see `falconet.eval.curves`.
         reliability: whether scores mean what they say.
         wanted, stored: thresholds for what somebody wants, and those that the model carries, by name.
@@ -85,6 +85,7 @@ class Report:
     facts: Sequence[tuple[str, str]]
     lead: Sequence[str] = ()
     points: Mapping[str, OperatingPoint] = field(default_factory=dict)
+    promises: Mapping[str, Promise] = field(default_factory=dict)
     metrics: Metrics | None = None
     accuracy: Accuracy | None = None
     resampled: Resampled | None = None
@@ -156,22 +157,38 @@ def classes(report: Report) -> Values | None:
             "ap50": metrics.per_class_ap50[name],
             "ap50_interval": None if drawn is None else _interval(drawn.per_class_ap50.get(name)),
             "point": report.points.get(name),
+            "within": _point_intervals(report.promises.get(name)),
         }
         for name, value in metrics.per_class.items()
     ]
-    return {"rows": rows, "score": next((point.score for point in report.points.values()), None)}
+    score = next((point.score for point in report.points.values()), None)
+    return {"rows": rows, "score": score, "resampled": bool(report.promises)}
+
+
+def _point_intervals(promise: Promise | None) -> Mapping[str, str | None]:
+    """Those of what a threshold finds and misses, as shares, and of its false boxes in as many pictures."""
+    if promise is None:
+        return dict.fromkeys(("found", "missed", "false"))
+    recall, alarms = promise.intervals["recall"], promise.intervals["alarms"]
+    assert alarms is not None
+    return {
+        "found": recall and f"{recall} %",
+        "missed": recall and f"{recall.rest} %",
+        "false": f"{promise.images * alarms.low:.0f} to {promise.images * alarms.high:.0f}",
+    }
 
 
 def scores(report: Report) -> Values | None:
-    """How many detections are right, over their score."""
+    """What detections are worth, over their score: how many are right, or their IoU where scores were to say that."""
     found = report.reliability
     if found is None or not found.told:
         return None
     lines = [Series("as they should be", [(0, 0), (1, 1)], muted=True)]
     rows = (("the model's scores", found.told), ("before calibration", found.own))
     lines += [Series(name, [(one.score, one.right) for one in bins]) for name, bins in rows if bins]
-    chart = line_chart(lines, x_label="score", y_label="share that is right", x_range=(0, 1), y_range=(0, 1.02))
-    return {"charts": [chart], "errors": found.errors, "calibrated": bool(found.own)}
+    label = {"precision": "share that is right", "iou": "mean IoU with the object"}[found.target]
+    chart = line_chart(lines, x_label="score", y_label=label, x_range=(0, 1), y_range=(0, 1.02))
+    return {"charts": [chart], "errors": found.errors, "calibrated": bool(found.own), "target": found.target}
 
 
 def thresholds(report: Report) -> Values | None:
@@ -253,7 +270,8 @@ def kinds(report: Report) -> Values | None:
     """Kinds of error; bars are relative to the costliest."""
     if not report.kinds:
         return None
-    return {"rows": report.kinds, "most": max(kind.cost for kind in report.kinds) or 1.0}
+    most = max(kind.cost for kind in report.kinds) or 1.0
+    return {"rows": report.kinds, "most": most, "resampled": any(kind.cost_interval for kind in report.kinds)}
 
 
 def confusion(report: Report) -> Values | None:

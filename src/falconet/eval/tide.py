@@ -59,7 +59,7 @@ class ClassErrors:
 class ErrorDraws(NamedTuple):
     """One kind of error in the draws: how many there are, and AP50 that is won where all of them are repaired."""
 
-    count: Drawn
+    number: Drawn
     cost: Drawn
 
 
@@ -94,12 +94,15 @@ def find_errors(
     winners = _winners(targets, detections)
     pictures = np.repeat(np.arange(len(records)), np.diff(starts))
     missed = usable & ~near
+    gains = np.flatnonzero(winners & (kinds == CLASS))
+    gaining = labels[targets[gains]]
     return [
         ClassErrors(
             kinds=kinds[own],
             mended=winners[own] & (kinds[own] == PLACE),
+            gained_images=detections.images[gains[gaining == label]],
+            gained_scores=detections.scores[gains[gaining == label]],
             missed=np.bincount(pictures[missed & (labels == label)], minlength=len(records)),
-            **_gained(label, labels, targets, winners & (kinds == CLASS), detections),
         )
         for label, own in enumerate(detections.of_classes)
     ]
@@ -173,14 +176,6 @@ def _winners(targets: Ints, detections: _AllDetections) -> Bools:
     return winners
 
 
-def _gained(
-    label: int, labels: Ints, targets: Ints, winners: Bools, detections: _AllDetections
-) -> dict[str, Ints | Floats]:
-    """Images and scores of what a class gains from others."""
-    own = np.flatnonzero(winners & (np.append(labels, -1)[targets] == label))
-    return {"gained_images": detections.images[own], "gained_scores": detections.scores[own]}
-
-
 def resample_errors(
     matches: Sequence[ClassMatches], errors: Sequence[ClassErrors], drawn: NDArray[np.float32]
 ) -> dict[str, ErrorDraws]:
@@ -193,7 +188,7 @@ def resample_errors(
     drawn = with_all(drawn)
     images = drawn.shape[1]
     with ThreadPoolExecutor(usable_cpus()) as pool:
-        costs = list(pool.map(lambda pair: _costs(*pair, drawn), zip(matches, errors, strict=True)))
+        costs = list(pool.map(lambda one, own: _costs(one, own, drawn), matches, errors))
     numbers = {name: _in_pictures(matches, errors, kind, images) for kind, name in enumerate(FALSE)}
     numbers[MISSED] = np.sum([np.zeros(images), *(one.missed for one in errors)], axis=0)
 

@@ -13,10 +13,13 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from falconet.core.calibration import same_point
 from falconet.core.errors import ConfigError
 from falconet.core.types import Detections, Record
-from falconet.eval.matching import match_all
+from falconet.eval.bootstrap import weights
+from falconet.eval.matching import ClassMatches, match_all
 from falconet.eval.promise import Promise
+from falconet.eval.score_counts import Counts
 
 Kind = Literal["recall", "precision", "false-alarms", "f1"]
 EXPECTED = (
@@ -43,7 +46,7 @@ class Wanted(NamedTuple):
     Attributes:
         kind: of figure.
         value: a fraction; of false alarms their number per picture; of f1 nothing.
-        text: as it was asked for.
+        text: as it was asked for, in the form of `same_point`.
     """
 
     kind: Kind
@@ -57,9 +60,9 @@ class Wanted(NamedTuple):
         Raises:
             ConfigError: none of these.
         """
-        text = text.strip()
+        wrong = ConfigError(f"--operating-point {text.strip()}: {EXPECTED}")
+        text = same_point(text)
         name, _, value = text.partition("=")
-        wrong = ConfigError(f"--operating-point {text}: {EXPECTED}")
         if text == "f1":
             return cls("f1", 0.0, text)
         above, _, below = value.partition("/")
@@ -89,6 +92,7 @@ class WantedPoint:
         promise: of all classes together; `classes`: of each; `others`: of the shared ones.
         fitted: whether it is that of pictures which the thresholds were chosen on, since there are too few others.
         missed: classes that do not reach what is wanted at any threshold, and how far they get.
+        best: what the thresholds of the best F1 do, all classes together, likewise; None where they were asked for.
     """
 
     wanted: Wanted
@@ -100,6 +104,7 @@ class WantedPoint:
     others: Promise
     fitted: bool
     missed: Mapping[str, float]
+    best: Promise | None
 
     def line(self) -> str:
         """All classes together."""
@@ -128,6 +133,23 @@ class WantedPoint:
         interval = self.promise.intervals["alarms" if kind == "false-alarms" else kind]
         return interval is not None and (interval.high <= value if kind == "false-alarms" else interval.low >= value)
 
+    @property
+    def is_beaten(self) -> bool:
+        """Whether the thresholds of the best F1 find as many objects with as few false boxes, and do better in one."""
+        best, own = self.best, self.promise
+        if best is None or (best.found, best.false) == (own.found, own.false):
+            return False
+        return best.found >= own.found and best.false <= own.false
+
+    @property
+    def compared(self) -> str:
+        """What the thresholds of the best F1 do beside these; empty where these are asked for."""
+        if self.best is None:
+            return ""
+        if self.is_beaten:
+            return f"f1 is better here, for it finds no less and gives no more false boxes: {self.best}"
+        return f"f1 for comparison, all classes: {self.best}"
+
     def as_dict(self) -> dict[str, Any]:
         """For programs."""
         return {
@@ -140,6 +162,8 @@ class WantedPoint:
             "chosen_on_the_same_images": self.fitted,
             "kept_by_the_whole_interval": self.surely,
             "not_reached": dict(self.missed),
+            "f1": None if self.best is None else self.best.as_dict(),
+            "f1_is_better": self.is_beaten,
         }
 
     def lines(self) -> list[str]:
@@ -161,36 +185,36 @@ class WantedPoint:
             f"{name}: no threshold reaches {self.wanted.text}; the most is {most:.3f}"
             for name, most in self.missed.items()
         ]
-        return [*lines, *([self.doubt] if self.doubt else [])]
+        return [*lines, *filter(None, (self.doubt, self.compared))]
 
 
 def wanted_point(
-    wanted: Wanted, names: Sequence[str], records: Sequence[Record], answers: Sequence[Detections]
+    wanted: Wanted,
+    names: Sequence[str],
+    records: Sequence[Record],
+    answers: Sequence[Detections],
+    *,
+    matches: Sequence[ClassMatches] | None = None,
 ) -> WantedPoint:
     """The thresholds that reach what is wanted, and what they will do.
 
     Args:
         wanted: by the user.
         names, records, answers: as of `falconet.eval.coco_ap.evaluate`; scores may be calibrated.
+        matches: of all classes, from these; None: they are computed.
 
     Raises:
         ConfigError: no threshold reaches it for all classes together, or there is nothing to find.
     """
-    counts = _Counts.of(names, records, answers)
+    counts = Counts.of(match_all(names, records, answers) if matches is None else matches)
     _refuse(wanted, counts)
     chosen = _chosen(wanted, counts)
-    parts = list(_parts(len(records)))
-    found, false = np.zeros_like(counts.objects), np.zeros_like(counts.objects)
-    for part in parts:
-        inside = np.isin(np.arange(len(records)), part)
-        thresholds = chosen if len(parts) == 1 else _chosen(wanted, counts.of_images(~inside))
-        above = (counts.scores > thresholds[counts.labels]) & inside[counts.images]
-        for kind, into in ((counts.right, found), (~counts.right, false)):
-            np.add.at(into, (counts.labels[above & kind], counts.images[above & kind]), 1)
+    found, false = _elsewhere(wanted, counts, chosen)
     own = np.array([_has_own(wanted, counts, label) for label in range(len(names))], np.bool_)
+    drawn = weights(len(records))
 
     def promise(classes: NDArray[np.bool_]) -> Promise:
-        return Promise.of(*(one[classes].sum(0) for one in (found, counts.objects, false)))
+        return Promise.of(*(one[classes].sum(0) for one in (found, counts.objects, false)), drawn=drawn)
 
     each = {name: promise(np.arange(len(names)) == label) for label, name in enumerate(names)}
     return WantedPoint(
@@ -201,77 +225,50 @@ def wanted_point(
         promise=promise(np.ones_like(own)),
         classes={name: one for name, one in each.items() if one.objects or one.false},
         others=promise(~own),
-        fitted=len(parts) == 1,
+        fitted=_part_count(len(records)) == 1,
         missed=_missed(wanted, counts, names),
+        best=None if wanted.kind == "f1" else _best(counts, drawn),
     )
 
 
-def promise_of(
-    thresholds: Sequence[float], names: Sequence[str], records: Sequence[Record], answers: Sequence[Detections]
-) -> Promise:
-    """What thresholds [C] do that were chosen on other pictures; other arguments as of `wanted_point`."""
-    counts = _Counts.of(names, records, answers)
-    above = counts.scores > np.array(thresholds)[counts.labels]
-    found, false = (
-        np.bincount(counts.images[above & kind], minlength=len(records)).astype(np.float64)
-        for kind in (counts.right, ~counts.right)
-    )
-    return Promise.of(found, counts.objects.sum(0), false)
+def _elsewhere(wanted: Wanted, counts: Counts, chosen: Floats) -> tuple[Floats, Floats]:
+    """What is found, and what beside it, in each picture by thresholds that were chosen on others: [C, N] each; by
+    those that are `chosen` [C] where there are no others."""
+    images = counts.objects.shape[1]
+    found, false = np.zeros_like(counts.objects), np.zeros_like(counts.objects)
+    for part in _parts(images):
+        inside = np.isin(np.arange(images), part)
+        thresholds = chosen if inside.all() else _chosen(wanted, counts.of_images(~inside))
+        above = (counts.scores > thresholds[counts.labels]) & inside[counts.images]
+        found += counts.in_pictures(above & counts.right)
+        false += counts.in_pictures(above & ~counts.right)
+    return found, false
 
 
-@dataclass(frozen=True, slots=True)
-class _Counts:
-    """Detections by descending score, those in crowds apart.
-
-    Attributes:
-        scores, right, images, labels: [D]; whether they find an object, their picture and class.
-        objects: [C, N] of each class in each picture.
-    """
-
-    scores: Floats
-    right: NDArray[np.bool_]
-    images: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    objects: Floats
-
-    @classmethod
-    def of(cls, names: Sequence[str], records: Sequence[Record], answers: Sequence[Detections]) -> "_Counts":
-        matches = match_all(names, records, answers)
-        kept = [~one.ignored[0] for one in matches]
-        pairs = list(zip(matches, kept, strict=True))
-        scores = np.concatenate([np.zeros(0), *(one.scores[keep] for one, keep in pairs)])
-        order = np.argsort(-scores, kind="stable")
-        right = np.concatenate([np.zeros(0, np.bool_), *(one.right[0][keep] for one, keep in pairs)])
-        images = np.concatenate([np.zeros(0, np.int64), *(one.images[keep] for one, keep in pairs)])
-        labels = np.repeat(np.arange(len(names)), [int(keep.sum()) for keep in kept])
-        objects = np.stack([one.objects[0] for one in matches]) if matches else np.zeros((0, len(records)))
-        return cls(scores[order], right[order], images[order], labels[order], objects.astype(np.float64))
-
-    def of_images(self, chosen: NDArray[np.bool_]) -> "_Counts":
-        """Those in some of the pictures [N]."""
-        kept = chosen[self.images]
-        return _Counts(self.scores[kept], self.right[kept], self.images[kept], self.labels[kept], self.objects * chosen)
-
-    def of_class(self, label: int) -> "_Counts":
-        """Those of one class."""
-        kept, own = self.labels == label, np.zeros_like(self.objects)
-        own[label] = self.objects[label]
-        return _Counts(self.scores[kept], self.right[kept], self.images[kept], self.labels[kept], own)
+def _best(counts: Counts, drawn: NDArray[np.float32]) -> Promise:
+    """What the thresholds of the best F1 do, tried in the same way."""
+    wanted = Wanted("f1", 0.0, "f1")
+    found, false = _elsewhere(wanted, counts, _chosen(wanted, counts))
+    return Promise.of(*(one.sum(0) for one in (found, counts.objects, false)), drawn=drawn)
 
 
 def _parts(images: int) -> Iterator[NDArray[np.int64]]:
     """Places of the pictures of each part; all at once where there are too few to cut."""
     order = np.random.default_rng(0).permutation(images)
-    yield from np.array_split(order, PARTS if images >= 2 * PARTS else 1)
+    yield from np.array_split(order, _part_count(images))
 
 
-def _has_own(wanted: Wanted, counts: _Counts, label: int) -> bool:
+def _part_count(images: int) -> int:
+    return PARTS if images >= 2 * PARTS else 1
+
+
+def _has_own(wanted: Wanted, counts: Counts, label: int) -> bool:
     """Whether a class has a threshold of its own. False alarms are counted over all classes, so there one score is one
     score."""
     return wanted.kind != "false-alarms" and counts.objects[label].sum() >= FEW
 
 
-def _chosen(wanted: Wanted, counts: _Counts) -> Floats:
+def _chosen(wanted: Wanted, counts: Counts) -> Floats:
     """[C] the threshold of each class; where nothing reaches what is wanted, that which comes nearest."""
     shared = _threshold(wanted, counts)
     thresholds = np.full(len(counts.objects), shared)
@@ -281,7 +278,7 @@ def _chosen(wanted: Wanted, counts: _Counts) -> Floats:
     return thresholds
 
 
-def _threshold(wanted: Wanted, counts: _Counts) -> float:
+def _threshold(wanted: Wanted, counts: Counts) -> float:
     place = _place(wanted, counts)
     if place is None:
         return ALL if wanted.kind == "recall" else NONE
@@ -292,7 +289,7 @@ def _threshold(wanted: Wanted, counts: _Counts) -> float:
     return float((counts.scores[place] + lower) / 2)
 
 
-def _place(wanted: Wanted, counts: _Counts) -> int | None:
+def _place(wanted: Wanted, counts: Counts) -> int | None:
     """Place of the last detection that counts; -1: none does; None: no threshold reaches what is wanted."""
     objects = float(counts.objects.sum())
     if not len(counts.scores):
@@ -311,7 +308,7 @@ def _place(wanted: Wanted, counts: _Counts) -> int | None:
     return int(places[-1]) if len(places) else -1
 
 
-def _most(wanted: Wanted, counts: _Counts) -> float:
+def _most(wanted: Wanted, counts: Counts) -> float:
     """The largest recall or precision of any threshold."""
     found, said = np.cumsum(counts.right), np.arange(1, len(counts.right) + 1)
     if not len(found):
@@ -319,7 +316,7 @@ def _most(wanted: Wanted, counts: _Counts) -> float:
     return float(found[-1] / counts.objects.sum()) if wanted.kind == "recall" else float((found / said).max())
 
 
-def _missed(wanted: Wanted, counts: _Counts, names: Sequence[str]) -> dict[str, float]:
+def _missed(wanted: Wanted, counts: Counts, names: Sequence[str]) -> dict[str, float]:
     missed = {}
     for label, name in enumerate(names):
         own = counts.of_class(label)
@@ -328,7 +325,7 @@ def _missed(wanted: Wanted, counts: _Counts, names: Sequence[str]) -> dict[str, 
     return missed
 
 
-def _refuse(wanted: Wanted, counts: _Counts) -> None:
+def _refuse(wanted: Wanted, counts: Counts) -> None:
     """Raise ConfigError where all classes together do not reach what is wanted."""
     if not counts.objects.sum():
         raise ConfigError(f"--operating-point {wanted.text}: the pictures hold nothing to find")

@@ -45,6 +45,7 @@ def manifest_of(card: ModelCard) -> Manifest:
         calibration=card.calibration,
         calibrated_score_threshold=card.calibrated_score_threshold,
         operating_points=card.operating_points,
+        calibration_target=card.calibration_target,
     )
 
 

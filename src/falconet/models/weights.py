@@ -22,7 +22,7 @@ from falconet.core.config import Config
 from falconet.core.errors import DataError, ModelError
 from falconet.core.exported_files import is_exported
 from falconet.core.files import replace_file
-from falconet.core.manifest import ScoreMap, Selection, StoredPoint, check_names, check_scores
+from falconet.core.manifest import ScoreMap, Selection, StoredPoint, Target, check_names, check_scores
 from falconet.core.types import Ints
 from falconet.models import ModelConfig, Network, build
 
@@ -48,6 +48,7 @@ class ModelCard(Config):
         default=0.0, ge=0, le=1, description="that of `selection`, after calibration"
     )
     operating_points: tuple[StoredPoint, ...] = Field(default=(), description="of `falconet calibrate`")
+    calibration_target: Target = Field(default="precision", description="what calibrated scores say")
 
     @field_validator("classes")
     @classmethod

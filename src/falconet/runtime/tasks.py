@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from falconet.core.calibration import ScoreScale
+from falconet.core.calibration import ScoreScale, same_point
 from falconet.core.errors import ConfigError
 from falconet.core.manifest import Manifest, ScoreMap, Selection, StoredPoint
 from falconet.core.select import select
@@ -276,7 +276,7 @@ def tally(found: "Counter[str]") -> str:
 
 def _stored_point(manifest: Manifest, name: str) -> StoredPoint:
     for point in manifest.operating_points:
-        if point.name == name:
+        if same_point(point.name) == same_point(name):
             return point
     stored = ", ".join(point.name for point in manifest.operating_points) or "none"
     raise ConfigError(
