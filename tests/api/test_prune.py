@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from falconet.api import prune as pruning
-from falconet.api.prune import Stopwatch, prune
+from falconet.api.prune import prune
 from falconet.cli.prune import prune as command
 from falconet.core.errors import ConfigError
 from falconet.models import build
@@ -38,11 +38,11 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """A clock by which ten thousand parameters take a millisecond; what it was asked."""
     asked: list[float] = []
 
-    def measure(_: Stopwatch, model) -> float:
+    def measure(model, *_: object) -> tuple[float, float]:
         asked.append(parameters(model) / 1e4)
-        return asked[-1]
+        return asked[-1], 0.0
 
-    monkeypatch.setattr(Stopwatch, "_measure", measure)
+    monkeypatch.setattr(pruning, "_measure", measure)
     return asked
 
 
@@ -117,9 +117,9 @@ def test_the_command(wide: Path, tmp_path: Path, counted: list[float]) -> None:
 
 def test_real_milliseconds(wide: Path) -> None:
     card = read_card(wide / "best.safetensors")
-    clock = Stopwatch("onnxruntime", 1, card.classes)
-    took = clock.ms(card.model)
+    clock = pruning._clock("onnxruntime", 1, card.classes)
+    took = clock(card.model)
     assert 0.01 < took < 1000
-    assert clock.ms(card.model) == took
+    assert clock(card.model) == took
     assert pruning.SHARES[0] == 0.95
     assert pruning.SHARES[-1] == 0.2

@@ -23,7 +23,7 @@ from typing import Any
 
 from falconet.api.find import find_model
 from falconet.api.timed import READY
-from falconet.core.cpus import busy_cpus, usable_cpus
+from falconet.core.cpus import busy_cpus, said_busy, usable_cpus
 from falconet.core.errors import ConfigError, ModelError
 from falconet.core.exported_files import BESIDE
 from falconet.core.figures import plural
@@ -39,9 +39,6 @@ _log = logging.getLogger(__name__)
 ROUNDS = 2
 PICTURES = 40
 """Drawn, where no pictures are given."""
-
-BUSY = 0.3
-"""CPUs that others compute on, from which on times are not those of an idle machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,10 +173,10 @@ def tell_busy(busy: float | None) -> bool:
     Args:
         busy: CPUs that they keep busy, see `falconet.core.cpus.busy_cpus`.
     """
-    if (busy or 0.0) < BUSY:
-        return False
-    _log.warning("others keep %.1f CPUs busy: these milliseconds are not those of an idle machine", busy)
-    return True
+    told = said_busy(busy)
+    if told:
+        _log.warning("%s", told)
+    return bool(told)
 
 
 def picture_seconds(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from falconet.api.evaluation import EVALUATIONS, Evaluation, measured
 from falconet.core.charts import around_zero
+from falconet.core.cpus import said_busy
 from falconet.core.page import render_page
 from falconet.core.page_picture import PagePicture
 from falconet.eval.differing import LETTERS
@@ -35,6 +36,7 @@ def render_comparison(comparison: "Comparison") -> str:
         "counted": "objects" if "boxes" in counts else "images",
         "stages": _stages(first, second),
         "machine": ", ".join(f"{key} {value}" for key, value in machine().items()),
+        "busy": said_busy(max(first.busy, second.busy)),
         "galleries": [
             (letter, _read(shown))
             for letter, shown in zip(reversed(LETTERS), (differing.second, differing.first), strict=True)

@@ -13,6 +13,7 @@ from falconet.api.find import FoundModel
 from falconet.api.ground_truth import GroundTruth
 from falconet.api.report_data import doubted, findings
 from falconet.api.require import require
+from falconet.core.cpus import busy_cpus, said_busy
 from falconet.core.errors import ConfigError, ModelError
 from falconet.core.figures import duration, plural
 from falconet.core.files import replace_file
@@ -106,7 +107,7 @@ class Evaluation:
 
     Attributes:
         selection: by which detections entered.
-        milliseconds: by stage, of some of the images.
+        milliseconds: by stage, of some of the images; `busy`: CPUs that others computed on meanwhile.
         notes: what is worth telling, images left out for example.
     """
 
@@ -118,6 +119,7 @@ class Evaluation:
     latency: Mapping[str, Latency]
     left_out: int
     notes: tuple[str, ...]
+    busy: float = 0.0
 
     def __getitem__(self, key: str) -> Any:
         """One of the figures: `result["AP50"]`, a fraction."""
@@ -134,7 +136,8 @@ class Evaluation:
         if (network := self.latency.get("network")) is not None:
             truth = self.ground_truth
             count = len(truth.records) - self.left_out
-            lines.append(f"{count} images of {truth.source}, {network.p50:.2f} ms in the network")
+            busy = f" ({told})" if (told := said_busy(self.busy)) else ""
+            lines.append(f"{count} images of {truth.source}, {network.p50:.2f} ms in the network{busy}")
         return lines
 
     def as_dict(self) -> dict[str, Any]:
@@ -151,6 +154,7 @@ class Evaluation:
                 else {}
             ),
             "milliseconds": 0.0 if network is None else network.p50,
+            "busy_cpus": round(self.busy, 2),
             "notes": list(self.notes),
         }
 
@@ -179,6 +183,7 @@ class Evaluation:
             history=history,
             latency=self.latency,
             machine=machine(),
+            busy=said_busy(self.busy),
             receipt=_receipt(self.model),
             notes=self.notes,
             findings=findings(self.ground_truth) if manifest.task == "detect" else (),
@@ -256,16 +261,34 @@ def evaluate(
     answered = answer_records(
         lambda path: matched.apply(predictor.predict(path)), ground_truth.records, progress=progress
     )
+    results = row.results(matched, answered.records, answered.answers, **given)
+    busy = (busy_cpus() or 0.0) if answered.records else 0.0
     return Evaluation(
         model=model,
         ground_truth=ground_truth,
         predictor=predictor,
-        results=row.results(matched, answered.records, answered.answers, **given),
+        results=results,
         selection=selection,
         latency=_latency(predictor, answered.records),
         left_out=len(answered.left_out),
         notes=(*filter(None, (matched.note,)), *ground_truth.notes, *answered.left_out),
+        busy=busy,
     )
+
+
+def check_comparable(models: Sequence[tuple[FoundModel, Engine]], truth: GroundTruth) -> None:
+    """Refuse models that cannot be measured on the same pictures.
+
+    Raises:
+        ConfigError: a detector and a classifier.
+        DataError: classes of data and of one of the models do not fit.
+    """
+    if len({engine.manifest.task for _, engine in models}) > 1:
+        named = " and ".join(str(found.path) for found, _ in models)
+        raise ConfigError(f"{named}: a detector and a classifier do not compare")
+    for found, engine in models:
+        row = EVALUATIONS[engine.manifest.task]
+        row.match(truth.names, engine.manifest.classes, data=truth.source, model=str(found.path))
 
 
 def _selection(own: Selection, given: dict[str, Any]) -> Selection:

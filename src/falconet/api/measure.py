@@ -88,14 +88,18 @@ def compare(
     Raises:
         As `evaluate`.
     """
-    common: dict[str, Any] = {"engine": engine, "threads": threads, "precision": precision, "size": size}
-    found, opened = _opened(second, engine, threads, precision, size)  # before the first one takes time
-    one = evaluate(first, data, progress=progress, **common, **options)
-    own = {name: value for name, value in options.items() if name not in ("images", "split")}
-    truth = one.ground_truth
-    truth = replace(truth, notes=trained_on(found, truth.records))
-    other = evaluation.evaluate(found, opened, truth, progress=progress, **{"intervals": True, **own})
-    return Comparison.of(one, other)
+    _refuse_foreign({name: value for name, value in options.items() if name not in ("images", "split")})
+    models = [_opened(model, engine, threads, precision, size) for model in (first, second)]
+    paths = [None if path is None else Path(path) for path in (data, options.pop("images", None))]
+    truth = open_ground_truth(
+        models[0][0], paths[0], paths[1], options.pop("split", None), task=models[0][1].manifest.task
+    )
+    evaluation.check_comparable(models, truth)  # before one of them takes time
+    (one, opened), (other, other_opened) = models
+    options = {"intervals": True, **options}
+    measured = evaluation.evaluate(one, opened, truth, progress=progress, **options)
+    truth = replace(truth, notes=trained_on(other, truth.records))
+    return Comparison.of(measured, evaluation.evaluate(other, other_opened, truth, progress=progress, **options))
 
 
 def _opened(

@@ -3,7 +3,7 @@
 import logging
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,63 +139,65 @@ def prune(
         run = _run_of(found, overrides)
         RunFolder(run.output).refuse_if_used()
         wide = run.model if activation is None else with_activation(run.model, activation)
-        clock = Stopwatch(engine, threads or default_threads(), read_card(found.path).classes)
-        before = clock.ms(run.model)
+        threads = threads or default_threads()
+        clock = _clock(engine, threads, read_card(found.path).classes)
+        before = clock(run.model)
         if budget_ms is None:
             share = 1.0 if share is None else share
         else:
             share = _widest(wide, before, budget_ms, clock)
         chosen = wide if share == 1 else narrower(wide, share)
-        after = clock.ms(chosen)
+        after = clock(chosen)
         _log.info("%.0f %% of the channels stay: %.2f ms instead of %.2f", 100 * share, after, before)
         train = run.train.model_copy(update={"weights": found.path} | _teacher(found, run, overrides))
         folder = fit(run.model_copy(update={"model": chosen, "train": train}), callback=callback)
         shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
         rows = (_row(found.name, found.path, run.model, before), _row(str(shown), folder, chosen, after))
-    return Pruned(shown, share, *rows, engine=engine, threads=clock.threads)
+    return Pruned(shown, share, *rows, engine=engine, threads=threads)
 
 
-class Stopwatch:
-    """Milliseconds of networks that are not trained, exported as a trained one would be.
+def _clock(engine: str, threads: int, classes: tuple[str, ...]) -> "Callable[[ModelConfig], float]":
+    """What tells the milliseconds of networks that are not trained: the median of one picture, each measured once.
 
     Args:
         engine: that runs them, in float32.
         threads: of it.
         classes: of the networks.
     """
+    from falconet.api.bench import tell_busy
 
-    def __init__(self, engine: str, threads: int, classes: tuple[str, ...]) -> None:
-        self.classes = classes
-        self.engine = engine
-        self.threads = threads
-        self._known: dict[str, float] = {}
-        self._told = False
+    known: dict[str, float] = {}
+    told = False
 
-    def ms(self, model: "ModelConfig") -> float:
-        """Median of one picture through the network `model`, measured once."""
+    def ms(model: "ModelConfig") -> float:
+        nonlocal told
         key = model.model_dump_json()
-        if key not in self._known:
-            self._known[key] = self._measure(model)
-        return self._known[key]
+        if key not in known:
+            known[key], busy = _measure(model, classes, engine, threads)
+            told = told or tell_busy(busy)
+        return known[key]
 
-    def _measure(self, model: "ModelConfig") -> float:
-        from falconet.api.bench import bench, tell_busy
-        from falconet.exporting.untrained import write_untrained
-
-        with tempfile.TemporaryDirectory(prefix="falconet-prune-") as folder:
-            measured = bench(
-                [write_untrained(model, self.classes, Path(folder, "candidate.onnx"))],
-                engines=[self.engine],
-                precisions=["float32"],
-                threads=[self.threads],
-                pictures=[],
-                calls=CALLS,
-            )
-        self._told = self._told or tell_busy(measured.busy)
-        return measured.rows[0].latency.p50
+    return ms
 
 
-def _widest(model: "ModelConfig", before: float, budget_ms: float, clock: Stopwatch) -> float:
+def _measure(model: "ModelConfig", classes: tuple[str, ...], engine: str, threads: int) -> tuple[float, float]:
+    """Milliseconds of a network, exported as a trained one would be, and CPUs that others computed on."""
+    from falconet.api.bench import bench
+    from falconet.exporting.untrained import write_untrained
+
+    with tempfile.TemporaryDirectory(prefix="falconet-prune-") as folder:
+        measured = bench(
+            [write_untrained(model, classes, Path(folder, "candidate.onnx"))],
+            engines=[engine],
+            precisions=["float32"],
+            threads=[threads],
+            pictures=[],
+            calls=CALLS,
+        )
+    return measured.rows[0].latency.p50, measured.busy
+
+
+def _widest(model: "ModelConfig", before: float, budget_ms: float, clock: "Callable[[ModelConfig], float]") -> float:
     """The largest share of the channels of `model` whose network takes at most `budget_ms`.
 
     Raises:
@@ -210,7 +212,7 @@ def _widest(model: "ModelConfig", before: float, budget_ms: float, clock: Stopwa
     shares = (1.0, *SHARES)
 
     def fits(place: int) -> bool:
-        took = clock.ms(model if place == 0 else narrower(model, shares[place]))
+        took = clock(model if place == 0 else narrower(model, shares[place]))
         _log.info("%.0f %% of the channels: %.2f ms", 100 * shares[place], took)
         return took <= budget_ms
 
@@ -218,7 +220,7 @@ def _widest(model: "ModelConfig", before: float, budget_ms: float, clock: Stopwa
     if not fits(high):
         raise ConfigError(
             f"--budget {budget_ms:g}ms: {shares[-1]:.0%} of the channels still take "
-            f"{clock.ms(narrower(model, shares[-1])):.2f} ms here; a smaller input (model.input.height=...) or another "
+            f"{clock(narrower(model, shares[-1])):.2f} ms here; a smaller input (model.input.height=...) or another "
             "network is needed"
         )
     while low < high:  # the narrowest that is known to fit is `high`

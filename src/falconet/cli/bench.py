@@ -199,7 +199,7 @@ def print_rows(found: "Bench") -> None:
         if row.soak is not None:
             print(f"{_label(row)}: {_flat(row.soak)}")
     print(f"machine: {found.machine['processor']}, {plural(int(found.machine['cores']), 'core')}")
-    from falconet.api.bench import BUSY
+    from falconet.core.cpus import BUSY
 
     if found.busy >= BUSY:
         print(f"others kept {found.busy:.1f} of them busy: take the ratios, not the milliseconds")

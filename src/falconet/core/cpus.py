@@ -4,6 +4,9 @@ import os
 import time
 from pathlib import Path
 
+BUSY = 0.3
+"""CPUs that others compute on, from which on times are not those of an idle machine."""
+
 
 def usable_cpus() -> int:
     """How many CPUs this process may use."""
@@ -22,6 +25,13 @@ def busy_cpus(seconds: float = 0.3, *, stat: Path = Path("/proc/stat")) -> float
         return None
     spent = {cpu: (after[cpu][0] - before[cpu][0], after[cpu][1] - before[cpu][1]) for cpu in before}
     return max(0.0, sum(1 - idle / whole for idle, whole in spent.values() if whole > 0) - own / seconds)
+
+
+def said_busy(busy: float | None) -> str:
+    """A sentence about others that keep so many CPUs busy; empty on a machine that is as good as idle."""
+    if (busy or 0.0) < BUSY:
+        return ""
+    return f"others keep {busy:.1f} CPUs busy: these milliseconds are not those of an idle machine"
 
 
 def _usable() -> set[int]:

@@ -73,7 +73,7 @@ class Report:
         wanted, stored: thresholds for what somebody wants, and those that the model carries, by name.
         worst, best: pictures to show, in this order.
         history: one dictionary per epoch, as in a run's metrics.jsonl.
-        latency: by stage; `machine` says where it was measured.
+        latency: by stage; `machine` says where it was measured, `busy` who else computed there, or nothing.
         receipt: of the export, as in its JSON file.
         notes: what is worth telling, pictures left out for example.
         findings: what is odd about the evaluated data, as `falconet data check --quick` has it.
@@ -100,6 +100,7 @@ class Report:
     history: Sequence[Mapping[str, Any]] = ()
     latency: Mapping[str, Latency] = field(default_factory=dict)
     machine: Mapping[str, str] = field(default_factory=dict)
+    busy: str = ""
     receipt: Mapping[str, Any] | None = None
     notes: Sequence[str] = ()
     findings: Sequence[Finding] = ()
@@ -350,7 +351,8 @@ def latency(report: Report) -> Values | None:
     """Milliseconds of each stage, and the machine."""
     if not report.latency:
         return None
-    return {"stages": report.latency, "machine": ", ".join(f"{key} {value}" for key, value in report.machine.items())}
+    machine = ", ".join(f"{key} {value}" for key, value in report.machine.items())
+    return {"stages": report.latency, "machine": machine, "busy": report.busy}
 
 
 def receipt(report: Report) -> Values | None:

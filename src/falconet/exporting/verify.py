@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from falconet.core.cpus import busy_cpus, usable_cpus
+from falconet.core.cpus import BUSY, busy_cpus, usable_cpus
 from falconet.core.errors import DataError, ModelError
 from falconet.core.types import Record
 from falconet.eval.classes import ClassMatch
@@ -18,9 +18,6 @@ from falconet.runtime.engines import Use, choose_engine, default_threads
 from falconet.runtime.predictor import Predictor, Prepared
 
 _log = logging.getLogger(__name__)
-
-BUSY = 0.3
-"""CPUs that others compute on, from which on milliseconds are not those of an idle machine."""
 
 BATCH = 8
 """Images that go through torch together."""
