@@ -21,7 +21,7 @@ from falconet.core.errors import ConfigError, DataError
 from falconet.core.figures import duration, percent
 from falconet.core.files import replace_file
 from falconet.core.lock import locked
-from falconet.core.run_files import METRICS, RUN_FILE
+from falconet.core.run_files import CURVE, CURVE_PICTURE, METRICS, RUN_FILE
 from falconet.core.terminate import Terminated
 from falconet.eval.bootstrap import Drawn
 from falconet.eval.report import read_history
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-SUMMARY, PICTURE, FIGURES = "curve.json", "curve.svg", "figures.npz"
+SUMMARY, PICTURE, FIGURES = CURVE, CURVE_PICTURE, "figures.npz"
 """What came out, in numbers and drawn; of each training its figures in the draws of the validation pictures."""
 
 FEW_LOOKS, RISING = 10.0, 0.01

@@ -165,6 +165,7 @@ class Curve:
             "families": self.curves.everywhere.shares(),
             "spread": float(np.median(self.curves.everywhere.spread)),
             "notes": list(self.notes),
+            "sentences": self.sentences(),
         }
 
     def _means(self) -> dict[int, float]:

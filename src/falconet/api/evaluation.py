@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from falconet.api.find import FoundModel
 from falconet.api.ground_truth import GroundTruth
+from falconet.api.report_curve import own_curve, read_curve
 from falconet.api.report_data import doubted, findings
 from falconet.api.require import require
 from falconet.core.cpus import busy_cpus, said_busy
@@ -158,19 +159,24 @@ class Evaluation:
             "notes": list(self.notes),
         }
 
-    def save(self, out: str | Path) -> Path:
+    def save(self, out: str | Path, *, curve: str | Path | None = None) -> Path:
         """Write metrics.json, the answers and report.html into the folder `out`; returns the report's path.
 
+        Args:
+            curve: folder of `falconet data curve` that the report shows; None: one of the run, or beside it, where
+                there is one of the same network and data.
+
         Raises:
-            ConfigError: Jinja2 is not installed.
+            ConfigError: Jinja2 is not installed, or there is no such curve.
             DataError: a file cannot be written, or a picture not be read any more.
         """
         require(["jinja2"], extra="eval", purpose="a report")
+        shown = own_curve(self.model.run) if curve is None else read_curve(Path(curve))
         out = Path(out)
         replace_file(out / "metrics.json", json.dumps(self.as_dict(), indent=2, allow_nan=False) + "\n")
         for name, document in self.results.documents().items():
             replace_file(out / name, json.dumps(document, allow_nan=False) + "\n")
-        write_report(self._report(out), out / "report.html")
+        write_report(replace(self._report(out), learning_curve=shown), out / "report.html")
         return out / "report.html"
 
     def _report(self, out: Path) -> Report:

@@ -71,6 +71,14 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    curve: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of 'falconet data curve' for the report [default: the newest one of the same network and data "
+            "in the run's folder or beside it].",
+            show_default=False,
+        ),
+    ] = None,
     voc: Annotated[bool, typer.Option("--voc", help="Also AP at IoU 0.5 by the protocols of Pascal VOC.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON, as fractions.")] = False,
 ) -> None:
@@ -84,11 +92,16 @@ def evaluate(
 
     if no_report and out is not None:
         raise ConfigError("--no-report writes no files; it cannot be combined with --out")
+    if curve is not None and (len(models) > 1 or no_report or (as_json and out is None)):
+        raise ConfigError("--curve goes into the report of one model, and none is written here; leave it out")
     require(["hotcoco"], extra="eval", purpose="eval")
     if out is not None or not (as_json or no_report or len(models) > 1):
         require(["jinja2"], extra="eval", purpose="the report", note="or write none: --no-report")
     from falconet.api.measure import evaluate as measure
+    from falconet.api.report_curve import read_curve
 
+    if curve is not None:
+        read_curve(curve)  # a mistake is told before anything takes time
     options: dict[str, Any] = {
         "images": images,
         "split": split,
@@ -113,12 +126,12 @@ def evaluate(
         out = Path(f"runs/eval/{found.name}{of_data}") if found.run is None else found.run / f"report{of_data}"
     if as_json:
         if out is not None:
-            done.save(out)
+            done.save(out, curve=curve)
         print(json.dumps(done.as_dict(), indent=2, allow_nan=False))
         return
     print(done)
     if out is not None:
-        print(f"report: {done.save(out)}")
+        print(f"report: {done.save(out, curve=curve)}")
     if found.path.suffix == ".safetensors":
         print(f"next: falconet export {argument(model)} --out exported")
     elif found.run is None:

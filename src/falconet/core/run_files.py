@@ -10,6 +10,9 @@ STATE, STATE_KEY = "state.ckpt", "falconet-state"
 
 RUN_FILE, BEST, LAST, METRICS = "run.yaml", "best.safetensors", "last.safetensors", "metrics.jsonl"
 
+CURVE, CURVE_PICTURE = "curve.json", "curve.svg"
+"""In the folder of `falconet data curve`: what came out, in numbers and drawn."""
+
 
 def find_weights(path: Path) -> Path:
     """The weights file that `path` means: itself, or the best (else the last) one of a run folder.

@@ -47,6 +47,7 @@ SECTIONS = (
     SectionRow("What scores mean", "scores.html", sections.scores),
     SectionRow("What is odd about these data", "findings.html", sections.findings),
     SectionRow("Labels in doubt", "doubted.html", sections.doubted),
+    SectionRow("What more pictures would give", "curve.html", sections.learning_curve),
     SectionRow("Training", "charts.html", sections.training),
     SectionRow("Time per picture", "latency.html", sections.latency),
     SectionRow("Export receipt", "receipt.html", sections.receipt),

@@ -56,6 +56,36 @@ class Finding(NamedTuple):
     first: str
 
 
+class Expected(NamedTuple):
+    """What so many training pictures would give: a fraction."""
+
+    pictures: int
+    value: float
+    interval: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class LearningCurve:
+    """How a model grows with its training pictures.
+
+    Attributes:
+        figure: what is told, "AP" or "top1".
+        total: training pictures that there are.
+        images: pictures that all was measured on.
+        expected: by class name, "all" first, with all pictures, twice and four times as many; empty where the
+            trainings are too short to tell.
+        sentences: what it comes to.
+        svg: the curve drawn, in base64; empty: no picture.
+    """
+
+    figure: str
+    total: int
+    images: int
+    expected: Mapping[str, Sequence[Expected]]
+    sentences: Sequence[str]
+    svg: str
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """What goes into a report. Parts that are empty are left out.
@@ -79,6 +109,7 @@ class Report:
         findings: what is odd about the evaluated data, as `falconet data check --quick` has it.
         doubted: labels in doubt, as in suspects.json of the run; `doubted_page` is where they are shown, from the
             report's folder.
+        learning_curve: what more pictures would give.
     """
 
     title: str
@@ -106,6 +137,7 @@ class Report:
     findings: Sequence[Finding] = ()
     doubted: Mapping[str, Any] | None = None
     doubted_page: str = ""
+    learning_curve: LearningCurve | None = None
 
     def interval(self, name: str) -> Interval | None:
         """That of a figure; None where it was not asked for or nothing decides it."""
@@ -225,6 +257,25 @@ def doubted(report: Report) -> Values | None:
         "images": report.doubted["images"],
         "first": shown,
         "page": report.doubted_page,
+    }
+
+
+def learning_curve(report: Report) -> Values | None:
+    """What more pictures would give."""
+    found = report.learning_curve
+    if found is None:
+        return None
+    more = next(iter(found.expected.values()), ())[1:]
+    words = ("twice", "four times")
+    head = ("class", "now", *(f"{word}, {one.pictures:,}" for word, one in zip(words, more, strict=True)))
+    return {
+        "figure": {"top1": "top-1"}.get(found.figure, found.figure),
+        "total": found.total,
+        "images": found.images,
+        "head": head,
+        "rows": list(found.expected.items()),
+        "sentences": found.sentences,
+        "svg": found.svg,
     }
 
 
