@@ -17,6 +17,7 @@ from falconet.core.types import Detections, Record
 from falconet.eval.bootstrap import Interval
 from falconet.eval.suspects import Suspect
 from tests.api.test_calibrate import data, run
+from tests.api.test_curve import made
 from tests.runtime import tiny_model
 
 __all__ = ["data"]  # the fixture
@@ -113,6 +114,17 @@ def test_suspects() -> None:
         check("suspects", {**told, "suspects": [told["suspects"][0] | {"kind": "doubtful"}]})
 
 
+def test_curve() -> None:
+    done = made({"ant": [0.3, 0.4, 0.5, 0.55], "bee": [0.5, 0.52, 0.53, 0.54]})
+    told = json.loads(json.dumps(done.as_dict()))
+    check("curve", told)
+    plan = {"pictures": [25, 50, 100, 200], "steps": 100, "draws": 1}
+    training = {"folder": "x", "seed": 0, "pictures": 25, "AP": 0.3, "per_class": {"ant": None}, "seconds": 3.5}
+    check("curve", {**told, "run": {}, "plan": plan, "trainings": [training]})
+    with pytest.raises(AssertionError):
+        check("curve", {**told, "run": {}})
+
+
 def test_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from falconet.core.types import Classification
     from falconet.data.folders import open_image_folder
@@ -125,5 +137,5 @@ def test_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     matched = match_all(truth.names, truth.names, data="set", model="m")
     answers = [matched.apply(Classification(np.array([0.7, 0.3]), truth.names)) for _ in truth.records]
     told = ClassificationResults.of(matched, truth.records, answers, intervals=True).as_dict()
-    others = {"model": "m.onnx", "data": "set", "milliseconds": 1.0, "notes": []}
+    others = {"model": "m.onnx", "data": "set", "milliseconds": 1.0, "busy_cpus": 0.0, "notes": []}
     check("eval", json.loads(json.dumps({**told, **others})))

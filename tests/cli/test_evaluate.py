@@ -347,7 +347,11 @@ def test_what_is_found_above_which_score_is_said():
     out, _ = run("--no-report")
     assert "score above 0.25: 3 of 3 objects found, 0 false (the model's own threshold)" in out
     figures = json.loads(run("--json")[0])
-    assert figures["at_own_score"] == {"score": 0.25, "found": 3, "missed": 0, "false": 0, "F1": 1}
+    own = figures["at_own_score"]
+    assert {"score": 0.25, "found": 3, "missed": 0, "false": 0, "F1": 1}.items() <= own.items()
+    assert (own["recall"], own["recall_interval"]) == (1, None)  # three pictures tell nothing
+    assert own["false_alarms_interval"] == pytest.approx([0, 0.632], abs=0.001)  # 1 - 0.05 ** (1 / 3)
+    assert "  recall 100.0 (too few to say) %" in out
     assert figures["at_best_score"]["F1"] == 1
 
 
@@ -355,7 +359,7 @@ def test_what_is_found_above_which_score_is_said():
 def test_the_report_begins_in_plain_language():
     run("--out", "made")
     page = Path("made/report.html").read_text()
-    assert "In 3 pictures the model finds 3 of 3 objects (100%); 0 of the 3 boxes that it draws are wrong." in page
+    assert "In 3 pictures the model finds 3 of 3 objects (100%); 0 of the 3 boxes that it draws are wrong (0%)." in page
     assert re.search(r"Measured on [0-9]{1,2} [A-Z][a-z]+ [0-9]{4} on truth.json, on .+ cores?\)", page)
 
 

@@ -20,9 +20,11 @@ from falconet.eval.accuracy import Accuracy
 from falconet.eval.bootstrap import resample
 from falconet.eval.coco_ap import run, summarize
 from falconet.eval.latency import Latency
+from falconet.eval.matching import match_all
 from falconet.eval.operating_point import OperatingPoint
 from falconet.eval.picture import ImageView
-from falconet.eval.reliability import Reliability
+from falconet.eval.promise import promises_of
+from falconet.eval.reliability import Reliability, Scored
 from falconet.eval.report import SECTIONS, read_history, render, write_report
 from falconet.eval.report_sections import Finding, Report
 from falconet.eval.wanted_point import Wanted, wanted_point
@@ -304,10 +306,11 @@ def test_what_scores_mean_and_what_thresholds_do(tmp_path):
     records, found = pictures(tmp_path)
     softer = [replace(one, scores=one.scores / 2) for one in found]
     wanted = wanted_point(Wanted.parse("recall=0.5"), NAMES, records, found)
+    scored = Scored.of(NAMES, records, found)
     report = Report(
         "scores",
         [],
-        reliability=Reliability.of(NAMES, records, found, softer),
+        reliability=Reliability.of(Scored.of(NAMES, records, softer), scored),
         wanted=wanted,
         stored={"<f1>": promises_of([0.5, 0.5], NAMES, match_all(NAMES, records, found)).total},
     )
@@ -318,7 +321,7 @@ def test_what_scores_mean_and_what_thresholds_do(tmp_path):
     assert "<f1>" in text  # escaped, and so a text
     assert "told of the pictures that its thresholds were chosen on, since they are few" in text
     assert "2 pictures cannot promise it" in text
-    plain = render(replace(report, reliability=Reliability.of(NAMES, records, found, found), wanted=None, stored={}))
+    plain = render(replace(report, reliability=Reliability.of(scored), wanted=None, stored={}))
     assert "before calibration" not in plain
     assert "<code>falconet calibrate</code> mends it" in plain
     assert "Thresholds" not in plain
