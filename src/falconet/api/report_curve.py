@@ -23,9 +23,7 @@ def read_curve(folder: Path) -> LearningCurve:
     try:
         return _curve(folder, json.loads((folder / CURVE).read_text(encoding="utf-8")))
     except OSError as error:
-        raise ConfigError(
-            f"--curve {folder}: holds no {CURVE}; expected the folder of 'falconet data curve'"
-        ) from error
+        raise ConfigError(f"--curve {folder}: has no {CURVE}; expected the folder of 'falconet data curve'") from error
     except KeyError as error:
         raise ConfigError(
             f"--curve {folder}: its trainings are not finished; the same 'falconet data curve' command goes on"

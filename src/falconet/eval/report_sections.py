@@ -265,9 +265,9 @@ def learning_curve(report: Report) -> Values | None:
     found = report.learning_curve
     if found is None:
         return None
-    more = next(iter(found.expected.values()), ())[1:]
-    words = ("twice", "four times")
-    head = ("class", "now", *(f"{word}, {one.pictures:,}" for word, one in zip(words, more, strict=True)))
+    columns = next(iter(found.expected.values()), ())
+    words = ("now", "twice", "four times")
+    head = ("class", *(f"{word}, {one.pictures:,}" for one, word in zip(columns, words, strict=False)))
     return {
         "figure": {"top1": "top-1"}.get(found.figure, found.figure),
         "total": found.total,
