@@ -242,3 +242,35 @@ def test_two_models_at_the_same_number_of_false_alarms(data: Path) -> None:
     difference = compared["differences"]["recall, false-alarms=500/1000"]
     assert difference["first"] == difference["second"] > 0.5
     assert tuple(difference["interval"]) == (0, 0)
+
+
+def test_the_report_says_what_scores_of_the_overlap_say(data: Path) -> None:
+    words = ("--data", str(data), "--images", "in", "--out", "report")
+    run("eval", "m.onnx", *words)
+    assert "eight in ten are right" in Path("report/report.html").read_text()
+    before = Path("m.onnx").read_bytes()
+    calibrate("m.onnx", data, images="in", target="iou")
+    assert OnnxEngine(Path("m.onnx")).manifest.calibration_target == "iou"
+    run("eval", "m.onnx", *words)
+    page = Path("report/report.html").read_text()
+    assert "The scores say how well boxes fit." in page
+    assert "mean IoU with the object" in page
+    assert "eight in ten are right" not in page
+    undo("m.onnx")
+    assert OnnxEngine(Path("m.onnx")).manifest == OnnxEngine(_written("n.onnx", before)).manifest
+
+
+def _written(name: str, content: bytes) -> Path:
+    Path(name).write_bytes(content)
+    return Path(name)
+
+
+def test_the_same_operating_point_in_another_spelling(data: Path) -> None:
+    done = calibrate("m.onnx", data, images="in", operating_points=["recall=0.50", "recall=0.5", "F1", "f1"])
+    assert [one.wanted.text for one in done.points] == ["recall=0.5", "f1"]
+    image = tiny_model.picture((0, 0, "red"), value=128)
+    found = [falconet.load("m.onnx", operating_point=name).predict(image) for name in ("recall=0.500", "recall=0.5")]
+    assert found[0].scores.tolist() == found[1].scores.tolist()
+    falconet.load("m.onnx", operating_point="F1")
+    with pytest.raises(ConfigError, match=r"operating point recall=0\.51: the model was not stored with it"):
+        falconet.load("m.onnx", operating_point="recall=0.51")

@@ -394,3 +394,24 @@ def test_the_report_says_what_is_odd_about_the_data_and_which_labels_are_doubted
     Path("mine/suspects/suspects.json").write_text("{")
     run(model="mine/m.onnx")
     assert "Labels in doubt" not in Path("mine/report-truth/report.html").read_text()
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_busy_machine_is_told_beside_the_milliseconds(monkeypatch):
+    monkeypatch.setattr("falconet.api.evaluation.busy_cpus", lambda: 1.5)
+    out, _ = run("--out", "made")
+    told = "others keep 1.5 CPUs busy: these milliseconds are not those of an idle machine"
+    assert f"ms in the network ({told})" in out
+    assert f"Meanwhile {told}." in Path("made/report.html").read_text()
+    assert json.loads(Path("made/metrics.json").read_text())["busy_cpus"] == 1.5
+    monkeypatch.setattr("falconet.api.evaluation.busy_cpus", lambda: None)
+    out, _ = run("--out", "made")
+    assert "busy" not in out + Path("made/report.html").read_text()
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_curve_is_refused_before_anything_takes_time():
+    words = ["m.onnx", "--data", "truth.json", "--images", "in", "--curve", "in"]
+    assert "has no curve.json; expected the folder of 'falconet data curve'" in fail(ConfigError, *words)
+    assert "--curve goes into the report of one model" in fail(ConfigError, *words, "--no-report")
+    assert "--curve goes into the report of one model" in fail(ConfigError, "m.onnx", *words)

@@ -31,7 +31,7 @@ from falconet.eval.wanted_point import Wanted, wanted_point
 
 NONE = {"small": 0, "medium": 0, "large": 0}
 NAMES = ("<b>ant</b>", 'bee "&"')
-VOID = {"meta", "br"}
+VOID = {"meta", "br", "img"}
 
 
 class Tags(HTMLParser):

@@ -158,3 +158,32 @@ def test_the_interval_of_a_share() -> None:
 def test_what_is_no_operating_point(text: str) -> None:
     with pytest.raises(ConfigError, match=r"expected recall=0\.95, precision=0\.9, false-alarms=2/1000"):
         Wanted.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("recall=0.80", "recall=0.8"),
+        (" Recall = .8 ", "recall=0.8"),
+        ("F1", "f1"),
+        ("false-alarms=2.0/1000", "false-alarms=2/1000"),
+        ("false-alarms=2/Hour@25.0", "false-alarms=2/hour@25"),
+    ],
+)
+def test_spellings_of_the_same_point(text: str, same: str) -> None:
+    assert Wanted.parse(text) == Wanted.parse(same)
+    assert Wanted.parse(text).text == same
+
+
+def test_a_point_that_the_best_f1_beats_says_so() -> None:
+    rows: list[tuple[float | None, float | None]] = [(0.5, None)] * 38 + [(0.5, 0.4), (None, 0.9)]
+    got = point("recall=1", *rows)
+    assert got.best is not None
+    assert not got.is_beaten
+    assert got.lines()[-1] == f"f1 for comparison, all classes: {got.best}"
+    assert got.as_dict()["f1"]["found"] == got.best.found
+    worse = replace(got, promise=replace(got.promise, false=got.best.false + 3))
+    assert worse.is_beaten
+    assert worse.lines()[-1] == (f"f1 is better here, for it finds no less and gives no more false boxes: {got.best}")
+    assert worse.as_dict()["f1_is_better"]
+    assert point("f1", *rows).best is None
