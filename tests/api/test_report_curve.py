@@ -10,7 +10,7 @@ from falconet.api.report_curve import own_curve, read_curve
 from falconet.core.errors import ConfigError
 from falconet.core.run_files import CURVE, CURVE_PICTURE
 from falconet.eval.report import render
-from falconet.eval.report_sections import Report
+from falconet.eval.report_content import Report
 from tests.api.test_curve import made
 from tests.eval.test_report import parse
 

@@ -26,7 +26,7 @@ from falconet.eval.picture import ImageView
 from falconet.eval.promise import promises_of
 from falconet.eval.reliability import Reliability, Scored
 from falconet.eval.report import SECTIONS, read_history, render, write_report
-from falconet.eval.report_sections import Finding, Report
+from falconet.eval.report_content import Finding, Report
 from falconet.eval.wanted_point import Wanted, wanted_point
 
 NONE = {"small": 0, "medium": 0, "large": 0}

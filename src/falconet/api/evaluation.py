@@ -29,7 +29,7 @@ from falconet.eval.detection import DetectionResults
 from falconet.eval.differing import Differing, differing_classifications, differing_detections
 from falconet.eval.latency import Latency, machine, measure_stages
 from falconet.eval.report import read_history, write_report
-from falconet.eval.report_sections import Report
+from falconet.eval.report_content import Report
 from falconet.eval.wanted_point import Wanted
 from falconet.exporting.receipt import read_receipt, receipt_paths
 from falconet.runtime.engines import Engine

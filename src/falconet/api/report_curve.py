@@ -11,7 +11,7 @@ from falconet.core.config import plain, read_yaml
 from falconet.core.errors import ConfigError
 from falconet.core.run_files import CURVE, CURVE_PICTURE, RUN_FILE
 from falconet.eval.bootstrap import Interval
-from falconet.eval.report_sections import Expected, LearningCurve
+from falconet.eval.report_content import Expected, LearningCurve
 
 
 def read_curve(folder: Path) -> LearningCurve:

@@ -9,7 +9,7 @@ from falconet.api.ground_truth import GroundTruth
 from falconet.data.check import check_splits
 from falconet.data.dataset import DataSet
 from falconet.data.kinds import KINDS
-from falconet.eval.report_sections import Finding
+from falconet.eval.report_content import Finding
 
 SUSPECTS, SUSPECTS_PAGE = Path("suspects", "suspects.json"), Path("suspects", "suspects.html")
 """Where `falconet data suspects RUN` writes, from the run's folder."""

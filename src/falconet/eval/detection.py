@@ -113,11 +113,8 @@ class DetectionResults:
         own = matches = match_all(names, records, counted) if intervals or stored or operating_point else []
         told = counted
         if calibration:
-            maps = match.of_data(calibration)
-            told = [replace(one, scores=calibrated(one.scores, one.labels, maps)) for one in counted]
+            told, least = _calibrated(match.of_data(calibration), counted, least)
             evaluator, matches = coco_ap.run(names, records, told), match_all(names, records, told)
-            least = min(float(np.interp(least, one.scores, one.probabilities)) for one in maps)
-        points = OperatingPoints.of(evaluator, records, told)
         asked = None if operating_point is None else Wanted.parse(operating_point)
         found = cls(
             names=names,
@@ -126,7 +123,7 @@ class DetectionResults:
             own_answers=counted,
             metrics=metrics,
             evaluator=evaluator,
-            points=points,
+            points=OperatingPoints.of(evaluator, records, told),
             own_score=own_score,
             least=least,
             voc=evaluate_voc(names, records, answers) if voc else None,
@@ -289,6 +286,14 @@ class DetectionResults:
             {"id": r.image_id, "file_name": r.path.name, "width": r.width, "height": r.height} for r in self.records
         ]
         return {"images": images, "categories": coco_categories(self.names), "annotations": annotations}
+
+
+def _calibrated(
+    maps: Sequence[ScoreMap], answers: Sequence[Detections], least: float
+) -> tuple[list[Detections], float]:
+    """The answers with calibrated scores, and what a score of the network above which they entered is at least."""
+    told = [replace(one, scores=calibrated(one.scores, one.labels, maps)) for one in answers]
+    return told, min(float(np.interp(least, one.scores, one.probabilities)) for one in maps)
 
 
 def _point(point: OperatingPoint, promise: Promise | None) -> dict[str, Any]:

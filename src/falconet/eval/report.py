@@ -13,7 +13,7 @@ from falconet.core.errors import DataError
 from falconet.core.files import replace_file
 from falconet.core.page import render_page
 from falconet.eval import report_sections as sections
-from falconet.eval.report_sections import Report
+from falconet.eval.report_content import Report
 
 
 class SectionRow(NamedTuple):
