@@ -31,7 +31,7 @@ def open_engine(
             f"'falconet export {path} --to onnx --out FOLDER', and pass the .onnx file, or "
             f"{ENGINES['torch'].install}"
         )
-    engine, use = _as_tuned(path, engine, use)
+    engine, use = as_tuned(path, engine, use)
     chosen = choose_engine(path, engine, engines=ENGINES)
     _check_use(chosen, use)
     if size is None:
@@ -41,7 +41,7 @@ def open_engine(
     return open_torch(path, use, size)
 
 
-def _as_tuned(path: Path, engine: str, use: Use) -> tuple[str, Use]:
+def as_tuned(path: Path, engine: str, use: Use) -> tuple[str, Use]:
     """Engine and precision that `falconet tune` found the fastest for this file, where neither was asked for."""
     if engine != "auto" or path.suffix != ".onnx" or use.precision != "auto":
         return engine, use

@@ -93,6 +93,16 @@ COMMANDS: Mapping[str, Command] = {
             "falconet predict 0 --model exported/mine.onnx --score 0.4",
         ),
     ),
+    "serve": Command(
+        "serve",
+        "serve",
+        "Answer requests over HTTP, with a page to try models.",
+        (
+            "falconet serve exported/mine.onnx",
+            "falconet serve door=exported/best.onnx exported/other.onnx --port 9000",
+            "falconet serve exported/mine.onnx --host 0.0.0.0 --token-file tokens.txt",
+        ),
+    ),
     "models": Command("models", "models", "List networks: input, cost, accuracy, published weights."),
     "config": Command(
         "train",
