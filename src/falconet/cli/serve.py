@@ -118,8 +118,8 @@ def _warn(host: str, listener: "socket.socket", *, guarded: bool) -> None:
     if not guarded and not address.startswith(LOOPBACK):
         whose = "all addresses of this machine" if address in ("0.0.0.0", "::") else address
         logging.getLogger(__name__).warning(
-            "--host %s: listens at %s without a token, so everybody who reaches it may use it; --token-file FILE asks for "
-            "one",
+            "--host %s: listens at %s without a token, so everybody who reaches it may use it; --token-file FILE asks "
+            "for one",
             host,
             whose,
         )

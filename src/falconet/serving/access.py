@@ -42,7 +42,9 @@ def read_tokens(path: Path) -> tuple[str, ...]:
         mode = path.stat().st_mode
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--token-file {path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise ConfigError(
+            f"--token-file {path}: cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from error
     if os.name == "posix":
         if mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise ConfigError(

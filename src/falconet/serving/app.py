@@ -140,9 +140,10 @@ async def _wait(jobs: Sequence[Job], request: Request, deadline: float) -> list[
         ClientDisconnect: nobody waits for them.
     """
     gone = asyncio.ensure_future(_gone(request))
-    answered = asyncio.gather(*(job.future for job in jobs))
+    answered: asyncio.Future[list[Answered | Problem]] = asyncio.gather(*(job.future for job in jobs))
     try:
-        await asyncio.wait({gone, answered}, timeout=deadline, return_when=asyncio.FIRST_COMPLETED)
+        both: set[asyncio.Future[Any]] = {gone, answered}
+        await asyncio.wait(both, timeout=deadline, return_when=asyncio.FIRST_COMPLETED)
         if not answered.done():
             if gone.done():
                 raise ClientDisconnect

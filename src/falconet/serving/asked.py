@@ -87,7 +87,11 @@ def task_for(version: Version, asked: Asked) -> Task[Any]:
     key = (asked.score, classes, asked.operating_point, asked.iou, asked.max_detections)
     if (known := version.tasks.get(key)) is not None:
         return known
-    changes = {"score_threshold": asked.score, "iou_threshold": asked.iou, "max_detections": asked.max_detections}
+    changes: dict[str, Any] = {
+        "score_threshold": asked.score,
+        "iou_threshold": asked.iou,
+        "max_detections": asked.max_detections,
+    }
     selection = replace(manifest.told_selection, **{name: one for name, one in changes.items() if one is not None})
     try:
         task = open_task(manifest, selection=selection, classes=classes, operating_point=asked.operating_point)

@@ -156,7 +156,8 @@ class _Form:
     def __init__(self, boundary: bytes, limits: Limits) -> None:
         self._most = limits.most_pictures
         self._uploads: list[Upload] = []
-        self._header, self._value, self._headers = bytearray(), bytearray(), {}
+        self._header, self._value = bytearray(), bytearray()
+        self._headers: dict[bytes, bytes] = {}
         self._file: str | None = None
         self._data: list[bytes] = []
         self._whole = False
@@ -187,8 +188,7 @@ class _Form:
         return self._uploads
 
     def _begin(self) -> None:
-        self._headers: dict[bytes, bytes] = {}
-        self._data = []
+        self._headers, self._data = {}, []
         if len(self._uploads) >= self._most:
             raise Problem(
                 "too-many-pictures",

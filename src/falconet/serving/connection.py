@@ -3,12 +3,13 @@ comes after an early answer, and on answers that nobody takes."""
 
 import asyncio
 from asyncio import TimerHandle
+from http import HTTPStatus
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from falconet.serving.limits import Limits
-from falconet.serving.problems import KINDS, MEDIA_TYPE, Problem
+from falconet.serving.problems import MEDIA_TYPE, Problem
 
 MOST_HEAD = 32 * 1024
 """Bytes of the request line and the headers."""
@@ -46,6 +47,8 @@ class Connection(HttpToolsProtocol):
         if self._in_head:
             self._head_bytes += len(data)
         super().data_received(data)
+        if self._in_head and self._idle and "head" not in self._timers:  # line ends alone begin no request
+            self._after("head", self.limits.client, self._slow_head)
         if self._in_head and self._head_bytes > MOST_HEAD:
             self._refuse(
                 Problem(
@@ -83,13 +86,20 @@ class Connection(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         self._refuse(Problem("bad-request", f"{msg.rstrip('.')}; expected HTTP/1.1"))
 
+    @property
+    def _idle(self) -> bool:
+        """Whether no request is being answered."""
+        return self.cycle is None or self.cycle.response_complete
+
     def _slow_head(self) -> None:
         self._timers.pop("head", None)
-        if not self._head_bytes:
+        if not self._message_open:  # browsers open connections that they may need
             self.transport.close()
             return
         self._refuse(
-            Problem("slow-client", f"The headers did not arrive within {self.limits.client:g} seconds; send them at once")
+            Problem(
+                "slow-client", f"The headers did not arrive within {self.limits.client:g} seconds; send them at once"
+            )
         )
 
     def _unread(self) -> None:
@@ -101,12 +111,12 @@ class Connection(HttpToolsProtocol):
     def _refuse(self, problem: Problem) -> None:
         body = problem.body()
         lines = [
-            f"HTTP/1.1 {problem.status} {KINDS[problem.kind].title}",
+            f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}",
             f"content-type: {MEDIA_TYPE}",
             f"content-length: {len(body)}",
             "connection: close",
         ]
-        if self.cycle is None or self.cycle.response_complete:
+        if self._idle:
             self.transport.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
         self.transport.close()
 

@@ -153,7 +153,9 @@ class Models:
         if name not in self._hosted:
             names = ", ".join(self._hosted)
             guess = did_you_mean(name, self._hosted)
-            raise Problem("unknown-model", f"model: '{name[:100]}' is not served; expected one of: {names}. {guess}".strip())
+            raise Problem(
+                "unknown-model", f"model: '{name[:100]}' is not served; expected one of: {names}. {guess}".strip()
+            )
         return self._hosted[name].version
 
 

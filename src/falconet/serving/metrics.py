@@ -32,7 +32,9 @@ class Metrics:
             ("model", "outcome"),
             registry=self._registry,
         )
-        self._pictures = Counter("falconet_pictures", "Pictures that were answered", ("model",), registry=self._registry)
+        self._pictures = Counter(
+            "falconet_pictures", "Pictures that were answered", ("model",), registry=self._registry
+        )
         self._stages = Histogram(
             "falconet_stage_seconds",
             "Seconds of a picture by stage, and of whole requests",

@@ -8,8 +8,8 @@ from falconet.serving.limits import Limits
 from falconet.serving.problems import Problem
 
 MOST_SCANS = 12
-"""Of a progressive JPEG of the most pixels; encoders write ten. Each goes over all pixels, so a smaller picture may have
-as many more as it is smaller."""
+"""Of a progressive JPEG of the most pixels; encoders write ten. Each goes over all pixels, so a smaller picture may
+have as many more as it is smaller."""
 
 
 def check_header(upload: Upload, place: int, limits: Limits) -> int:
@@ -46,8 +46,8 @@ def check_header(upload: Upload, place: int, limits: Limits) -> int:
         if scans * pixels > MOST_SCANS * limits.pixels:
             raise Problem(
                 "too-many-pixels",
-                f"{name}: is a JPEG of {scans} scans over {header.width} x {header.height} pixels, which takes too long "
-                "to decode; save it again as an ordinary one",
+                f"{name}: is a JPEG of {scans} scans over {header.width} x {header.height} pixels, which takes too "
+                "long to decode; save it again as an ordinary one",
                 picture=place,
             )
     return pixels

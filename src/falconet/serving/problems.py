@@ -41,7 +41,7 @@ KINDS: Mapping[str, Kind] = {
 """By their names, which `type` links to in the service's own documentation."""
 
 
-class Problem(Exception):
+class Problem(Exception):  # noqa: N818  RFC 9457 calls it so
     """A request that gets no answer but a reason.
 
     Args:

@@ -35,7 +35,9 @@ def bind(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except (OSError, UnicodeError) as error:
-        raise ConfigError(f"--host {host}: is no address of this machine ({getattr(error, 'strerror', error)})") from error
+        raise ConfigError(
+            f"--host {host}: is no address of this machine ({getattr(error, 'strerror', error)})"
+        ) from error
     listener = socket.socket(family, kind, number)
     try:
         if os.name == "posix":  # elsewhere it would let two programs share the port
@@ -44,8 +46,8 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise ConfigError(
-            f"--host {host} --port {port}: cannot be taken ({error.strerror}); name another --port, or 0 for any that is "
-            "free"
+            f"--host {host} --port {port}: cannot be taken ({error.strerror}); name another --port, or 0 for any "
+            "that is free"
         ) from error
     return listener
 

@@ -41,7 +41,9 @@ class Service:
                 "falconet_held_bytes": ("Bytes of requests that are not answered yet", lambda: self.uploads.held),
             },
         )
-        self.watch = Watch(self.models, lambda one, taken: self.metrics.reload(one.source.name, taken=taken), seconds=look)
+        self.watch = Watch(
+            self.models, lambda one, taken: self.metrics.reload(one.source.name, taken=taken), seconds=look
+        )
         self.stopping = False
 
     def start(self) -> None:

@@ -32,8 +32,9 @@ class Watch:
         self._thread.start()
 
     def stop(self) -> None:
-        """End; a version that is being opened is not waited for."""
+        """End; a version that is being opened is not waited for long."""
         self._stop.set()
+        self._thread.join(timeout=5)
 
     def look(self) -> None:
         """Take what has changed since a model was opened, and rests since the last look."""
