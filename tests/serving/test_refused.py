@@ -28,7 +28,12 @@ def bomb(width: int, height: int) -> bytes:
 @pytest.mark.parametrize(
     ("parameters", "status", "kind", "words"),
     [
-        ({"model": "cell"}, 404, "unknown-model", "'cell' is not served; expected one of: cells, colours. did you mean"),
+        (
+            {"model": "cell"},
+            404,
+            "unknown-model",
+            "'cell' is not served; expected one of: cells, colours. did you mean",
+        ),
         ({"classes": "red,grene"}, 400, "unknown-class", "does not know 'grene'; did you mean 'green'?"),
         ({"classes": "zebra"}, 400, "unknown-class", "its classes are: blue, green, red"),
         ({"score": "high"}, 400, "bad-parameter", "score: expected a number from 0 to 1, but got 'high'"),
