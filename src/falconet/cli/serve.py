@@ -92,17 +92,17 @@ def serve(
     )
     tokens = () if token_file is None else read_tokens(token_file)
     origins = [check_origin(one) for one in cors or ()]
-    listener = bind(host, port)
-    sources = [
-        find_source(one, engine=engine, precision=precision, threads=threads, workers=workers, name=name)
-        for one in models
-    ]
-    service = Service(sources, limits)
-    app = create_app(service, tokens=tokens, origins=origins)
-    _warn(host, listener, guarded=bool(tokens))
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    if code := run(app, service, listener, started=lambda: _tell(service, listener)):
-        raise typer.Exit(code)
+    with bind(host, port) as listener:  # before models are opened, which takes longer
+        sources = [
+            find_source(one, engine=engine, precision=precision, threads=threads, workers=workers, name=name)
+            for one in models
+        ]
+        service = Service(sources, limits)
+        app = create_app(service, tokens=tokens, origins=origins)
+        _warn(host, listener, guarded=bool(tokens))
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)
+        if code := run(app, service, listener, started=lambda: _tell(service, listener)):
+            raise typer.Exit(code)
 
 
 def check_origin(text: str) -> str:

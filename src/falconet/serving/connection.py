@@ -14,7 +14,7 @@ from falconet.serving.problems import MEDIA_TYPE, Problem
 MOST_HEAD = 32 * 1024
 """Bytes of the request line and the headers."""
 
-LINGER = 2.0
+LINGER = 1.0
 """Seconds in which the rest of a request is read and thrown away that was answered early; a connection that is closed
 while the client sends loses the answer."""
 
