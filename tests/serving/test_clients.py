@@ -1,7 +1,6 @@
 """The clients of docs/serve.md, as they are written there."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -46,7 +45,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture
 def folder(service: Served) -> Path:
-    return Path(os.readlink(f"/proc/{service.process.pid}/cwd"))
+    return Path(f"/proc/{service.process.pid}/cwd").readlink()
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="the service's folder is read from /proc")
