@@ -87,17 +87,17 @@ class Client(asyncio.Protocol):
         self._requests, self._tally, self._until = requests, tally, until
         self._loop = asyncio.get_running_loop()
         self.done: asyncio.Future[None] = self._loop.create_future()
-        self._data, self._start, self._open = bytearray(), 0.0, False
+        self._data, self._start, self._open, self._asked = bytearray(), 0.0, False, False
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
         self._next()
 
     def _next(self) -> None:
-        if time.perf_counter() >= self._until:
+        if self._asked and time.perf_counter() >= self._until:
             self._transport.close()
             return
-        self._open, self._start = True, time.perf_counter()
+        self._open, self._asked, self._start = True, True, time.perf_counter()
         self._transport.write(next(self._requests))
 
     def data_received(self, data: bytes) -> None:
@@ -128,14 +128,17 @@ async def crowd(program: Program, clients: int, seconds: float) -> Tally:
     tally, start = Tally(), time.perf_counter()
     turn = itertools.cycle(program.requests)
     loop = asyncio.get_running_loop()
-    made = [
-        await loop.create_connection(lambda: Client(turn, tally, start + seconds), "127.0.0.1", program.port)
-        for _ in range(clients)
-    ]
+    made = await asyncio.gather(
+        *(
+            loop.create_connection(lambda: Client(turn, tally, start + seconds), "127.0.0.1", program.port)
+            for _ in range(clients)
+        )
+    )
     await asyncio.wait([protocol.done for _, protocol in made], timeout=seconds + 60)
     tally.wall = time.perf_counter() - start
     for transport, protocol in made:
-        if not protocol.done.done():
+        if not protocol.done.done():  # waited for a minute
+            tally.statuses["no answer"] += 1
             transport.abort()
     return tally
 

@@ -13,6 +13,7 @@ import falconet
 
 HEAVY = ("torch", "cv2", "numpy", "onnxruntime", "pydantic", "ruamel", "rich", "typer", "simplejpeg")
 OPTIONAL = () if find_spec("ai_edge_litert") else ("falconet.runtime.litert_engine",)
+DEVICE = ("core", "data", "eval", "runtime", *(["serving"] if find_spec("fastapi") else []))
 TRAINING = ("torch", "onnx", "onnxscript", "jaxtyping", "tensorboard")
 
 
@@ -39,7 +40,7 @@ def test_import_falconet_imports_nothing_heavy():
 
 
 def test_the_device_side_never_imports_torch():
-    names = [name for name in modules_of("core", "data", "eval", "runtime") if name not in OPTIONAL]
+    names = [name for name in modules_of(*DEVICE) if name not in OPTIONAL]
     assert len(names) > 20
     code = "import importlib\n" + "\n".join(f"importlib.import_module({name!r})" for name in names)
     loaded = loaded_after(code)

@@ -140,7 +140,7 @@ async def _wait(jobs: Sequence[Job], request: Request, deadline: float) -> list[
         ClientDisconnect: nobody waits for them.
     """
     gone = asyncio.ensure_future(_gone(request))
-    answered: asyncio.Future[list[Answered | Problem]] = asyncio.gather(*(job.future for job in jobs))
+    answered = asyncio.ensure_future(asyncio.wait([job.future for job in jobs]))
     try:
         both: set[asyncio.Future[Any]] = {gone, answered}
         await asyncio.wait(both, timeout=deadline, return_when=asyncio.FIRST_COMPLETED)
@@ -148,7 +148,7 @@ async def _wait(jobs: Sequence[Job], request: Request, deadline: float) -> list[
             if gone.done():
                 raise ClientDisconnect
             raise _too_late(jobs, deadline)
-        outcomes = answered.result()
+        outcomes = [job.future.result() for job in jobs]
         if wrong := next((one for one in outcomes if isinstance(one, Problem)), None):
             raise wrong
         return [one for one in outcomes if isinstance(one, Answered)]
