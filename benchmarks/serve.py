@@ -290,7 +290,8 @@ def main() -> None:
         + (" --peer PYTHON" if given.peer else ""),
         rows,
         f"{model.name}, drawn JPEGs of 640 x 480; clients run on the same {usable_cpus()} CPUs. Ratios are of pictures "
-        "per second against the pipeline; medians of the rounds. Memory is the most that all processes of a program took.",
+        "per second against the pipeline; medians of the rounds. Memory is the most that all processes of a program "
+        "took.",
     )
 
 

@@ -12,6 +12,7 @@ from falconet.cli.serve import check_origin
 from falconet.core.errors import ConfigError
 from falconet.serving.access import read_tokens
 from falconet.serving.problems import KINDS
+from falconet.webpage import page_files
 from tests.serving.here import PNG, Asker, refused, serving, source
 
 TOKEN, OTHER = "0123456789abcdef0123", "fedcba98765432100000"
@@ -97,6 +98,10 @@ def test_the_page_loads_nothing_from_elsewhere(ask: Asker) -> None:
     assert "unsafe" not in policy
     assert "http" not in policy
     assert answer.headers["x-content-type-options"] == "nosniff"
+    assert ask("GET", "/site.json").json() == {"backend": "server"}
+    for name in page_files():
+        assert ask("GET", f"/{name}").status_code == 200, name
+    assert "javascript" in ask("GET", "/app.js").headers["content-type"]
 
 
 def test_the_documentation(ask: Asker) -> None:

@@ -86,6 +86,6 @@ def _receipt(path: Path) -> dict[str, Any] | None:
         with suppress(ModelError, OSError):
             receipt = read_receipt(receipt_paths(path, engine=engine)[0])
             if receipt.sha256 == sum_of(path):
-                told: dict[str, Any] = json.loads(receipt.model_dump_json(exclude={"weights_path"}))
+                told: dict[str, Any] = json.loads(receipt.model_dump_json(exclude={"weights_path", "machine"}))
                 return told
     return None

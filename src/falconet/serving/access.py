@@ -26,8 +26,8 @@ GUARDED = ("/v1/", "/metrics")
 """Beginnings of addresses that need a token; pages are the same for everybody, and probes have none."""
 
 PAGE_POLICY = (
-    "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; object-src 'none'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'"
+    "default-src 'self'; connect-src 'self' blob:; img-src 'self' blob: data:; media-src 'self' blob:; "
+    "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 """What a page may load: nothing from elsewhere."""
 

@@ -15,7 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 
-from falconet import __version__
+from falconet import __version__, webpage
 from falconet.serving.access import Guard, SafeHeaders
 from falconet.serving.answers import Answered, Want
 from falconet.serving.asked import Asked, check_given, task_for, wrong_parameter
@@ -27,7 +27,7 @@ from falconet.serving.problems import MEDIA_TYPE, Problem
 from falconet.serving.service import Service
 from falconet.serving.work import Job
 
-PAGE = Path(__file__).with_name("page")
+PAGE = Path(webpage.__file__).with_name("static")
 """The files at /."""
 
 
