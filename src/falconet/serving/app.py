@@ -84,7 +84,7 @@ def _add_detect(app: FastAPI, service: Service) -> None:
     async def detect(request: Request, asked: Annotated[Asked, Query()]) -> Response:
         """Boxes of a detector, classes of a classifier, for one or several pictures.
 
-        Pictures come as the bytes of one file with its content type, or as a form with one field `image` for each.
+        Pictures come as the bytes of one file with its content type, or as a form with one field named image for each.
         """
         start = perf_counter()
         model, outcome = "", ANSWERED

@@ -27,7 +27,7 @@ class Asked(Config):
         default=None, ge=0, le=1, description="report what scores above this; left out, the model's own threshold"
     )
     operating_point: str | None = Field(
-        default=None, description="thresholds that 'falconet calibrate' stored, as in recall=0.95, instead of `score`"
+        default=None, description="thresholds that 'falconet calibrate' stored, as in recall=0.95, instead of score"
     )
     classes: str | None = Field(default=None, description="report only these, as in person,car")
     boxes: Literal["absolute", "relative"] = Field(
