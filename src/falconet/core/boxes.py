@@ -6,18 +6,18 @@ from falconet.core.types import Floats
 
 
 def area(boxes: Floats) -> Floats:
-    """Areas [N] of boxes [N, 4]; 0 where a side is negative."""
-    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
-    return np.asarray(sides[:, 0] * sides[:, 1], np.float32)
+    """Areas [..., N] of boxes [..., N, 4]; 0 where a side is negative."""
+    sides = np.maximum(boxes[..., 2:] - boxes[..., :2], 0)
+    return np.asarray(sides[..., 0] * sides[..., 1], np.float32)
 
 
 def pairwise_iou(boxes: Floats, others: Floats) -> Floats:
-    """Intersection over union [N, M] of boxes [N, 4] and others [M, 4]; 0 where both have no area."""
-    top_left = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    bottom_right = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    """Intersection over union [..., N, M] of boxes [..., N, 4] and others [..., M, 4]; 0 where both have no area."""
+    top_left = np.maximum(boxes[..., :, None, :2], others[..., None, :, :2])
+    bottom_right = np.minimum(boxes[..., :, None, 2:], others[..., None, :, 2:])
     sides = np.maximum(bottom_right - top_left, 0)
     overlap = sides[..., 0] * sides[..., 1]
-    union = area(boxes)[:, None] + area(others)[None, :] - overlap
+    union = area(boxes)[..., :, None] + area(others)[..., None, :] - overlap
     iou: Floats = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
     return iou
 

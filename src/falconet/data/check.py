@@ -21,8 +21,8 @@ from falconet.data.dataset import DataSet, Problem
 from falconet.data.exif_boxes import exif_problems
 from falconet.data.formats import open_dataset, splits_of
 from falconet.data.kinds import HINTS
-from falconet.data.looks import Look, look_problems
-from falconet.data.records import box_problems, file_kind, size_problems, sizes_of_files
+from falconet.data.looks import SHARP_SIDE, Look, look_problems
+from falconet.data.records import box_problems, file_kind, size_problems, sizes_of_files, with_box_problems
 from falconet.data.skew import box_look_problems, split_problems
 
 RARE, FEW = 0.05, 3
@@ -65,11 +65,12 @@ def check_splits(
     """
     problems: list[Problem] = []
     readable: dict[str, list[Record]] = {}
+    sizes: dict[Path, tuple[int, int]] = {}
     for name, dataset in splits.items():
         problems.extend(form_problems(dataset))
         problems.extend(dataset.problems)
         problems.extend(crowd_problems(dataset))
-        found, readable[name] = _check_records(dataset)
+        found, readable[name] = _check_records(dataset, sizes)
         problems.extend(found)
         problems.extend(box_look_problems(replace(dataset, records=tuple(readable[name]))))
     problems.extend(_class_problems(splits))
@@ -77,7 +78,7 @@ def check_splits(
     copies = list(_same_pictures(readable))
     problems.extend(problem for _, problem in copies)
     if decode:
-        broken, looks = _decode_all(readable, progress)
+        broken, looks = _decode_all(readable, sizes, progress)
         problems.extend(broken)
         problems.extend(look_problems(looks, copies={path for path, _ in copies}))
     problems = list(dict.fromkeys(problems))
@@ -100,19 +101,26 @@ def class_counts(dataset: DataSet) -> dict[str, int]:
     return summed
 
 
-def _check_records(dataset: DataSet) -> tuple[list[Problem], list[Record]]:
-    """Problems of single records, and the records whose picture seems readable."""
+def _check_records(dataset: DataSet, sizes: dict[Path, tuple[int, int]]) -> tuple[list[Problem], list[Record]]:
+    """Problems of single records, and the records whose picture seems readable.
+
+    Args:
+        sizes: gets (height, width) as displayed of the files that seem readable.
+    """
     problems: list[Problem] = []
     readable: list[Record] = []
-    sizes = sizes_of_files(dataset.records)
-    problems.extend(exif_problems(dataset, sizes))
-    for record, size in zip(dataset.records, sizes, strict=True):
+    found = sizes_of_files(dataset.records)
+    problems.extend(exif_problems(dataset, found))
+    suspicious = with_box_problems(dataset.records).tolist()
+    for record, size, suspect in zip(dataset.records, found, suspicious, strict=True):
         if isinstance(size, DataError):
             problems.append(Problem.of_picture(record, str(size), file_kind(record)))
         else:
             readable.append(record)
+            sizes[record.path] = size
             problems.extend(size_problems(record, size))
-        problems.extend(problem for _, problem in box_problems(dataset, record))
+        if suspect:
+            problems.extend(problem for _, problem in box_problems(dataset, record))
         problems.extend(_duplicate_boxes(dataset, record))
     return problems, readable
 
@@ -234,14 +242,14 @@ def _same_file(first: Path, second: Path) -> bool:
 
 
 def _decode_all(
-    readable: Mapping[str, list[Record]], progress: Progress | None
+    readable: Mapping[str, list[Record]], sizes: Mapping[Path, tuple[int, int]], progress: Progress | None
 ) -> tuple[list[Problem], dict[str, list[tuple[Record, Look]]]]:
     """Problems of the pictures' files, and by split what those that can be read look like."""
     unique = {record.path: (split, record) for split, records in reversed(list(readable.items())) for record in records}
     problems: list[Problem] = []
     looks: dict[str, list[tuple[Record, Look]]] = {split: [] for split in readable}
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        seen = pool.map(_look_at, [record for _, record in unique.values()])
+        seen = pool.map(_look_at, unique, [sizes[path] for path in unique])
         for done, ((split, record), look) in enumerate(zip(unique.values(), seen, strict=True), start=1):
             if isinstance(look, DataError):
                 problems.append(Problem.of_picture(record, str(look), "broken-file"))
@@ -252,9 +260,11 @@ def _decode_all(
     return problems, looks
 
 
-def _look_at(record: Record) -> Look | DataError:
+def _look_at(path: Path, size: tuple[int, int]) -> Look | DataError:
+    """What the picture of `size` (height, width) looks like; all of its bytes are read, not all pixels made of them."""
+    longer = max(size)
     try:
-        image, *_ = read_image(record.path)
+        image, _ = read_image(path, at_least=(size[0] * SHARP_SIDE // longer, size[1] * SHARP_SIDE // longer))
     except DataError as error:
         return error
     return Look.of(image)

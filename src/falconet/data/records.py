@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from falconet.core import boxes as box_math
 from falconet.core.errors import DataError
 from falconet.core.files import exists
 from falconet.core.images import check_complete
-from falconet.core.types import Record
+from falconet.core.types import Floats, Ints, Record
 from falconet.data.box_form import crowd_problems, form_problems, fractions
 from falconet.data.dataset import DataSet, Problem
 from falconet.data.exif_boxes import exif_problems
@@ -75,10 +77,43 @@ def size_problems(record: Record, size: tuple[int, int]) -> list[Problem]:
     return [Problem.of_picture(record, f"{what}{size[1]} x {size[0]}; {hint}", "wrong-size")]
 
 
+class Joined(NamedTuple):
+    """The boxes of many records in one table: NumPy is slow on a few boxes at a time.
+
+    Attributes:
+        boxes: [N, 4] of all records, one after the other.
+        limits: [N, 2] width and height of their pictures as annotated, infinite where unknown.
+        starts: [R + 1] where the boxes of each record begin, and the end.
+    """
+
+    boxes: Floats
+    limits: Floats
+    starts: Ints
+
+    def records_with(self, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """[R] The records of which a box is among the `chosen` [N]."""
+        before = np.concatenate([[0], np.cumsum(chosen)])
+        return np.asarray(before[self.starts[1:]] > before[self.starts[:-1]])
+
+
+def joined(records: Sequence[Record]) -> Joined:
+    """The boxes of all `records`."""
+    lengths = np.array([len(record.boxes) for record in records], np.int64)
+    sides = np.array([_sides(record) for record in records], np.float32).reshape(-1, 2)
+    boxes = np.concatenate([np.zeros((0, 4), np.float32), *(record.boxes for record in records)])
+    return Joined(boxes, np.repeat(sides, lengths, 0), np.concatenate([[0], np.cumsum(lengths)]))
+
+
+def with_box_problems(records: Sequence[Record]) -> NDArray[np.bool_]:
+    """[R] The records for which `box_problems` has any."""
+    table = joined(records)
+    return table.records_with(_suspects(table.boxes, table.limits))
+
+
 def box_problems(dataset: DataSet, record: Record) -> list[tuple[int, Problem]]:
     """(index of the box, problem) for boxes that are not finite, of no area or not inside the picture."""
     found: list[tuple[int, Problem]] = []
-    suspects = _suspects(record)
+    suspects = _suspects(record.boxes, np.array(_sides(record), np.float32))
     for index in np.flatnonzero(suspects).tolist():
         kind, what = _what_is_wrong(record, index)
         found.append((index, dataset.box_problem(record, what, kind, index)))
@@ -92,16 +127,19 @@ def _size_of_file(record: Record) -> tuple[int, int] | DataError:
         return error
 
 
-def _suspects(record: Record) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    boxes = record.boxes
+def _sides(record: Record) -> tuple[float, float]:
+    """(width, height) as annotated, infinite where unknown."""
+    known = record.width is not None and record.height is not None
+    return (float(record.width or 0), float(record.height or 0)) if known else (np.inf, np.inf)
+
+
+def _suspects(boxes: Floats, limits: Floats) -> NDArray[np.bool_]:
+    """[N] Boxes that are not finite, of no area, not inside their pictures of [N, 2] or [2], or fractions."""
     with np.errstate(invalid="ignore"):
-        good = np.isfinite(boxes).all(1) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-        good &= (boxes[:, :2] >= -TOLERANCE).all(1)
-        if record.width is not None and record.height is not None:
-            limit = np.array([record.width, record.height], np.float32) + TOLERANCE
-            good &= (boxes[:, 2:] <= limit).all(1) & (boxes[:, :2] < limit - TOLERANCE).all(1)
-        good &= (boxes[:, 2:] > 0).all(1)
-    return np.logical_or(np.logical_not(good), fractions(record.boxes))
+        good = np.isfinite(boxes).all(1) & (boxes[:, 2:] > boxes[:, :2]).all(1)
+        good &= (boxes[:, :2] >= -TOLERANCE).all(1) & (boxes[:, 2:] > 0).all(1)
+        good &= (boxes[:, 2:] <= limits + TOLERANCE).all(1) & (boxes[:, :2] < limits).all(1)
+    return np.logical_or(np.logical_not(good), fractions(boxes))
 
 
 def _what_is_wrong(record: Record, index: int) -> tuple[str, str]:

@@ -2,15 +2,17 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from falconet.core import boxes as box_math
 from falconet.core.figures import plural
 from falconet.core.suggest import listed
-from falconet.core.types import Floats, Record
+from falconet.core.types import Floats, Ints, Record
 from falconet.data.dataset import DataSet, Problem
+from falconet.data.records import Joined, joined
 
 TWICE = 0.9
 """IoU from which on two boxes are of the same object."""
@@ -52,18 +54,19 @@ NOTHING = 10
 EMPTY = 0.5
 """Share of pictures without boxes that is odd."""
 
+PAIRS = 1_000_000
+"""Of boxes that are held against each other at a time."""
+
 
 def box_look_problems(dataset: DataSet) -> Iterator[Problem]:
     """Boxes of one split that are probably not meant so, and classes whose boxes are too small."""
-    small = np.zeros(len(dataset.names), np.int64)
-    count = np.zeros(len(dataset.names), np.int64)
-    for record in dataset.records:
-        yield from _odd_boxes(dataset, record)
-        if record.width and record.height and len(record.boxes):
-            side = _finite(record)[:, 2:] - _finite(record)[:, :2]
-            least = side.min(1) * TRAINED / max(record.width, record.height)
-            np.add.at(small, record.labels[least < LEAST_SIDE], 1)
-        np.add.at(count, record.labels, 1)
+    sized = [record for record in dataset.records if record.width and record.height]
+    for place in np.flatnonzero(_maybe_odd(sized)).tolist():
+        yield from _odd_boxes(dataset, sized[place])
+    labels = [np.zeros(0, np.int64), *(record.labels for record in sized)]
+    small = np.bincount(np.concatenate(labels)[_are_small(joined(sized))], minlength=len(dataset.names))
+    every = [np.zeros(0, np.int64), *(record.labels for record in dataset.records)]
+    count = np.bincount(np.concatenate(every), minlength=len(dataset.names))
     for name, few, all_boxes in zip(dataset.names, small.tolist(), count.tolist(), strict=True):
         if few > max(2, MANY_SMALL * all_boxes):
             what = (
@@ -73,24 +76,77 @@ def box_look_problems(dataset: DataSet) -> Iterator[Problem]:
             yield Problem(dataset.source, what, "small-boxes")
 
 
-def _finite(record: Record) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+def _are_small(table: Joined) -> NDArray[np.bool_]:
+    """[N] Boxes with a side too small at a usual input."""
+    boxes = _finite(table.boxes)
+    return np.asarray((boxes[:, 2:] - boxes[:, :2]).min(1) * TRAINED / table.limits.max(1) < LEAST_SIDE)
+
+
+def _maybe_odd(records: Sequence[Record]) -> NDArray[np.bool_]:
+    """[R] The records in which `_odd_boxes` may find something; those of whole data sets are told at once."""
+    table = joined(records)
+    boxes = _finite(table.boxes)
+    return table.records_with(_are_thin(boxes) | _are_slivers(boxes, table.limits) | _cover(boxes, table.limits)) | (
+        _maybe_twice(boxes, table.starts)
+    )
+
+
+def _maybe_twice(boxes: Floats, starts: Ints) -> NDArray[np.bool_]:
+    """[R] The records of which two boxes have an IoU of `TWICE`, by records with as many boxes each."""
+    lengths = np.diff(starts)
+    found = np.zeros(len(lengths), np.bool_)
+    for length in np.unique(lengths[lengths > 1]).tolist():
+        places = np.flatnonzero(lengths == length)
+        step = max(1, PAIRS // length**2)
+        for chosen in (places[begin : begin + step] for begin in range(0, len(places), step)):
+            own = boxes[starts[chosen][:, None] + np.arange(length)]
+            found[chosen] = (np.triu(box_math.pairwise_iou(own, own), k=1) >= TWICE).any((1, 2))
+    return found
+
+
+def _finite(boxes: Floats) -> Floats:
     """Boxes without NaN, and not so large that areas overflow; those are told elsewhere."""
-    return np.clip(np.nan_to_num(record.boxes), -LARGEST, LARGEST)
+    if np.abs(boxes).max(initial=0.0) <= LARGEST:  # not so where one is NaN
+        return boxes
+    return np.asarray(np.clip(np.nan_to_num(boxes), -LARGEST, LARGEST), np.float32)
+
+
+def _are_thin(boxes: Floats) -> NDArray[np.bool_]:
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-6)
+    return np.asarray((sides.max(1) > THIN * sides.min(1)) & (sides.min(1) > 1e-3))
+
+
+def _cover(boxes: Floats, limits: Floats) -> NDArray[np.bool_]:
+    """[N] Boxes of the whole picture, whose width and height is [N, 2] or [2]."""
+    return np.asarray(box_math.area(boxes) >= WHOLE * limits[..., 0] * limits[..., 1])
+
+
+def _are_slivers(boxes: Floats, limits: Floats) -> NDArray[np.bool_]:
+    """[N] Boxes that touch the border and are hardly wider than a line: leftovers of pictures that were cut."""
+    touching = (boxes[:, :2] <= 1) | (boxes[:, 2:] >= limits - 1)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    thin = touching & (sides > 0) & (sides < SLIVER * limits) & (LINE * sides <= sides[:, ::-1])
+    return np.asarray(thin.any(1))
 
 
 def _odd_boxes(dataset: DataSet, record: Record) -> Iterator[Problem]:
-    if not len(record.boxes) or record.width is None or record.height is None:
-        return
-    boxes, counts = _finite(record), ~record.crowd
+    boxes, counts = _finite(record.boxes), ~record.crowd
+    limits = np.array([record.width, record.height], np.float32)
     sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-6)
-    for index in np.flatnonzero(counts & (sides.max(1) > THIN * sides.min(1)) & (sides.min(1) > 1e-3)).tolist():
+    for index in np.flatnonzero(counts & _are_thin(boxes)).tolist():
         width, height = sides[index].tolist()
         what = f"image {record.path.name} has a box of {width:g} x {height:g} pixels; hardly any object is so thin"
         yield dataset.box_problem(record, what, "thin-box", index)
-    yield from _slivers(dataset, record, boxes)
-    covered = box_math.area(boxes) >= WHOLE * record.width * record.height
+    for index in np.flatnonzero(counts & _are_slivers(boxes, limits)).tolist():
+        width, height = (boxes[index, 2:] - boxes[index, :2]).tolist()
+        name = dataset.names[record.labels[index]]
+        what = (
+            f"image {record.path.name}: a box of '{name}' along the border has {width:g} x {height:g} pixels; little "
+            "of the object can be seen"
+        )
+        yield dataset.box_problem(record, what, "border-sliver", index)
     if len(boxes) > 1:  # a single object may fill its picture
-        for index in np.flatnonzero(counts & covered).tolist():
+        for index in np.flatnonzero(counts & _cover(boxes, limits)).tolist():
             name = dataset.names[record.labels[index]]
             what = f"image {record.path.name}: a box of '{name}' is the whole picture, beside other boxes"
             yield dataset.box_problem(record, what, "whole-picture", index)
@@ -112,7 +168,7 @@ def drawn_twice(record: Record) -> list[tuple[int, int]]:
     """
     if len(record.boxes) < 2:
         return []
-    boxes, counts = _finite(record), ~record.crowd
+    boxes, counts = _finite(record.boxes), ~record.crowd
     overlap = np.triu(box_math.pairwise_iou(boxes, boxes), k=1)
     pairs: dict[int, int] = {}
     for first, second in np.argwhere((overlap >= TWICE) & counts[:, None] & counts[None]).tolist():
@@ -120,24 +176,6 @@ def drawn_twice(record: Record) -> list[tuple[int, int]]:
         if second not in pairs or (same and record.labels[pairs[second]] != record.labels[second]):
             pairs[second] = first
     return [(first, second) for second, first in pairs.items()]
-
-
-def _slivers(dataset: DataSet, record: Record, boxes: Floats) -> Iterator[Problem]:
-    """Boxes that touch the border and are hardly wider than a line: leftovers of pictures that were cut."""
-    assert record.width is not None
-    assert record.height is not None
-    limit = np.array([record.width, record.height], np.float32)
-    touching = (boxes[:, :2] <= 1) | (boxes[:, 2:] >= limit - 1)
-    sides = boxes[:, 2:] - boxes[:, :2]
-    thin = touching & (sides > 0) & (sides < SLIVER * limit) & (LINE * sides <= sides[:, ::-1])
-    for index in np.flatnonzero(~record.crowd & thin.any(1)).tolist():
-        width, height = sides[index].tolist()
-        name = dataset.names[record.labels[index]]
-        what = (
-            f"image {record.path.name}: a box of '{name}' along the border has {width:g} x {height:g} pixels; little "
-            "of the object can be seen"
-        )
-        yield dataset.box_problem(record, what, "border-sliver", index)
 
 
 def split_problems(splits: Mapping[str, DataSet]) -> Iterator[Problem]:
