@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import falconet
 from falconet import __version__
 from falconet.api.find import weights_to_start_from
-from falconet.cli import COMMANDS, _register, app
+from falconet.cli import COMMANDS, _register, app, main
 from falconet.core.errors import ConfigError, DataError, ModelError
 from falconet.models import PRESETS
 from falconet.training import fit, read_run, resume
@@ -73,6 +73,29 @@ def test_every_command_is_there() -> None:
     for command in COMMANDS.values():
         what = getattr(import_module(f"falconet.cli.{command.module}"), command.function)
         assert callable(what) or isinstance(what, typer.Typer)
+
+
+@pytest.mark.parametrize(
+    ("words", "before"),
+    [
+        (["train", ""], "falconet train"),
+        (["data", "check", ""], "falconet data check"),
+        (["predict", "a.jpg", ""], "falconet predict a.jpg"),
+        (["eval", "mine.onnx", "--data", ""], "falconet eval mine.onnx --data"),
+        (["data", "demo", "--seed", "1", ""], "falconet data demo --seed 1"),
+        (["eval", "mine.onnx", "--data="], "--data"),
+    ],
+)
+def test_an_empty_text_is_not_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], before: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["falconet", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(f"falconet: '{before}' is followed by an empty text")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_preset_behind_its_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,16 @@ def test_every_mistake_at_once_with_lines() -> None:
     }
 
 
+def test_a_key_that_stands_elsewhere_is_found() -> None:
+    assert fail("output: a", "epochs=3") == ["override 'epochs=3': epochs: unknown key; did you mean 'train.epochs'?"]
+
+
+def test_a_value_in_place_of_keys_names_them() -> None:
+    (line,) = fail("output: a", "train=3")
+    assert line.startswith("override 'train=3': train: expected keys and values (epochs, ")
+    assert line.endswith("), as in train.epochs=3, but got 3")
+
+
 def test_a_missing_key_is_named() -> None:
     assert fail("train:\n  epochs: 3\n") == ["run.yaml: output: is missing"]
 

@@ -12,6 +12,7 @@ from falconet.core.errors import DataError
 from falconet.data.check import check_splits, open_splits
 from falconet.data.fix import LIST, Fixed, fix
 from falconet.data.kinds import HINTS
+from falconet.data.voc_xml import parse_annotation
 from tests.core.pictures import encode, exif, jpeg_with_exif, smooth
 from tests.data.build import coco_tree, picture, voc_text, write_coco, write_voc, write_yolo
 
@@ -462,6 +463,28 @@ def test_voc(tmp_path: Path) -> None:
     }  # fmt: skip
     crowd = [record.crowd.tolist() for one in open_splits(out).values() for record in one.records]
     assert crowd == [[False, False], [True], []]
+
+
+def test_sizes_and_names_of_pictures_that_voc_leaves_out(tmp_path: Path) -> None:
+    text = voc_text([("cat", 1.5, 2, 30, 31)])
+    texts = {
+        "a": voc_text([("cat", 1.5, 2, 30, 31)], size="0 0"),
+        "b": text.replace("<size><width>60</width><height>40</height><depth>3</depth></size>", ""),
+        "c": text.replace("<filename>x.png</filename>", ""),
+        "d": text.replace("x.png", ""),
+        "e": text,
+    }
+    root = write_voc(tmp_path / "in", texts)
+    fixed = run(root, tmp_path / "out")
+    assert sorted(kinds(fixed)) == ["no-file-name", "no-size"]
+    assert not {"no-size", "no-file-name"} & {one.kind for one in fixed.left}
+    before, after = (open_splits(place)["all"].records for place in (root, tmp_path / "out"))
+    assert [one.path.name for one in after] == [one.path.name for one in before]
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one.boxes, other.boxes)
+        said = parse_annotation(Path(other.source))
+        assert (said.size, said.file_name) == ((40, 60), "x.png" if one.path.stem in "abe" else one.path.name)
+    assert (tmp_path / "out" / "Annotations" / "e.xml").read_text() == text
 
 
 def test_voc_with_a_list_of_classes_in_folders(tmp_path: Path) -> None:

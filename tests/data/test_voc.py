@@ -91,8 +91,27 @@ def test_parts_of_objects_are_not_objects(tmp_path: Path) -> None:
 
 
 def test_size_of_zero_means_unknown(tmp_path: Path) -> None:
-    record = read_voc(write_voc(tmp_path / "voc", {"a": voc_text([], size="0 0")})).records[0]
-    assert (record.width, record.height) == (None, None)
+    dataset = read_voc(write_voc(tmp_path / "voc", {"a": voc_text([], size="0 0"), "b": voc_text([])}))
+    assert (dataset.records[0].width, dataset.records[0].height) == (None, None)
+    (problem,) = dataset.problems
+    assert (problem.kind, problem.what.partition(" do ")[0]) == ("no-size", "1 of 2 annotation files")
+    assert "a.xml" in problem.what
+
+
+@pytest.mark.parametrize(
+    ("old", "kind"),
+    [
+        ("<size><width>60</width><height>40</height><depth>3</depth></size>", "no-size"),
+        ("<width>60</width>", "no-size"),
+        ("<filename>x.png</filename>", "no-file-name"),
+        ("x.png", "no-file-name"),
+    ],
+)
+def test_what_other_readers_ask_for_is_told(tmp_path: Path, old: str, kind: str) -> None:
+    text = voc_text([("cat", 1, 1, 9, 9)])
+    dataset = read_voc(write_voc(tmp_path / "voc", {"a": text.replace(old, "")}))
+    assert [problem.kind for problem in dataset.problems] == [kind]
+    assert dataset.records[0].path.name == "a.png"
 
 
 @pytest.mark.parametrize(

@@ -232,3 +232,20 @@ def test_sgd_has_no_rate_of_its_own() -> None:
 @pytest.mark.parametrize("word", ["null", "none", "None", "scratch"])
 def test_no_weights_in_words(word: str) -> None:
     assert read_run("nanodet-plus-demo", ["data.train=a.json", f"train.weights={word}"]).train.weights is None
+
+
+@pytest.mark.parametrize("beside", ["", "; did you mean "])
+def test_a_model_in_place_of_a_run_file(tmp_path: Path, beside: str) -> None:
+    model = tmp_path / "mine.onnx"
+    model.write_bytes(b"\x08\x09\x12\x00\xff")
+    if beside:
+        (tmp_path / "run.yaml").write_text("output: runs\n")
+    with pytest.raises(ConfigError) as error:
+        read_run(model)
+    assert str(error.value).startswith(f"{model}: holds no text, as a model's file does; expected a run file")
+    assert str(error.value).endswith(f"a preset name{beside}{tmp_path / 'run.yaml'}?" if beside else "a preset name")
+
+
+def test_the_size_of_the_input_at_once() -> None:
+    with pytest.raises(ConfigError, match=r"\(height, width, .*\), as in model\.input\.height=192, but got 192"):
+        read_run("nanodet-plus-m-320", ["data.train.annotations=x.json", "model.input=192"])

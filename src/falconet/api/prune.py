@@ -253,7 +253,8 @@ def _run_of(found: FoundModel, overrides: Sequence[str]) -> "RunConfig":
         named = Path("runs", f"{found.name}-pruned")
     else:
         raise ConfigError(
-            f"{found.path}: does not lie in a run's folder; expected one, or the name of published weights"
+            f"{found.path}: does not lie in the folder of a run, which says how to train on; expected the folder of a "
+            "run of 'falconet train', or the name of published weights"
         )
     if "output" not in given:
         run = run.model_copy(update={"output": free_folder(named)})

@@ -233,6 +233,19 @@ def _other_form(words: list[str]) -> str:
     return ""
 
 
+def _nothing(words: list[str]) -> str:
+    """What is wrong where a word says nothing, which as a path would be the current folder; empty where none does."""
+    for place, word in enumerate(words):
+        option = word.removesuffix("=")
+        if word == "" or (word.startswith("--") and word != option):
+            before = option or " ".join(["falconet", *words[:place]])
+            return (
+                f"'{before}' is followed by an empty text, as of a variable that is not set; expected a value "
+                "(the current folder is .)"
+            )
+    return ""
+
+
 def main() -> None:
     """Entry point: user errors print as one message and exit with 2, Ctrl-C exits with 130, SIGTERM with 143."""
     words = sys.argv[1:]
@@ -250,7 +263,7 @@ def main() -> None:
     logging.getLogger("torch").setLevel(logging.WARNING)  # it tells statistics when it ends
     _register(words[0] if words else None)
     try:
-        if meant := _other_form(words):
+        if meant := _nothing(words) or _other_form(words):
             raise ConfigError(meant)
         try:
             app()

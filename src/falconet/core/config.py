@@ -5,11 +5,10 @@ each with file, line, path and the nearest right name.
 """
 
 import io
-import types
 import typing
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -19,12 +18,12 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
 
+from falconet.core.config_keys import all_keys, configs_at, fields_at, fields_of, key_types
 from falconet.core.errors import ConfigError
 from falconet.core.strict import Config as Config
 from falconet.core.suggest import did_you_mean
 from falconet.core.values import Value
 
-Settings = Config | Value
 ConfigType = TypeVar("ConfigType", bound=Config)
 
 MOST_BYTES, MOST_NODES, MOST_DEPTH = 16 << 20, 100_000, 64
@@ -137,7 +136,7 @@ def _commented(value: Any, *, comments: bool) -> Any:
         tree = CommentedMap()
         plain_values = value.model_dump(mode="json") if isinstance(value, Config) else asdict(cast("Any", value))
         # What chooses the kind stands first, also where the kind inherits its settings.
-        for key, (_, description) in sorted(_fields(type(value)).items(), key=lambda field: field[0] != "name"):
+        for key, (_, description) in sorted(fields_of(type(value)).items(), key=lambda field: field[0] != "name"):
             content = getattr(value, key)
             nested = isinstance(content, Config | Value)
             tree[key] = _commented(content if nested else plain_values[key], comments=comments)
@@ -222,12 +221,17 @@ def plain(tree: Any) -> Any:
     return tree
 
 
+_KEYS = "expected keys and values"
+
+_FEW_PLACES = 2
+"""In which a key is known for a message to name them."""
+
 _PLAIN = {
     "path_type": "expected a path",
-    "model_type": "expected keys and values",
-    "model_attributes_type": "expected keys and values",
-    "dataclass_type": "expected keys and values",
-    "dict_type": "expected keys and values",
+    "model_type": _KEYS,
+    "model_attributes_type": _KEYS,
+    "dataclass_type": _KEYS,
+    "dict_type": _KEYS,
     "too_short": "expected {min_length} at least",
 }
 """Messages of pydantic that speak of Python."""
@@ -241,14 +245,14 @@ def _describe(kind: type[Config], tree: Any, detail: Any, name: str, overrides: 
         line = _line(tree, location)
         origin = name if line is None else f"{name}:{line}"
     if detail["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        known = _fields_at(kind, tree, location[:-1])
-        hint = did_you_mean(str(location[-1]), known, cutoff=0.5) or f"expected one of: {', '.join(known)}"
-        return f"{origin}: {path}: unknown key; {hint}"
+        return f"{origin}: {path}: unknown key; {_right_key(kind, tree, location)}"
     if detail["type"] == "missing":
         return f"{origin}: {path}: is missing"
     if detail["type"] in ("union_tag_invalid", "union_tag_not_found"):
         return f"{origin}: {path}: {_wrong_choice(kind, tree, location, detail)}"
     message = _PLAIN[detail["type"]].format(**detail.get("ctx", {})) if detail["type"] in _PLAIN else str(detail["msg"])
+    if message == _KEYS and location:
+        message = _keys_below(kind, tree, location, detail["input"])
     message = message.removeprefix("Value error, ")
     message = message[:1].lower() + message[1:] if not message[:2].isupper() else message
     value = repr(detail["input"])
@@ -261,6 +265,27 @@ def _describe(kind: type[Config], tree: Any, detail: Any, name: str, overrides: 
         choices = [choice.strip(" '") for choice in str(detail["ctx"]["expected"]).replace(" or ", ", ").split(",")]
         hint = f"; {did_you_mean(detail['input'], choices)}".removesuffix("; ")
     return f"{origin}: {path or 'top level'}: {message}, but got {value}{hint}"
+
+
+def _right_key(kind: type[Config], tree: Any, location: Sequence[int | str]) -> str:
+    """What may be meant by an unknown key: the same word elsewhere, else the nearest one beside it."""
+    word, known = str(location[-1]), fields_at(kind, tree, location[:-1])
+    same = list(dict.fromkeys(path for path in all_keys(kind, tree) if path.rpartition(".")[2] == word))
+    if same and len(same) <= _FEW_PLACES:
+        return f"did you mean {' or '.join(map(repr, same))}?"
+    return did_you_mean(word, known, cutoff=0.5) or f"expected one of: {', '.join(known)}"
+
+
+def _keys_below(kind: type[Config], tree: Any, location: Sequence[int | str], value: Any) -> str:
+    """What is expected where a value stands in place of keys and values, with the first keys that it would fit."""
+    found = {name: what for one in configs_at(kind, tree, location) for name, what in key_types(one).items()}
+    if not found:
+        return _KEYS
+    takes = (int, float) if type(value) is int else (type(value),)
+    fitting = [name for name, what in found.items() if what in takes][:1]
+    path = ".".join(map(str, location))
+    example = "".join(f", as in {path}.{name}={value}" for name in fitting)
+    return f"{_KEYS} ({', '.join(found)}){example}"
 
 
 def _location_in_tree(tree: Any, location: Sequence[int | str]) -> tuple[int | str, ...]:
@@ -300,59 +325,10 @@ def _line(tree: Any, location: Sequence[int | str]) -> int | None:
 def _wrong_choice(kind: type[Config], tree: Any, location: Sequence[int | str], detail: Any) -> str:
     """What is wrong with the `name` that should choose a member of a union."""
     names = [
-        name for member in _configs_at(kind, tree, location) for name in typing.get_args(_fields(member)["name"][0])
+        name for member in configs_at(kind, tree, location) for name in typing.get_args(fields_of(member)["name"][0])
     ]
     expected = f"expected one of {', '.join(map(repr, names))}"
     tag = detail["ctx"].get("tag")
     if tag is None:
         return f"name is missing; {expected}"
     return " ".join(filter(None, (f"there is no '{tag}';", did_you_mean(tag, names), expected)))
-
-
-def _fields_at(kind: Any, tree: Any, location: Sequence[int | str]) -> list[str]:
-    """Field names that are allowed at `location`; of a tagged union, those of the member `tree` names."""
-    return sorted({name for candidate in _configs_at(kind, tree, location) for name in _fields(candidate)})
-
-
-def _configs_at(kind: Any, tree: Any, location: Sequence[int | str]) -> list[type[Settings]]:
-    """The Config classes of which one may stand at `location`; of a tagged union, the member `tree` names."""
-    candidates, node = _configs_in(kind), tree
-    for part in location:
-        if isinstance(part, int):  # of a list, whose members are of one kind
-            node = node[part] if isinstance(node, list) and part < len(node) else None
-            continue
-        candidates = [
-            found
-            for candidate in _choose(candidates, node)
-            if part in _fields(candidate)
-            for found in _configs_in(_fields(candidate)[part][0])
-        ]
-        node = node.get(part) if isinstance(node, dict) else None
-    return _choose(candidates, node)
-
-
-def _choose(candidates: list[type[Settings]], node: Any) -> list[type[Settings]]:
-    """The candidates whose `name` literal is the one `node` carries, or all of them."""
-    if not isinstance(node, dict) or "name" not in node:
-        return candidates
-    fitting = [
-        candidate
-        for candidate in candidates
-        if "name" in _fields(candidate) and node["name"] in typing.get_args(_fields(candidate)["name"][0])
-    ]
-    return fitting or candidates
-
-
-def _fields(kind: type[Settings]) -> dict[str, tuple[Any, str | None]]:
-    """Annotation and description of each field."""
-    if issubclass(kind, Config):
-        return {name: (field.annotation, field.description) for name, field in kind.model_fields.items()}
-    hints = typing.get_type_hints(kind)
-    return {one.name: (hints[one.name], one.metadata.get("description")) for one in fields(cast("Any", kind))}
-
-
-def _configs_in(annotation: Any) -> list[type[Settings]]:
-    """The Config classes in a type annotation (through unions, Annotated and lists)."""
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
-        return [annotation] if issubclass(annotation, Config | Value) else []
-    return [found for part in typing.get_args(annotation) for found in _configs_in(part)]

@@ -74,6 +74,9 @@ def _is_repaired(one: Kept, repaired: Repaired) -> bool:
         problem.kind == "bad-annotation" and problem.where.startswith(f"{one.record.source}:")
         for problem in repaired.dataset.problems
     )
+    nameless = any(problem.kind == "no-file-name" for problem in repaired.dataset.problems)
+    if nameless and not parse_annotation(Path(one.record.source)).file_name:
+        return True
     return renamed or bad or one.size is not None or not one.keep.all() or bool(one.changed.any())
 
 
@@ -97,6 +100,8 @@ def _repaired_text(one: Kept, repaired: Repaired) -> str:
                 tree.remove(element)
             index += 1
     assert index == len(one.keep)
+    if not parsed.file_name:
+        _set(tree, "filename", one.record.path.name)
     if one.size is not None:
         for side, value in zip(("height", "width"), one.size, strict=True):
             _set(tree, f"size/{side}", str(value))
@@ -117,7 +122,15 @@ def _repair_object(element: ElementTree.Element, one: Kept, index: int, repaired
 
 
 def _set(element: ElementTree.Element, path: str, text: str) -> None:
-    """Set the text of the last element at `path`, which is the one that is read."""
-    found = element.findall(path)
-    if found:
+    """Set the text of the last element at `path`, which is the one that is read; where there is none, it is made."""
+    first, _, rest = path.partition("/")
+    found = element.findall(path) or element.findall(first)
+    if not found:
+        found = [ElementTree.Element(first)]
+        found[0].tail = element.text  # stands on a line of its own, as what is there
+        objects = (place for place, child in enumerate(element) if child.tag == "object")
+        element.insert(next(objects, len(element)), found[0])
+    if rest and found[-1].tag == first:
+        _set(found[-1], rest, text)
+    else:
         found[-1].text = text

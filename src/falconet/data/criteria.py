@@ -67,6 +67,8 @@ CRITERIA: Mapping[str, Criterion] = {
         "the annotated width and height are not the file's",
         "corrected where no box depends on it",
     ),
+    "no-size": Criterion("'size' is 0 x 0, or missing (Pascal VOC)", "the picture's is written"),
+    "no-file-name": Criterion("'filename' is empty or missing (Pascal VOC)", "the picture's is written"),
     "missing-file": Criterion("no such file", "left out, with its boxes"),
     "broken-file": Criterion("header, end and, unless --quick, all pixels are decoded", "left out, with its boxes"),
     "orphan-label": Criterion("no picture has the name of a label file", "left out"),

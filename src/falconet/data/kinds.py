@@ -103,6 +103,16 @@ KINDS = {
         "Look whether the boxes fit the picture; where they do not, take the picture that was annotated, or scale the "
         "boxes.",
     ),
+    "no-size": Kind(
+        "annotation files that do not say how large their picture is",
+        "Nothing needs to be done here; for other readers, write width and height into 'size'.",
+        "hint",
+    ),
+    "no-file-name": Kind(
+        "annotation files that do not name their picture",
+        "Nothing needs to be done here; for other readers, write the picture's name into 'filename'.",
+        "hint",
+    ),
     "missing-file": Kind(
         "files that do not exist",
         "Put the pictures where the annotations say, name their folder with --images, or delete their annotations.",

@@ -41,6 +41,8 @@ READ_WITHOUT = {
     "orphan-label": "not copied",
     "unused-files": "not copied",
     "other-path": "file names are those of the copy",
+    "no-size": "written",
+    "no-file-name": "written",
 }
 """Kinds that readers report and a copy does not have, and what becomes of them."""
 
@@ -230,6 +232,8 @@ def _corrected_size(
 ) -> tuple[int, int] | None:
     """The size to write: where the annotation has none or a wrong one, and no box depends on it."""
     if record.width is None or record.height is None:
+        if dataset.format == "voc":  # told of all files together
+            return size
         told = next((one for one in dataset.problems if (one.kind, one.where) == ("wrong-size", record.source)), None)
         if told is not None:
             done.append(Repair("wrong-size", record.source, f"{told.what} ({size[1]} x {size[0]} is written)"))

@@ -10,14 +10,16 @@ in sub-folders; the name of one is then its path without ending, as in `cam1/000
 * `difficult` objects become crowd boxes: ignored by training, not counted by evaluation, as VOC does.
 * Class names come from the data, sorted, over all annotation files, so that every split has the same; a
   `classes.txt` or `labels.txt` in the root, one name per line, fixes their order instead.
-* The picture of an annotation is the one of its name; where there are several, `filename` decides.
+* The picture of an annotation is the one of its name; where there are several, `filename` decides. Without a `filename`
+  nothing is lost here, nor without a `size`, which is the picture's then; other readers need both, so both are told.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from falconet.core.errors import DataError
+from falconet.core.figures import plural
 from falconet.core.images import is_picture
 from falconet.core.types import Record
 from falconet.data.dataset import DataSet, Problem, make_record, read_text
@@ -81,6 +83,7 @@ def read_voc(path: Path, images: Path | None = None, *, split: str | None = None
         picture, problem = found[name]
         problems += [] if problem is None else [problem]
         records.append(_record(name, parsed[name], picture, index_of, problems))
+    problems += _incomplete([parsed[name] for name in chosen], str(list_file or path))
     if list_file is not None:
         problems += _in_no_list(root, list_file, parsed, annotations)
     used = {picture for picture, _ in found.values()} | set(files.values())
@@ -247,6 +250,25 @@ def _record(
     return make_record(
         name, picture, annotation.size, boxes=boxes, labels=labels, crowd=crowd, source=str(path), box_keys=lines
     )
+
+
+def _incomplete(annotations: Sequence[Annotation], source: str) -> Iterator[Problem]:
+    """What files leave out that other readers ask for: one word for all of them, as a tool does it everywhere."""
+    for kind, what, lacking in (
+        (
+            "no-size",
+            "do not say how large their picture is ('size' is 0 x 0 or missing); it is taken from the picture",
+            [one for one in annotations if one.size is None],
+        ),
+        (
+            "no-file-name",
+            "do not name their picture ('filename'); the one called like the annotation is taken",
+            [one for one in annotations if not one.file_name],
+        ),
+    ):
+        if lacking:
+            count = f"{len(lacking)} of {plural(len(annotations), 'annotation file')}"
+            yield Problem(source, f"{count} {what}, as in {lacking[0].path.name}", kind)
 
 
 def _parse_all(files: Mapping[str, Path], problems: list[Problem]) -> dict[str, Annotation]:

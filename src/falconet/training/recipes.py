@@ -1,5 +1,6 @@
 """Complete runs by preset name, and run files from text: what `falconet train` and `falconet config` start from."""
 
+import codecs
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any, Literal
 
 from falconet.core.config import apply_overrides, plain, read_yaml, validate, write_yaml
 from falconet.core.errors import ConfigError
+from falconet.core.run_files import RUN_FILE, find_run
 from falconet.core.suggest import did_you_mean
 from falconet.core.terminal import argument
 from falconet.models import CLASSIFIERS, PRESETS
@@ -113,6 +115,8 @@ def read_run(source: str | Path, overrides: Sequence[str] = (), recipe: Recipe =
             f"'falconet train --resume {argument(path)}')"
         )
     is_file = path.is_file() or path.suffix in (".yaml", ".yml")
+    if is_file:
+        _refuse_binary(path)
     if is_file and recipe != "default":
         raise ConfigError(f"{source}: is a run file, which says everything; a recipe belongs to a preset")
     tree = read_yaml(path) if is_file else preset_tree(str(source), recipe)
@@ -142,6 +146,23 @@ def read_run(source: str | Path, overrides: Sequence[str] = (), recipe: Recipe =
     if str(run.data.train.annotations) == PLACEHOLDER:
         raise ConfigError(f"{source}: data.train.annotations still is '{PLACEHOLDER}'; write your own path there")
     return run
+
+
+def _refuse_binary(path: Path) -> None:
+    """Raise ConfigError where a model, or other data, stands in place of a run file."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except OSError:
+        return  # whoever reads it says so
+    if b"\0" not in head or head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return
+    run = find_run(path)
+    hint = "" if run is None else f"; did you mean {argument(run / RUN_FILE)}?"
+    raise ConfigError(
+        f"{path}: holds no text, as a model's file does; expected a run file, as {RUN_FILE} in the folder of "
+        f"a run, or a preset name{hint}"
+    )
 
 
 def _of_new_model(overrides: Sequence[str]) -> list[str]:
