@@ -120,6 +120,11 @@ def test_what_other_readers_ask_for_is_told(tmp_path: Path, old: str, kind: str)
         ("<annotation>\n<object>\n</annotation>", ":3", "is not valid XML: mismatched tag"),
         ("", ":1", "is not valid XML: no element found"),
         ("<html/>", ":1", "starts with <html>; expected <annotation>"),
+        (
+            "<annotations/>",
+            ":1",
+            "is in CVAT's own form (<annotations>); export from CVAT as COCO, Pascal VOC or YOLO instead",
+        ),
         ("<!DOCTYPE annotation>\n<annotation/>", ":1", "has a DTD or an entity, which is refused; remove it"),
     ],
 )

@@ -144,6 +144,36 @@ def test_label_paths() -> None:
     assert label_path(Path("images/images/a.jpg")) == Path("images/labels/a.txt")
     assert label_path(Path("x/a.b.jpg")) == Path("x/a.b.txt")
     assert label_path(Path("x/images")) == Path("x/images.txt")
+    assert label_path(Path("x/Images/a.JPG")) == Path("x/Labels/a.txt")
+
+
+@pytest.mark.parametrize(("images", "labels"), [("Images", "Labels"), ("Images", "labels"), ("images", "Labels")])
+def test_folders_in_capitals(tmp_path: Path, images: str, labels: str) -> None:
+    path = write_yolo(tmp_path, {"a": "0 0.5 0.5 0.5 0.5\n", "b": ""}, yaml=f"train: {images}/train\nnames: [cat]\n")
+    (tmp_path / "labels" / "train" / "c.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    for before, after in (("images", images), ("labels", labels)):
+        (tmp_path / before).rename(tmp_path / "moved")
+        (tmp_path / "moved").rename(tmp_path / after)
+    dataset = read_yolo(path)
+    assert [len(record.boxes) for record in dataset.records] == [1, 0]
+    assert [(one.kind, Path(one.where).name) for one in dataset.problems] == [("orphan-label", "c.txt")]
+
+
+def test_a_test_split_that_was_not_exported_is_told_and_left_out(tmp_path: Path) -> None:
+    yaml = "train: ../train/images\nval: ../valid/images\ntest: ../test/images\nnc: 1\nnames: ['a']\n"
+    for split in ("train", "valid"):
+        picture(tmp_path / split / "images" / f"{split}.png")
+    path = tmp_path / "data.yaml"
+    path.write_text(yaml)
+    assert yolo_splits(path) == ("train", "val")
+    (problem,) = read_yolo(path, split="train").problems
+    assert (problem.kind, problem.what.partition(",")[0]) == ("missing-file", "'test' is '../test/images'")
+    assert len(read_yolo(path)) == 2
+    with pytest.raises(DataError, match="'[.][.]/test/images' does not exist below"):
+        read_yolo(path, split="test")
+    path.write_text(yaml.replace("../valid", "../wrong"))
+    with pytest.raises(DataError, match="'[.][.]/wrong/images' does not exist below"):
+        read_yolo(path, split="val")
 
 
 def test_labels_without_a_picture(tmp_path: Path) -> None:

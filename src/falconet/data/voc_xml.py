@@ -86,6 +86,9 @@ def parse_annotation(path: Path) -> Annotation:
     text: list[str] = []
 
     def start(tag: str, _: dict[str, str]) -> None:
+        if not stack and tag == "annotations":
+            what = "is in CVAT's own form (<annotations>); export from CVAT as COCO, Pascal VOC or YOLO instead"
+            raise BadFileError(parser.CurrentLineNumber, what)
         if not stack and tag != "annotation":
             raise BadFileError(parser.CurrentLineNumber, f"starts with <{tag}>; expected <annotation>")
         if len(stack) >= MAX_DEPTH:

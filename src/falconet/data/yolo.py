@@ -8,6 +8,7 @@ and, per split, a folder of pictures, a text file that lists pictures, or a list
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ def find_class_list(folder: Path) -> Path | None:
 
 def yolo_splits(path: Path) -> tuple[str, ...]:
     """The splits that the YAML file names: train, val, test where they are there."""
-    return tuple(_sources(_tree(path)))
+    tree = _tree(path)
+    return tuple(_without_absent_test(_sources(tree), path, _root(path, tree), [], None))
 
 
 def darknet_splits(path: Path) -> tuple[str, ...]:
@@ -70,7 +72,10 @@ def read_yolo(path: Path, images: Path | None = None, *, split: str | None = Non
     """
     tree = _tree(path)
     names = _names(tree, path)
-    return _read(path, "yolo", names, key_points(tree, path), _root(path, tree), _sources(tree), images, split)
+    problems: list[Problem] = []
+    sources = _without_absent_test(_sources(tree), path, _root(path, tree), problems, split)
+    dataset = _read(path, "yolo", names, key_points(tree, path), _root(path, tree), sources, images, split)
+    return replace(dataset, problems=(*problems, *dataset.problems))
 
 
 def read_darknet(path: Path, images: Path | None = None, *, split: str | None = None) -> DataSet:
@@ -188,6 +193,25 @@ def split_keys() -> tuple[str, ...]:
 def _sources(tree: dict[str, Any]) -> dict[str, Any]:
     known = {_ALIASES.get(key, key): value for key, value in tree.items() if value}
     return {split: known[split] for split in SPLITS if split in known}
+
+
+def _without_absent_test(
+    sources: dict[str, Any], path: Path, root: Path, problems: list[Problem], split: str | None
+) -> dict[str, Any]:
+    """The splits without a "test" that is named but not there, unless it is asked for.
+
+    Roboflow names all three, however many were exported. Whoever trains needs the other two, which stay an error.
+    """
+    named = sources.get("test")
+    if split == "test" or len(sources) < 2 or not isinstance(named, str):
+        return sources
+    try:
+        _locate(named, root, path)
+    except DataError:
+        what = f"'test' is {named!r}, which does not exist below {root}; the split is left out"
+        problems.append(Problem(str(path), what, "missing-file"))
+        return {name: source for name, source in sources.items() if name != "test"}
+    return sources
 
 
 def _picture_root(path: Path) -> Path:

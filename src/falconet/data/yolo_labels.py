@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from falconet.core.errors import DataError
-from falconet.core.files import exists, regular
+from falconet.core.files import exists, is_folder, regular
 from falconet.core.images import image_size, is_any_picture
 from falconet.core.types import Record
 from falconet.data.class_ids import shift_problem_text, shifted_by
@@ -81,12 +81,19 @@ def read_labels(
 
 def label_path(picture: Path) -> Path:
     """The label file that belongs to a picture."""
+    return _label_paths(picture)[0]
+
+
+def _label_paths(picture: Path) -> list[Path]:
+    """Where the label file of a picture may lie, folders of other capitals last: Windows does not tell them apart."""
     parts = list(picture.parts)
     for position in range(len(parts) - 2, -1, -1):
-        if parts[position] == "images":
-            parts[position] = "labels"
-            break
-    return Path(*parts).with_suffix(".txt")
+        if parts[position].lower() == "images":
+            own = "labels" if parts[position].islower() else "LABELS" if parts[position].isupper() else "Labels"
+            spelt = dict.fromkeys([own, "labels", "Labels", "LABELS"])
+            folders = [Path(*parts[:position], word, *parts[position + 1 :]) for word in spelt]
+            return [folder.with_suffix(".txt") for folder in folders]
+    return [picture.with_suffix(".txt")]
 
 
 def _record(picture: Path, known: _Labels) -> Record:
@@ -129,8 +136,9 @@ def _record(picture: Path, known: _Labels) -> Record:
 
 def _find_label(picture: Path, files: Names) -> Path:
     """The label file of a picture; where there is none, the place it would have."""
-    expected = label_path(picture)
-    return files.find(expected) or files.find(picture.with_suffix(".txt")) or expected
+    apart = _label_paths(picture)
+    found = (files.find(place) for place in (*apart, picture.with_suffix(".txt")))
+    return next((file for file in found if file is not None), apart[0])
 
 
 def _label_lines(file: Path) -> Iterator[tuple[int, str]]:
@@ -189,7 +197,8 @@ def not_used(records: dict[Path, Record], everything: set[Path], path: Path) -> 
             yield Problem(record.source, what, "other-picture")
     used = everything | labels | {picture.with_suffix(".txt") for picture in everything}
     for picture_folder in dict.fromkeys(picture.parent for picture in records):
-        label_folder = label_path(picture_folder / "x.jpg").parent
+        folders = [place.parent for place in _label_paths(picture_folder / "x.jpg")]
+        label_folder = next((folder for folder in folders if is_folder(folder)), folders[0])
         stems = {composed(file.stem) for file in files_in(picture_folder) if is_any_picture(file)}
         rest = [file for file in files_in(label_folder) if file not in used and file.name != "classes.txt"]
         apart = label_folder != picture_folder
