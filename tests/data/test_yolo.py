@@ -169,10 +169,10 @@ def test_a_test_split_that_was_not_exported_is_told_and_left_out(tmp_path: Path)
     (problem,) = read_yolo(path, split="train").problems
     assert (problem.kind, problem.what.partition(",")[0]) == ("missing-file", "'test' is '../test/images'")
     assert len(read_yolo(path)) == 2
-    with pytest.raises(DataError, match="'[.][.]/test/images' does not exist below"):
+    with pytest.raises(DataError, match=r"'\.\./test/images' does not exist below"):
         read_yolo(path, split="test")
     path.write_text(yaml.replace("../valid", "../wrong"))
-    with pytest.raises(DataError, match="'[.][.]/wrong/images' does not exist below"):
+    with pytest.raises(DataError, match=r"'\.\./wrong/images' does not exist below"):
         read_yolo(path, split="val")
 
 
