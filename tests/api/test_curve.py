@@ -125,6 +125,33 @@ def test_minutes_and_steps_are_two_ways_to_say_it(data: Path, tmp_path: Path) ->
     assert "leave one of them out" in str(done.exception)
 
 
+def test_minutes_that_are_over_are_told(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first draw is trained to its end all the same, further ones are left out."""
+    trained = []
+
+    def add(self: object, plan: Plan, draw: int, pictures: int) -> None:
+        trained.append((draw, pictures))
+        self._done.append({"seconds": 25.0})
+
+    def stop(self: object, plan: Plan) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(drawing._Trainings, "_plan", lambda self, length: Plan((4, 6, 8, 12), 4, 2))
+    monkeypatch.setattr(drawing._Trainings, "_add", add)
+    monkeypatch.setattr(drawing._Trainings, "_result", stop)
+    preset, overrides = words(data, tmp_path / "curve")
+    with pytest.raises(KeyboardInterrupt):
+        curve(preset, overrides, length=Length(1, None))
+    assert trained == [(0, 4), (0, 6), (0, 8), (0, 12)]
+    told = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert told == [
+        "the minutes are over, but a curve takes all of its 4 parts: training goes on; Ctrl-C keeps 3 finished trainings",
+        "the minutes are over: of 8 trainings the first 4 count",
+    ]
+
+
 @pytest.mark.slow
 def test_a_curve_goes_on_and_is_told(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "curve"

@@ -18,7 +18,7 @@ from falconet.api.curve_result import Curve, Trained, curves_of, most_gaining, p
 from falconet.api.measure import evaluate
 from falconet.api.train import few_words, with_weights
 from falconet.core.errors import ConfigError, DataError
-from falconet.core.figures import duration, percent
+from falconet.core.figures import duration, percent, plural
 from falconet.core.files import replace_file
 from falconet.core.lock import locked
 from falconet.core.run_files import CURVE, CURVE_PICTURE, METRICS, RUN_FILE
@@ -179,10 +179,13 @@ class _Trainings:
         plan = self._plan(length)
         trainings = plan.trainings()
         for number, (draw, pictures) in enumerate(trainings, start=1):
-            used = sum(one["seconds"] for one in self._done)
-            if draw and length.minutes is not None and used > 60 * length.minutes:
+            over = length.minutes is not None and sum(one["seconds"] for one in self._done) > 60 * length.minutes
+            if over and draw:
                 _log.warning("the minutes are over: of %d trainings the first %d count", len(trainings), number - 1)
                 break
+            if over:
+                text = "the minutes are over, but a curve takes all of its %d parts: training goes on; Ctrl-C keeps %s"
+                _log.warning(text, len(plan.pictures), plural(number - 1, "finished training"))
             _log.info(
                 "training %d of %d: %d of %d pictures, seed %d",
                 number,
