@@ -146,4 +146,5 @@ def test_counters(ask: Asker) -> None:
 
 def test_probes(ask: Asker) -> None:
     assert ask("GET", "/healthz").json() == {"status": "alive"}
+    assert [ask("HEAD", path).status_code for path in ("/healthz", "/readyz")] == [200, 200]
     assert ask("GET", "/readyz").json() == {"status": "ready", "queue": 0}

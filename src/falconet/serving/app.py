@@ -212,11 +212,13 @@ def _add_about(app: FastAPI, service: Service) -> None:
         """Names, classes, input, thresholds, and what is known of each file; the first one is the default."""
         return _json({"models": [one.card() for one in service.models]})
 
+    @app.head("/healthz", include_in_schema=False)  # as some load balancers ask
     @app.get("/healthz", summary="Whether the service is alive.", response_class=Response)
     async def healthz() -> Response:
         """200 as long as it answers anything."""
         return _json({"status": "alive"})
 
+    @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz", summary="Whether the service takes requests.", response_class=Response)
     async def readyz() -> Response:
         """200, or 503 while it is being stopped."""
