@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from unittest.mock import Mock
 from xml.etree import ElementTree
 
 import numpy as np
@@ -131,23 +132,21 @@ def test_minutes_that_are_over_are_told(
     """The first draw is trained to its end all the same, further ones are left out."""
     trained = []
 
-    def add(self: object, plan: Plan, draw: int, pictures: int) -> None:
-        trained.append((draw, pictures))
+    def add(self: object, *part: object) -> None:
+        trained.append(part[1:])
         self._done.append({"seconds": 25.0})
 
-    def stop(self: object, plan: Plan) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(drawing._Trainings, "_plan", lambda self, length: Plan((4, 6, 8, 12), 4, 2))
+    monkeypatch.setattr(drawing._Trainings, "_plan", Mock(return_value=Plan((4, 6, 8, 12), 4, 2)))
     monkeypatch.setattr(drawing._Trainings, "_add", add)
-    monkeypatch.setattr(drawing._Trainings, "_result", stop)
+    monkeypatch.setattr(drawing._Trainings, "_result", Mock(side_effect=KeyboardInterrupt))
     preset, overrides = words(data, tmp_path / "curve")
     with pytest.raises(KeyboardInterrupt):
         curve(preset, overrides, length=Length(1, None))
     assert trained == [(0, 4), (0, 6), (0, 8), (0, 12)]
     told = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
     assert told == [
-        "the minutes are over, but a curve takes all of its 4 parts: training goes on; Ctrl-C keeps 3 finished trainings",
+        "the minutes are over, but a curve takes all of its 4 parts: training goes on; "
+        "Ctrl-C keeps 3 finished trainings",
         "the minutes are over: of 8 trainings the first 4 count",
     ]
 
