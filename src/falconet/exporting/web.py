@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 
 from falconet.core.calibration import ScoreScale
+from falconet.core.card import model_card
 from falconet.core.errors import DataError, ModelError
 from falconet.core.files import replace_file
 from falconet.core.manifest import MANIFEST_KEY, Manifest, read_manifest
@@ -102,27 +103,15 @@ def _remove_selection(graph: onnx.GraphProto) -> None:
 
 def _described(name: str, file: str, digest: str, manifest: Manifest, receipt: Receipt | None) -> dict[str, Any]:
     """What the page knows of a model: as `GET /v1/models` of a server, and what it takes to run it."""
-    fit = manifest.preprocess
     metrics = {} if receipt is None else receipt.exported.metrics
-    return {
-        "name": name,
-        "task": manifest.task,
-        "classes": list(manifest.classes),
-        "input": {"height": fit.height, "width": fit.width},
-        "score_threshold": manifest.told_selection.score_threshold,
-        "operating_points": [
-            {"name": one.name, "thresholds": dict(zip(manifest.classes, one.thresholds, strict=True))}
-            for one in manifest.operating_points
-        ],
-        "licence": manifest.licence,
-        "source": manifest.source,
+    return model_card(name, manifest) | {
         "sha256": digest,
         "engine": f"onnxruntime-web {VERSION}",
         "precision": "",
         "ap": metrics.get("AP"),
         "receipt": receipt and receipt.model_dump(mode="json", exclude={"weights_path", "machine"}),
         "file": file,
-        "preprocess": {"resize": fit.resize, "pad_value": fit.pad_value},
+        "preprocess": {"resize": manifest.preprocess.resize, "pad_value": manifest.preprocess.pad_value},
         "calibration": [asdict(one) for one in manifest.calibration],
         "max_detections": manifest.selection.max_detections,
     }

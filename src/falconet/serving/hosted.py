@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Any, NamedTuple
 
+from falconet.core.card import model_card
 from falconet.core.errors import ConfigError, FalconetError, ModelError
 from falconet.core.exported_files import model_files
 from falconet.core.images import decode_image
@@ -202,22 +203,7 @@ def now() -> str:
 
 
 def _card(source: Source, opened: Opened, sha256: str, about: About) -> dict[str, Any]:
-    manifest = opened.many.manifest
-    detects = manifest.task == "detect"
-    return {
-        "name": source.name,
-        "task": manifest.task,
-        "architecture": manifest.model,
-        "classes": list(manifest.classes),
-        "input": {"height": manifest.preprocess.height, "width": manifest.preprocess.width},
-        "score_threshold": manifest.told_selection.score_threshold if detects else None,
-        "calibrated": bool(manifest.calibration),
-        "operating_points": [
-            {"name": one.name, "thresholds": dict(zip(manifest.classes, one.thresholds, strict=True))}
-            for one in manifest.operating_points
-        ],
-        "licence": manifest.licence,
-        "source": manifest.source,
+    return model_card(source.name, opened.many.manifest) | {
         "sha256": sha256,
         "engine": opened.many.engine.name,
         "precision": opened.precision,
