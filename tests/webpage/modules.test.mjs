@@ -31,6 +31,7 @@ test("objects are counted and told, the most frequent first", () => {
   assert.equal(sentence(found), "3 objects: 2 dog, 1 cat");
   assert.equal(sentence([found[1]]), "1 object: 1 cat");
   assert.match(sentence([]), /^Nothing is found/);
+  assert.match(sentence([], new Set(["dog"])), /^Nothing of the classes that are shown/);
 });
 
 test("CSV quotes what needs it, and leaves the box of a whole picture empty", () => {

@@ -35,10 +35,10 @@ def ort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def site(tmp_path: Path, ort: Path, host: Callable[[Path], Host]) -> Host:
     """A site with two models: one as it is, and one with stored thresholds that finds red cells only where they are
     plain."""
-    write_site(tiny_model.write(tmp_path / "m.onnx"), tmp_path / "site", name="cells", ort=ort)
     points = [{"name": "recall=0.9", "thresholds": [0.1, 0.1, 0.99]}]
     strict = tiny_model.manifest(operating_points=points, source="drawn", licence="CC0-1.0")
     write_site(tiny_model.write(tmp_path / "n.onnx", text=strict.to_json()), tmp_path / "site", name="strict", ort=ort)
+    write_site(tiny_model.write(tmp_path / "m.onnx"), tmp_path / "site", name="cells", ort=ort)
     return host(tmp_path / "site")
 
 
@@ -56,7 +56,7 @@ def test_pictures_threshold_and_classes(page: Page, site: Host, pictures: list[P
     page.click("#classes li[data-name=green] input")
     page.says("b.png: 1 object: 1 blue")
     page.click("#hide-all")
-    page.says("Nothing is found")
+    page.says("Nothing of the classes that are shown")
     page.click("#show-all")
     page.says("b.png: 2 objects")
     assert "ms" in page.text("times")
@@ -90,6 +90,7 @@ def test_what_is_found_is_saved(page: Page, site: Host, pictures: list[Path]) ->
     page.says("a.png: 1 object")
     (answer,) = page.found()
     assert answer["model"] == "cells"
+    assert answer["hidden_classes"] == []
     assert [(one["file"], len(one["detections"])) for one in answer["results"]] == [
         ("a.png", 1),
         ("b.png", 1),
@@ -189,6 +190,29 @@ def test_without_a_network_and_in_several_threads(page: Page, site: Host, pictur
     page.open(site.address)
     page.pick(pictures[1])
     page.says("b.png: 1 object: 1 green")
+
+
+def test_the_page_comes_up_again_and_again(page: Page, site: Host, pictures: list[Path]) -> None:
+    """Also when the service worker is left out, as chromedriver's reload does."""
+    page.open(site.address)
+    for _ in range(3):
+        page.driver.refresh()
+        page.wait(lambda: not page.disabled("pick"), "the page to be ready")
+    page.pick(pictures[0])
+    page.says("a.png: 1 object: 1 red")
+
+
+def test_pictures_without_an_answer_are_told(page: Page, site: Host, pictures: list[Path], tmp_path: Path) -> None:
+    broken = [tmp_path / f"broken-{number}.jpg" for number in range(2)]
+    for one in broken:
+        one.write_bytes(b"no picture")
+    page.open(site.address)
+    page.pick(pictures[0], *broken)
+    page.wait(lambda: "2 of 3 pictures have no answer" in page.text("trouble"), "the sentence")
+    page.says("a.png: 1 object: 1 red")
+    assert "no answer: broken-0.jpg" in page.text("strip")
+    (answer,) = page.found()
+    assert [one.get("error", "")[:12] for one in answer["results"]] == ["", "broken-0.jpg", "broken-1.jpg"]
 
 
 def test_by_keyboard_alone(page: Page, site: Host, pictures: list[Path]) -> None:

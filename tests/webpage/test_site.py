@@ -83,11 +83,12 @@ def test_a_further_model_is_added_and_one_of_the_same_name_replaced(tmp_path: Pa
     write_site(path, site, name="b", ort=ort)
     before = (site / "offline-worker.js").read_text()
     write_site(path, site, name="a", ort=ort)
-    assert [one["name"] for one in models(site)] == ["a", "b"]
+    assert [one["name"] for one in models(site)] == ["a", "b"], "the page opens with the newest"
     assert (site / "offline-worker.js").read_text() != before, "browsers take the new site for another version"
     other = tiny_model.write(tmp_path / "n.onnx", text=tiny_model.manifest(source="elsewhere").to_json())
-    write_site(other, site, name="a", ort=ort)
     write_site(other, site, name="b", ort=ort)
+    assert [one["name"] for one in models(site)] == ["b", "a"]
+    write_site(other, site, name="a", ort=ort)
     assert [one["source"] for one in models(site)] == ["elsewhere"] * 2
     assert len(list((site / "models").iterdir())) == 1, "networks that nothing names are removed"
 

@@ -71,9 +71,8 @@ def export_site(
 
 def _refuse(options: dict[str, Any]) -> None:
     """A file that is there is not exported again."""
-    given = [
-        key for key in ("size", "score", "opset", "batch", "data", "images", "split") if options.get(key) is not None
-    ]
+    known = ("size", "score", "opset", "batch", "data", "images", "split", "engines")
+    given = [key for key in known if options.get(key) not in (None, "", [], ())]
     if given:
         raise ConfigError(
             f"--to web of an .onnx file: {', '.join(given)}: the file is taken as it is; pass the run or its weights "

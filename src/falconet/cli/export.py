@@ -136,12 +136,17 @@ def _to_web(
 
     site = export_site(weights, out, name=name, ort=ort, **options)
     if as_json:
-        print(site.receipt.model_dump_json(indent=2) if site.receipt else "null")
+        import json
+
+        receipt = site.receipt and site.receipt.model_dump(mode="json")
+        print(json.dumps({"folder": str(site.folder), "name": site.name, "receipt": receipt}, indent=2))
         return
     if site.receipt is not None:
         print(site.receipt.text().rstrip())
     print(f"{'site':<20} {site.folder}, with {site.name}")
-    print(f"next: python3 -m http.server 8080 --directory {argument(site.folder)}, then open http://localhost:8080")
+    print(
+        f"next: python3 -m http.server 8080 --bind 127.0.0.1 --directory {argument(site.folder)}, then open http://localhost:8080"
+    )
 
 
 def _json_list(receipts: "Sequence[Receipt]") -> str:

@@ -51,8 +51,9 @@ def ort_web_files(folder: Path | None = None) -> dict[str, bytes]:
 
 
 def _read(folder: Path) -> dict[str, bytes]:
-    """Of `folder`, or of its `dist`, as the package has it."""
-    place = folder / "dist" if (folder / "dist").is_dir() else folder
+    """Of `folder`, or of the `dist` in it, as the package has it."""
+    inside = [one for one in (folder / "package" / "dist", folder / "dist") if one.is_dir()]
+    place = inside[0] if inside else folder
     missing = [name for name in FILES if not (place / name).is_file()]
     if missing:
         raise ModelError(

@@ -52,9 +52,9 @@ def write_site(model: Path, out: Path, *, name: str, ort: Path | None = None, re
     runtime = ort_web_files(ort)
     digest = hashlib.sha256(network.content).hexdigest()
     file = f"models/{digest[:16]}.onnx"
-    models = [*others, _described(name, file, digest, network.manifest, receipt)]
+    models = [_described(name, file, digest, network.manifest, receipt), *others]
     content = {f"ort/{one}": data for one, data in runtime.items()} | {file: network.content}
-    content[MODELS_FILE] = _json({"models": sorted(models, key=lambda one: str(one["name"]))})
+    content[MODELS_FILE] = _json({"models": models})
     page = page_files() | {SITE_FILE: _json({"backend": "browser"}), README: _readme(models).encode()}
     page[OFFLINE_FILE] = _offline_worker(page[OFFLINE_FILE], content | page, page)
     for one, data in (content | page).items():
@@ -165,7 +165,7 @@ def _readme(models: Sequence[Mapping[str, Any]]) -> str:
     lines = [f"  {one['name']}: {one['licence'] or 'its file states no licence'}" for one in models]
     return f"""This folder finds objects in pictures, videos and the camera, in the browser. Pictures leave no computer.
 
-Try it:      python3 -m http.server 8080     in this folder, then open http://localhost:8080
+Try it:      python3 -m http.server 8080 --bind 127.0.0.1     in this folder, then open http://localhost:8080
 Publish it:  copy the folder to any static host that has https (GitHub Pages, S3, nginx ...), at any path.
              Nothing has to be installed or configured there. The camera works with https and on localhost only.
 

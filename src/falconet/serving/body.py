@@ -233,7 +233,8 @@ def _taker(request: Request, limits: Limits) -> _Raw | _Form:
         return _Form(options[b"boundary"], limits)
     if not given or kind == b"application/octet-stream" or kind.startswith(b"image/"):
         return _Raw()
-    raise Problem("wrong-type", f"Content-Type {given[:100]}: is none of a picture; {_HOW}")
+    curl = "; to curl it is -H 'Content-Type: image/jpeg'" if kind == b"application/x-www-form-urlencoded" else ""
+    raise Problem("wrong-type", f"Content-Type {given[:100]}: is none of a picture; {_HOW}{curl}")
 
 
 def _broken(reason: str) -> Problem:

@@ -107,6 +107,11 @@ class Hosted:
         """Its entry in `/v1/models`."""
         return {**self.version.card, "refused": self.refused}
 
+    def lose(self) -> None:
+        """The file is gone; the version that is open goes on."""
+        self.stamp = None
+        self.refused = {"reason": f"{self.source.path} is gone; the version that was loaded goes on", "at": now()}
+
     def renew(self, stamp: Stamp | None) -> bool:
         """Open the file as it is now beside the version that answers, try it, let it take over.
 

@@ -45,8 +45,8 @@ class Watch:
             if stamp == one.stamp or stamp != before:
                 continue
             if stamp is None:
-                one.stamp = None
-                _log.warning("%s: %s is gone; the version that was loaded goes on", name, one.source.path)
+                one.lose()
+                _log.warning("%s: %s", name, (one.refused or {})["reason"])
                 continue
             taken = one.renew(stamp)
             if taken:

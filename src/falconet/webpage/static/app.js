@@ -24,6 +24,7 @@ const state = {
   bitmap: null, // its pixels
   live: null, // stops the camera or the video
   rate: 0, // frames a second
+  left: 0, // pictures without an answer
   threshold: 0.25,
   point: NONE, // name of stored thresholds
   hidden: new Set(), // names of classes
@@ -78,21 +79,39 @@ async function work() {
   try {
     for (let next = missing(); next && !state.live; next = missing()) await workOn(next);
   } catch (error) {
-    if (error instanceof backend.TokenNeeded) askToken(error);
+    if (error instanceof backend.TokenNeeded) askToken();
     else trouble(error);
   } finally {
     working = false;
+    state.left = state.pictures.filter(isOpen).length;
+    tellFailed();
+    render();
   }
 }
 
+/** Whether a picture lacks an answer. */
+function isOpen(picture) {
+  return picture instanceof Picture && state.asked.some((model) => !picture.answers.has(key(model)));
+}
+
+function failure(picture) {
+  return state.asked.map((model) => picture.answers.get(key(model))).find((answer) => answer instanceof Error);
+}
+
 function missing() {
-  const open = (picture) => picture instanceof Picture && state.asked.some((model) => !picture.answers.has(key(model)));
-  return open(state.current) ? state.current : state.pictures.find(open);
+  return isOpen(state.current) ? state.current : state.pictures.find(isOpen);
+}
+
+function tellFailed() {
+  const failed = state.pictures.map(failure).filter(Boolean);
+  if (failed.length > 1) {
+    trouble(new Error(`${failed.length} of ${state.pictures.length} pictures have no answer. The first: ${failed[0].message}`));
+  }
 }
 
 async function workOn(picture) {
-  const left = state.pictures.filter((one) => state.asked.some((model) => !one.answers.has(key(model)))).length;
-  say(left > 1 ? `Detecting; ${left} pictures to go.` : "Detecting ...");
+  state.left = state.pictures.filter(isOpen).length;
+  if (isOpen(state.current)) say("Detecting ...");
   let bitmap;
   try {
     bitmap = await picture.open();
@@ -170,7 +189,7 @@ async function watchLive(open, name) {
       render();
     }, stop.signal);
   } catch (error) {
-    if (error instanceof backend.TokenNeeded) askToken(error);
+    if (error instanceof backend.TokenNeeded) askToken();
     else trouble(error);
   }
   if (state.live === stop) stopLive();
@@ -218,27 +237,30 @@ function render() {
   asked.forEach((model, index) => showView(views[index], model, all[index]));
   views.forEach((view, index) => (view.hidden = !bitmap || index >= asked.length));
   for (const { label } of all.flat()) state.seen.add(label);
-  showStrip(at("strip"), state.pictures, current, choose);
+  showStrip(at("strip"), { ...state, failed: (picture) => Boolean(failure(picture)), choose });
   showClasses(at("classes"), { ...state, names: names(), found: all[0] ?? [], toggle });
   showList(at("list"), all[0] ?? [], mark);
   const answers = asked.map((model) => [model.name, answerOf(current, model)]).filter(([, answer]) => answer);
   showTimes(at("times"), answers.map(([model, answer]) => ({ ...answer, model })), state.rate);
-  const wrong = asked.map((model) => current?.answers.get(key(model))).find((answer) => answer instanceof Error);
+  for (const id of ["times", "list"]) at(id).closest("section").hidden = !answers.length;
+  const wrong = current && failure(current);
   if (wrong) trouble(wrong);
-  if (answers.length) say(told(current, all));
-  for (const id of ["save-picture", "save-json", "save-csv"]) at(id).disabled = !answers.length;
+  if (answers.length) say(told(current, all) + (state.left ? ` (${state.left} pictures to go)` : ""));
+  at("save-picture").disabled = !answers.length;
+  at("save-json").disabled = at("save-csv").disabled = !answers.length || state.left > 0;
 }
 
 function told(current, all) {
   const [answer] = state.asked.map((model) => answerOf(current, model)).filter(Boolean);
   if (answer.classes) return `${current.name}: ${all[0].map(({ label, score }) => `${label} ${score.toFixed(2)}`).join(", ")}`;
-  return `${current.name}: ${sentence(all[0])}`;
+  return `${current.name}: ${sentence(all[0], state.hidden)}`;
 }
 
 function showView(view, model, detections) {
   if (!state.bitmap) return;
   draw(view.querySelector("canvas"), state.bitmap, detections, { place, marked: state.marked });
-  const words = detections.some(({ box }) => box) || !detections.length ? sentence(detections) : detections[0].label;
+  const whole = detections.length && !detections[0].box;
+  const words = whole ? detections[0].label : sentence(detections, state.hidden);
   view.querySelector("canvas").setAttribute("aria-label", `${state.current.name}, ${model.name}: ${words}`);
   view.querySelector("figcaption").textContent = state.asked.length > 1 ? `${model.name}: ${words}` : state.current.name;
 }
@@ -290,8 +312,11 @@ function answersToSave() {
   return state.asked.map((model) => ({
     model: model.name,
     threshold: state.point || state.threshold,
-    results: pictures.filter((picture) => answerOf(picture, model)).map((picture) => {
-      const { width, height } = answerOf(picture, model);
+    hidden_classes: [...state.hidden],
+    results: pictures.map((picture) => {
+      const answer = answerOf(picture, model);
+      if (!answer) return { file: picture.name, error: picture.answers.get(key(model))?.message ?? "no answer yet" };
+      const { width, height } = answer;
       return { file: picture.name, width, height, detections: found(picture, model) };
     }),
   }));
@@ -343,9 +368,9 @@ function listen() {
   receive(at("stage"), take);
 }
 
-function askToken(error) {
+function askToken() {
   say("This server wants a token.");
-  trouble(at("token").value ? error : null);
+  trouble(at("token").value ? new Error("The server does not know this token.") : null);
   at("login").hidden = false;
   at("token").focus();
 }
@@ -357,7 +382,7 @@ async function begin() {
   try {
     state.models = await backend.models();
   } catch (error) {
-    if (error instanceof backend.TokenNeeded) return askToken(error);
+    if (error instanceof backend.TokenNeeded) return askToken();
     say("");
     return trouble(error);
   }

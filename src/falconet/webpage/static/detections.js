@@ -27,8 +27,8 @@ export function counted(detections) {
 }
 
 /** In words: "3 objects: 2 person, 1 dog". */
-export function sentence(detections) {
-  if (!detections.length) return "Nothing is found above this threshold.";
+export function sentence(detections, hidden = new Set()) {
+  if (!detections.length) return `Nothing${hidden.size ? " of the classes that are shown" : ""} is found above this threshold.`;
   const parts = [...counted(detections)].sort((a, b) => b[1] - a[1]).map(([label, number]) => `${number} ${label}`);
   const objects = detections.length === 1 ? "1 object" : `${detections.length} objects`;
   return `${objects}: ${parts.join(", ")}`;
@@ -36,12 +36,12 @@ export function sentence(detections) {
 
 /**
  * What models found, as CSV (RFC 4180) with a line for each detection.
- * @param answers [{model, threshold, results: [{file, width, height, detections}]}]
+ * @param answers [{model, threshold, hidden_classes, results: [{file, width, height, detections} or {file, error}]}]
  */
 export function asCsv(answers) {
   const lines = [["model", "file", "label", "score", "x1", "y1", "x2", "y2"]];
   for (const { model, results } of answers) {
-    for (const { file, detections } of results) {
+    for (const { file, detections = [] } of results) {
       for (const { label, score, box } of detections) {
         const sides = box ? box.map((one) => one.toFixed(2)) : ["", "", "", ""];
         lines.push([model, file, label, score.toFixed(4), ...sides]);

@@ -1,28 +1,28 @@
 // The site without a network, and threads on hosts that set no headers: both are what a service worker is for.
 
-const MOST_WAITED = 4000;
+const MOST_WAITED = 3000;
 const RELOADED = "falconet reloaded";
 
 /** Start the service worker; what is fetched from then on is kept. The page is loaded once more where that brings threads. */
 export async function keepSite() {
-  if (!navigator.serviceWorker) return;
-  try {
-    await navigator.serviceWorker.register("offline-worker.js");
-  } catch {
-    return; // a host that does not allow it: the page works, but not offline
-  }
-  await controlled();
-  const gains = navigator.serviceWorker.controller && !self.crossOriginIsolated && !sessionStorage.getItem(RELOADED);
-  if (!gains) return;
+  const workers = navigator.serviceWorker;
+  if (!workers) return;
+  const known = await workers.getRegistration();
+  // A host may not allow it: then the page works, but not offline.
+  const registered = workers.register("offline-worker.js").catch(() => null);
+  // A worker that is there, but does not answer for this page, was left out by the user: a reload with Shift.
+  if (!workers.controller && !known?.active) await Promise.race([controlled(registered), waited()]);
+  if (!workers.controller || self.crossOriginIsolated || sessionStorage.getItem(RELOADED)) return;
   sessionStorage.setItem(RELOADED, "once");
   location.reload();
-  await new Promise(() => {});
+  await waited(); // the page goes away; where it does not, it works with one thread
 }
 
-function controlled() {
-  if (navigator.serviceWorker.controller) return Promise.resolve();
-  return new Promise((resolve) => {
-    navigator.serviceWorker.addEventListener("controllerchange", resolve, { once: true });
-    setTimeout(resolve, MOST_WAITED);
-  });
+async function controlled(registered) {
+  if (!(await registered) || navigator.serviceWorker.controller) return;
+  await new Promise((resolve) => navigator.serviceWorker.addEventListener("controllerchange", resolve, { once: true }));
+}
+
+function waited() {
+  return new Promise((resolve) => setTimeout(resolve, MOST_WAITED));
 }

@@ -113,8 +113,11 @@ function compared({ images, problems }) {
   return `${images} pictures: ${problems?.length ? problems.join("; ") : "the same within tolerance"}`;
 }
 
-/** The pictures to choose from, as buttons. */
-export function showStrip(list, pictures, current, choose) {
+/**
+ * The pictures to choose from, as buttons.
+ * @param failed whether a picture has no answer and gets none
+ */
+export function showStrip(list, { pictures, current, failed, choose }) {
   list.hidden = pictures.length < 2;
   while (list.childElementCount > pictures.length) list.lastChild.remove();
   pictures.forEach((picture, index) => {
@@ -123,8 +126,11 @@ export function showStrip(list, pictures, current, choose) {
     if (picture === current) button.setAttribute("aria-current", "true");
     else button.removeAttribute("aria-current");
     const small = picture.thumbnail;
-    if (small && button.firstChild !== small) button.replaceChildren(small, made("span", picture.name));
-    else if (!small && button.textContent !== picture.name) button.replaceChildren(made("span", picture.name));
+    const name = failed(picture) ? `no answer: ${picture.name}` : picture.name;
+    button.classList.toggle("failed", failed(picture));
+    if (button.textContent !== name || (small && button.firstChild !== small)) {
+      button.replaceChildren(...(small ? [small] : []), made("span", name));
+    }
   });
 }
 
