@@ -106,7 +106,7 @@ class DetectionResults:
         Raises:
             ConfigError: no threshold reaches it.
         """
-        names = match.names
+        names, stored = match.names, stored if records else ()
         counted = [one.first(limit) for one in answers]
         evaluator = coco_ap.run(names, records, counted)
         metrics = coco_ap.summarize(evaluator, names, records)
@@ -128,9 +128,7 @@ class DetectionResults:
             least=least,
             voc=evaluate_voc(names, records, answers) if voc else None,
             wanted=None if asked is None else wanted_point(asked, names, records, told, matches=matches),
-            stored={
-                one.name: promises_of(match.of_data(one.thresholds), names, matches).total for one in stored if records
-            },
+            stored={one.name: promises_of(match.of_data(one.thresholds), names, matches).total for one in stored},
             errors=error_kinds(evaluator),
         )
         return found._with_intervals(own, matches, target) if intervals and records else found
