@@ -161,7 +161,7 @@ def main() -> None:
     write(
         "web",
         "The browser against the runtime",
-        "python benchmarks/web.py",
+        "python benchmarks/web.py" + (f" --model {arguments.model.name} --images FOLDER" if arguments.model else ""),
         rows,
         f"Pixels to boxes, one picture at a time. A browser that has never seen the site was ready after {ready:.1f} s "
         f"and had the first boxes after {boxes:.1f} s, from a host on the same machine (median of 3).",

@@ -14,7 +14,8 @@ import onnx
 import onnxruntime
 import pytest
 
-from falconet.core.errors import DataError, ModelError
+from falconet.api.web import export_site
+from falconet.core.errors import ConfigError, DataError, ModelError
 from falconet.core.manifest import Selection
 from falconet.exporting import ort_web
 from falconet.exporting.web import write_site
@@ -120,6 +121,15 @@ def test_files_that_are_none_are_refused(tmp_path: Path, ort: Path) -> None:
         write_site(tmp_path / "m.onnx", tmp_path / "site", name="a", ort=ort)
     with pytest.raises(ModelError, match="carries no Falconet manifest"):
         write_site(tiny_model.write(tmp_path / "m.onnx", text=""), tmp_path / "site", name="a", ort=ort)
+    assert not (tmp_path / "site").exists()
+
+
+def test_options_that_mean_nothing_are_refused(tmp_path: Path, ort: Path) -> None:
+    path = tiny_model.write(tmp_path / "m.onnx")
+    with pytest.raises(TypeError, match="siez"):
+        export_site(path, tmp_path / "site", ort=ort, siez=(64, 64))
+    with pytest.raises(ConfigError, match="size: the file is taken as it is"):
+        export_site(path, tmp_path / "site", ort=ort, size=(64, 64))
     assert not (tmp_path / "site").exists()
 
 

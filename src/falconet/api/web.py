@@ -1,5 +1,6 @@
 """`falconet export --to web`: a model as a folder that detects in any browser."""
 
+import inspect
 import os
 import tempfile
 from dataclasses import dataclass
@@ -49,9 +50,14 @@ def export_site(
 
     Raises:
         ModelError, ConfigError, DataError: as `export`; onnxruntime-web cannot be fetched; another folder is there.
+        TypeError: an option that `export` does not have.
     """
+    from falconet.api.export import export
     from falconet.exporting.web import write_site
 
+    inspect.signature(export).bind(
+        model, out, to="onnx", name=name, **options
+    )  # a file that is there asks none of them
     folder = None if ort is None else Path(ort)
     path = Path(model)
     if path.suffix == ".onnx" and path.is_file():
@@ -60,8 +66,6 @@ def export_site(
         called = name or find_model(path).name
         write_site(path, Path(out), name=called, ort=folder, receipt=receipt)
         return Site(Path(out), called, receipt)
-    from falconet.api.export import export
-
     with tempfile.TemporaryDirectory(prefix="falconet-export-") as beside:
         done = export(model, beside, to="onnx", name=name, **options)
         called = name or done.path.stem
