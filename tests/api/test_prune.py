@@ -97,7 +97,7 @@ def test_errors(wide: Path, tmp_path: Path) -> None:
     assert message(activation="swish").startswith("--activation swish: is not known; expected one of relu, relu6")
     alone = tmp_path / "alone.safetensors"
     alone.write_bytes((wide / "best.safetensors").read_bytes())
-    assert "does not lie in a run's folder" in message(model=alone, share=0.5)
+    assert "does not lie in the folder of a run" in message(model=alone, share=0.5)
     assert "train.epoch: unknown key; did you mean 'epochs'?" in message(share=0.5, overrides=["train.epoch=3"])
     assert f"{wide}: already holds a run" in message(share=0.5, overrides=[*SHORT, f"output={wide}"])
 
