@@ -14,6 +14,7 @@ from falconet.eval.evidence import gather, reliability
 from falconet.eval.suspects import Suspect, find_suspects
 from falconet.eval.suspects_files import coco_tree, rows
 from falconet.eval.suspects_page import write_suspects_page
+from falconet.eval.suspects_tasks import label_studio_tasks
 
 NAMES = ("apple", "pear", "plum")
 
@@ -192,6 +193,7 @@ def test_files_say_what_is_doubted(tmp_path: Path) -> None:
     assert "attributes" not in plain
     assert (suggested["image_id"], suggested["bbox"], suggested["score"]) == (2, [150, 150, 49, 50], 0.8)
     assert suggested["attributes"]["suggestion"] is True
+    _check_tasks(json.loads(json.dumps(label_studio_tasks(NAMES, records, suspects))))
     page = tmp_path / "suspects.html"
     write_suspects_page(page, NAMES, records, suspects, shown=1, title="Labels in doubt: <b>", lead=["Two."])
     text = page.read_text(encoding="utf-8")
@@ -199,3 +201,29 @@ def test_files_say_what_is_doubted(tmp_path: Path) -> None:
     assert "1. missing, doubt 90.0 %: The model finds pear (score 0.80) where nothing is labelled." in text
     assert "2. wrong class" not in text, "one is shown"
     assert text.count("<figure>") == 1
+
+
+def _check_tasks(tasks: list[dict]) -> None:
+    """The suspects of the test above, as Label Studio's tasks."""
+    assert [task["data"]["image"] for task in tasks] == [
+        "/data/local-files/?d=more/1.jpg",
+        "/data/local-files/?d=0.jpg",
+    ]
+    assert [(task["data"]["rank"], task["data"]["kinds"]) for task in tasks] == [(1, "missing"), (2, "wrong class")]
+    (suggested,) = tasks[0]["predictions"][0]["result"]
+    assert suggested["value"] == {
+        "x": 75.0,
+        "y": 75.0,
+        "width": 24.5,
+        "height": 25.0,
+        "rotation": 0,
+        "rectanglelabels": ["pear"],
+    }
+    assert suggested["score"] == tasks[0]["predictions"][0]["score"] == 0.8
+    assert tasks[0]["annotations"][0]["result"] == []
+    doubted, *others = tasks[1]["annotations"][0]["result"]
+    assert doubted["value"]["rectanglelabels"] == ["apple"]
+    assert "pear" in doubted["meta"]["text"][0]
+    assert all("meta" not in one for one in others)
+    (other,) = tasks[1]["predictions"][0]["result"]
+    assert (other["value"]["rectanglelabels"], other["value"]["x"]) == (["pear"], doubted["value"]["x"])

@@ -22,6 +22,7 @@ from falconet.core.types import Record
 from falconet.eval.suspects import KINDS, Suspect, find_suspects
 from falconet.eval.suspects_files import coco_tree, rows
 from falconet.eval.suspects_page import write_suspects_page
+from falconet.eval.suspects_tasks import label_studio_tasks
 
 if TYPE_CHECKING:
     from falconet.training import RunConfig
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 PAGE, LIST, COCO, FOLDS = "suspects.html", "suspects.json", "suspects.coco.json", "folds"
+TASKS = "suspects.label-studio.json"
 
 STEPS, LEAST_EPOCHS = 150, 3
 """A training that starts from trained weights takes so many steps, and sees each picture so often, at least; what
@@ -108,6 +110,8 @@ class Suspects:
         tree = coco_tree(self.names, self.held_out.records, first)
         replace_file(self.path / LIST, document)
         replace_file(self.path / COCO, json.dumps(tree, ensure_ascii=False, allow_nan=False) + "\n")
+        tasks = label_studio_tasks(self.names, self.held_out.records, first)
+        replace_file(self.path / TASKS, json.dumps(tasks, ensure_ascii=False, allow_nan=False) + "\n")
         write_suspects_page(
             self.path / PAGE,
             self.names,

@@ -93,6 +93,16 @@ COMMANDS: Mapping[str, Command] = {
             "falconet predict 0 --model exported/mine.onnx --score 0.4",
         ),
     ),
+    "batch": Command(
+        "batch",
+        "batch",
+        "Write what is in very many pictures as Parquet tables.",
+        (
+            "falconet batch archive --model exported/mine.onnx --out found",
+            "falconet batch 'shards/*.tar' --model exported/mine.onnx --out found",
+            "falconet batch s3://bucket/pictures --model exported/mine.onnx --out s3://bucket/found",
+        ),
+    ),
     "serve": Command(
         "serve",
         "serve",

@@ -115,9 +115,9 @@ def predict(
         raise ConfigError("--score, --operating-point: both say what is reported; leave one out")
     given = {"score": score, "iou": iou, "max_detections": max_detections, "classes": classes, "top": top}
     given["operating_point"] = operating_point
-    path = _find(model, weights=engine == "torch", quiet=quiet)
+    path = find_or_default(model, weights=engine == "torch", quiet=quiet)
     use = _use(path, found, engine=engine, threads=threads, streams=streams, precision=precision, batch=batch)
-    predictor = _predictor(open_engine(path, engine=engine, use=use), given)
+    predictor = open_predictor(open_engine(path, engine=engine, use=use), given)
     _check_task(task, predictor)
     default = predictor.task.default_kinds if out is not None else ()
     kinds = words(save) if save is not None else list(default)
@@ -160,7 +160,7 @@ def _refuse_models(sources: list[str]) -> None:
             )
 
 
-def _find(model: str | None, *, weights: bool, quiet: bool) -> Path:
+def find_or_default(model: str | None, *, weights: bool, quiet: bool) -> Path:
     """The model's file; where none is named, that of the default detector, fetched if need be."""
     from falconet.api.find import find_model
 
@@ -212,7 +212,7 @@ SELECTION = {"score": "score_threshold", "iou": "iou_threshold", "max_detections
 """Options that change the selection of boxes, and its fields."""
 
 
-def _predictor(engine: "Engine", given: dict[str, Any]) -> "Predictor[Any]":
+def open_predictor(engine: "Engine", given: dict[str, Any]) -> "Predictor[Any]":
     """A predictor that answers as exported, but for the options that are not None.
 
     Raises:

@@ -36,13 +36,13 @@ def suspects(
     """Say which labels a model doubts: missing ones, boxes on nothing, wrong classes, bad outlines.
 
     Short trainings that each leave out a part of the pictures, from the weights that the run started from, answer for
-    the pictures they have not seen. Writes suspects.html to go through, suspects.json, and suspects.coco.json for
-    labelling tools. The command goes on where it was interrupted.
+    the pictures they have not seen. Writes suspects.html to go through, suspects.json, and for labelling tools
+    suspects.coco.json and suspects.label-studio.json. The command goes on where it was interrupted.
     """
     from falconet.api.require import require
 
     require(["torch", "hotcoco", "jinja2"], extra="train", purpose="asking which labels are doubtful")
-    from falconet.api.suspects import COCO, LIST, PAGE
+    from falconet.api.suspects import COCO, LIST, PAGE, TASKS
     from falconet.api.suspects import suspects as ask
     from falconet.cli.progress import progress
     from falconet.cli.train import TrainBar
@@ -51,4 +51,4 @@ def suspects(
         done = ask(run, overrides or [], out=out, folds=folds, count=count, callback=TrainBar(), progress=bar)
     print(json.dumps(done.as_dict(), ensure_ascii=False, indent=2) if as_json else done)
     if not as_json:
-        print("written: " + ", ".join(str(done.path / name) for name in (PAGE, LIST, COCO)))
+        print("written: " + ", ".join(str(done.path / name) for name in (PAGE, LIST, COCO, TASKS)))

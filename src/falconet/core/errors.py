@@ -41,3 +41,7 @@ class ProcessError(FalconetError):
 
 class ModelError(FalconetError):
     """A weights file, an exported model or a request to one is wrong."""
+
+
+class StorageError(FalconetError):
+    """Files elsewhere cannot be reached, or not now; no picture is to blame."""

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from falconet.core.images import encode_image, read_image
+from falconet.core.types import Pixels
 
 LONGEST_SIDE = 480
 """Pixels; larger pictures are made smaller."""
@@ -75,14 +76,29 @@ class PagePicture:
         Raises:
             DataError: the picture cannot be read.
         """
-        image, (height, width) = read_image(path, at_least=(longest_side, longest_side))
+        image, original = read_image(path, at_least=(longest_side, longest_side))
+        return cls.of(image, original, path.name, boxes, caption=caption, room=room, longest_side=longest_side)
+
+    @classmethod
+    def of(
+        cls,
+        image: Pixels,
+        original: tuple[int, int],
+        name: str,
+        boxes: Sequence[PictureBox] = (),
+        *,
+        caption: str = "",
+        room: float = 0.0,
+        longest_side: int = LONGEST_SIDE,
+    ) -> "PagePicture":
+        """That of pixels, uint8 [H, W, 3], possibly at a reduced scale; (height, width) at full size as `original`."""
         shrink = longest_side / max(image.shape[:2])
         if shrink < 1:
             size = (max(1, round(image.shape[1] * shrink)), max(1, round(image.shape[0] * shrink)))
             image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
         data = base64.b64encode(encode_image(image, ".jpg", jpeg_quality=80)).decode()
         drawn = [box for box in boxes if all(math.isfinite(value) for value in box.corners)]
-        return cls(path.name, width, height, data, drawn, caption, room)
+        return cls(name, original[1], original[0], data, drawn, caption, room)
 
     @property
     def view(self) -> tuple[float, float, float, float]:

@@ -23,7 +23,7 @@ def coco_tree(names: Sequence[str], records: Sequence[Record], suspects: Sequenc
     Args:
         suspects: those that are marked; labels of others are written as they are.
     """
-    names_of_files = _file_names(records)
+    names_of_files = file_names(records)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     by_image: dict[int, list[tuple[int, Suspect]]] = {}
@@ -88,7 +88,7 @@ def _rounded(box: Sequence[float] | None) -> list[float] | None:
     return None if box is None else [round(value, DIGITS) for value in box]
 
 
-def _file_names(records: Sequence[Record]) -> list[str]:
+def file_names(records: Sequence[Record]) -> list[str]:
     """Where each picture lies below the folder that all of them share; as a whole path where they share none."""
     paths = [record.path.absolute() for record in records]
     try:

@@ -6,7 +6,7 @@ takes all threads.
 """
 
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from time import perf_counter
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from falconet.core.errors import ConfigError
 from falconet.runtime.predictor import Predictor, Prepared
-from falconet.runtime.stream import Broken, Frame, ImageFile, MediaSource, read_frames
+from falconet.runtime.stream import Broken, Frame, ImageBytes, ImageFile, MediaSource, read_frames
 
 Item = TypeVar("Item")
 
@@ -43,7 +43,7 @@ class _Ready(NamedTuple):
 
 
 def predict_frames(
-    predictor: Predictor[Any], sources: Sequence[MediaSource], *, batch: int = 1, ahead: int | None = None
+    predictor: Predictor[Any], sources: Iterable[MediaSource], *, batch: int = 1, ahead: int | None = None
 ) -> Generator[Result | Broken, None, None]:
     """The answer for each frame of `sources`, in their order; memory does not grow with their number.
 
@@ -97,7 +97,7 @@ def prefetch(items: Iterator[Item], *, ahead: int) -> Generator[Item, None, None
 
 
 def _in_streams(
-    predictor: Predictor[Any], sources: Sequence[MediaSource], *, ahead: int
+    predictor: Predictor[Any], sources: Iterable[MediaSource], *, ahead: int
 ) -> Generator[Result | Broken, None, None]:
     """`predict_frames` by several threads; `ahead` frames at most are worked on, or wait to be taken."""
     waiting: deque[Future[Result | Broken]] = deque()
@@ -116,16 +116,16 @@ def _in_streams(
 
 
 class _Drawn(NamedTuple):
-    """A frame of a video, or a picture file that is still to be read."""
+    """A frame of a video, or a picture that is still to be read."""
 
-    frame: Frame | ImageFile
+    frame: Frame | ImageFile | ImageBytes
     read: float
 
 
-def _draw(predictor: Predictor[Any], sources: Sequence[MediaSource]) -> Iterator[_Drawn | Broken]:
-    """What can only be done in order: the frames of a video. A picture file is read by whoever works on it."""
+def _draw(predictor: Predictor[Any], sources: Iterable[MediaSource]) -> Iterator[_Drawn | Broken]:
+    """What can only be done in order: the frames of a video. A picture is read by whoever works on it."""
     for source in sources:
-        if isinstance(source, ImageFile):
+        if isinstance(source, ImageFile | ImageBytes):
             yield _Drawn(source, 0.0)
             continue
         frames = read_frames([source], at_least=predictor.input_size)
@@ -141,7 +141,7 @@ def _whole(predictor: Predictor[Any], drawn: _Drawn | Broken) -> Result | Broken
         return drawn
     start = perf_counter()
     frame = drawn.frame
-    if isinstance(frame, ImageFile):
+    if isinstance(frame, ImageFile | ImageBytes):
         found = next(read_frames([frame], at_least=predictor.input_size))
         if isinstance(found, Broken):
             return found
@@ -151,7 +151,7 @@ def _whole(predictor: Predictor[Any], drawn: _Drawn | Broken) -> Result | Broken
     return next(_answer(predictor, [_Ready(frame, prepared, read)]))
 
 
-def _prepare(predictor: Predictor[Any], sources: Sequence[MediaSource]) -> Iterator[_Ready | Broken]:
+def _prepare(predictor: Predictor[Any], sources: Iterable[MediaSource]) -> Iterator[_Ready | Broken]:
     frames = read_frames(sources, at_least=predictor.input_size)
     while True:
         start = perf_counter()

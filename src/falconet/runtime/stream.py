@@ -3,7 +3,7 @@
 import glob
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +13,7 @@ import numpy as np
 
 from falconet.core.errors import DataError
 from falconet.core.files import exists, is_data, is_folder
-from falconet.core.images import READABLE, is_picture, read_image
+from falconet.core.images import READABLE, decode_image, is_picture, read_image
 from falconet.core.suggest import counted_files, listed
 from falconet.core.types import Pixels
 
@@ -51,7 +51,22 @@ class Camera(NamedTuple):
         return f"camera {self.number}"
 
 
-MediaSource = ImageFile | VideoFile | Camera
+class ImageBytes(NamedTuple):
+    """A picture that lies elsewhere: within another file, or in object storage.
+
+    Attributes:
+        load: gives the bytes of the picture's file; raises DataError where there is none.
+        name: of the picture, in what is said about it.
+    """
+
+    load: Callable[[], bytes]
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+MediaSource = ImageFile | ImageBytes | VideoFile | Camera
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,7 +143,7 @@ def find_sources(
     return sources
 
 
-def read_frames(sources: Sequence[MediaSource], *, at_least: tuple[int, int] | None = None) -> Iterator[Frame | Broken]:
+def read_frames(sources: Iterable[MediaSource], *, at_least: tuple[int, int] | None = None) -> Iterator[Frame | Broken]:
     """Every frame of `sources`, read when asked for. What cannot be read comes as `Broken`, and reading goes on.
 
     Args:
@@ -138,6 +153,9 @@ def read_frames(sources: Sequence[MediaSource], *, at_least: tuple[int, int] | N
         try:
             if isinstance(source, ImageFile):
                 image, original = read_image(source.path, at_least=at_least)
+                yield Frame(source, None, image, original)
+            elif isinstance(source, ImageBytes):
+                image, original = decode_image(source.load(), source.name, at_least=at_least)
                 yield Frame(source, None, image, original)
             else:
                 yield from _read_video(source)
@@ -151,7 +169,7 @@ def count_frames(sources: Sequence[MediaSource]) -> int | None:
     for source in sources:
         if isinstance(source, Camera):
             return None
-        total += 1 if isinstance(source, ImageFile) else _claimed_frames(source)
+        total += _claimed_frames(source) if isinstance(source, VideoFile) else 1
     return total
 
 

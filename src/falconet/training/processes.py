@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from multiprocessing.queues import SimpleQueue
 from typing import Any, NamedTuple
 
@@ -19,6 +20,9 @@ from torch.multiprocessing import ProcessExitedException, start_processes
 from falconet.core import errors
 from falconet.core.errors import ConfigError, FalconetError, ProcessError
 from falconet.core.terminate import EXIT_CODE, Terminated, raise_on_sigterm
+
+PATIENCE = timedelta(minutes=15)
+"""That a process waits for the others, of which one may write or count for all, before it takes them for lost."""
 
 _GRACE = 10.0
 """Seconds the other processes get to end by themselves after one has failed."""
@@ -66,11 +70,23 @@ def joined(process: Process, accelerator: str) -> Iterator[None]:
     cuda = accelerator != "cpu" and torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(process.local_rank)
-    distributed.init_process_group("nccl" if cuda else "gloo")
+    distributed.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
     try:
         yield
+    except RuntimeError as error:
+        if not _of_the_group(error):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise ProcessError(
+            f"another process of the run has ended or cannot be reached, so this one ends, too ({reason})"
+        ) from error
     finally:
         distributed.destroy_process_group()
+
+
+def _of_the_group(error: RuntimeError) -> bool:
+    """Whether an error is about what processes say to one another; gloo's are plain RuntimeErrors."""
+    return isinstance(error, distributed.DistError) or "gloo" in str(error).lower() or "NCCL" in str(error)
 
 
 def in_processes(work: Callable[..., None], count: int, arguments: tuple[Any, ...]) -> None:
@@ -107,16 +123,22 @@ def _failure(failures: "SimpleQueue[tuple[str, str]]", exited: ProcessExitedExce
     found = []
     while not failures.empty():
         found.append(failures.get())
+    cut_off = [message for kind, message in found if kind == ProcessError.__name__]
     for kind, message in found:
         if kind == Terminated.__name__ and exited.exit_code != EXIT_CODE:
             continue  # by torch, after another one had failed
+        if kind == ProcessError.__name__:
+            continue
         if kind in _STOPPED:
             return _STOPPED[kind]()
         error = getattr(errors, kind, None)
         if isinstance(error, type) and issubclass(error, FalconetError):
             return error(message)
-    if found and exited.signal_name is None:
-        return RuntimeError(f"a training process failed:\n{found[0][1]}")
+    failed = [message for kind, message in found if kind != ProcessError.__name__]
+    if failed and exited.signal_name is None:
+        return RuntimeError(f"a training process failed:\n{failed[0]}")
+    if cut_off and exited.signal_name is None:
+        return ProcessError(cut_off[0])
     how = exited.signal_name or f"exit code {exited.exit_code}"
     return ProcessError(f"a training process was killed from outside ({how}); there may be too little memory")
 

@@ -1,0 +1,1 @@
+"""Many pictures, from wherever they lie, into tables: `falconet batch`. No torch."""

@@ -1,0 +1,163 @@
+"""What is done at once and becomes one file: some pictures that follow one another.
+
+Where a block ends is told by the names of its pictures, not by their number, so that a picture that is added to a
+million changes one block and leaves the others. (Content-defined chunking: Muthitacharoen et al., A low-bandwidth
+network file system, 2001.) The name of a block is a digest of what its pictures are called, how large they are and when
+they were changed: a block that is there need not be done again.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import NamedTuple
+
+from falconet.bulk.storage import storage
+from falconet.core.errors import DataError
+from falconet.runtime.stream import ImageBytes
+
+PICTURES = 1000
+"""Of a block, on average."""
+
+LONGEST = 4
+"""Times `PICTURES` that a block may have at most."""
+
+
+class Place(NamedTuple):
+    """Where the bytes of a picture lie.
+
+    Attributes:
+        name: of the picture, in the table.
+        path: of the file.
+        start, size: of the bytes in it; a negative size stands for all of them.
+        state: what changes when the file does; empty where there is none.
+    """
+
+    name: str
+    path: str
+    start: int = 0
+    size: int = -1
+    state: str = ""
+
+
+class Cells(NamedTuple):
+    """Encoded pictures in a column of a Parquet file.
+
+    Attributes:
+        path: of the file.
+        group: number of the row group, from 0.
+        column: name of the column.
+        first: number of the first row within the file, from 0.
+        count: rows of the group.
+    """
+
+    path: str
+    group: int
+    column: str
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some pictures that follow one another: plain values, which another process can be told.
+
+    Attributes:
+        name: digest of its content.
+        places: of the pictures, or the column they are in.
+    """
+
+    name: str
+    places: tuple[Place, ...] | Cells
+
+    @property
+    def count(self) -> int:
+        """How many pictures it has."""
+        return self.places.count if isinstance(self.places, Cells) else len(self.places)
+
+    @property
+    def file(self) -> str:
+        """Name of the table that it becomes."""
+        return f"part-{self.name}.parquet"
+
+    def names(self) -> Iterator[str]:
+        """What its pictures are called, in order."""
+        if isinstance(self.places, Cells):
+            return (f"{self.places.path}#{self.places.first + row}" for row in range(self.places.count))
+        return (place.name for place in self.places)
+
+    def pictures(self) -> Iterator[ImageBytes]:
+        """Its pictures, in order. Raises StorageError, and DataError for a Parquet file that cannot be read."""
+        if isinstance(self.places, Cells):
+            yield from _cells(self.places)
+            return
+        for place in self.places:
+            yield ImageBytes(_reader(place), place.name)
+
+
+class Cutter:
+    """Cuts places into blocks, of all that one run is about.
+
+    Args:
+        pictures: of a block, on average.
+    """
+
+    def __init__(self, pictures: int = PICTURES) -> None:
+        self._pictures = pictures
+        self._seen: dict[str, int] = {}
+
+    def cut(self, places: Iterable[Place]) -> Iterator[Block]:
+        """The blocks of some places, of which none goes on beyond the last one."""
+        waiting: list[Place] = []
+        for place in places:
+            waiting.append(place)
+            if _ends(place.name, self._pictures) or len(waiting) == LONGEST * self._pictures:
+                yield self._block(tuple(waiting), (f"{one.name}\0{one.state}" for one in waiting))
+                waiting = []
+        if waiting:
+            yield self._block(tuple(waiting), (f"{one.name}\0{one.state}" for one in waiting))
+
+    def group(self, cells: Cells, state: str) -> Block:
+        """The block of a row group in a file of this state."""
+        return self._block(cells, (*map(str, cells), state))
+
+    def _block(self, places: tuple[Place, ...] | Cells, words: Iterable[str]) -> Block:
+        digest = blake2b(digest_size=10)
+        for word in words:
+            digest.update(word.encode("utf-8", "surrogateescape") + b"\0\0")
+        name = digest.hexdigest()
+        again = self._seen[name] = self._seen.get(name, 0) + 1
+        return Block(name if again == 1 else f"{name}-{again}", places)  # whoever lists pictures twice gets them twice
+
+
+def _ends(name: str, pictures: int) -> bool:
+    digest = blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % pictures == 0
+
+
+def _reader(place: Place) -> Callable[[], bytes]:
+    return lambda: storage(place.path).read(place.path, place.start, place.size)
+
+
+def _cells(cells: Cells) -> Iterator[ImageBytes]:
+    from pyarrow import ArrowException, parquet
+
+    try:
+        with storage(cells.path).open(cells.path) as stream, parquet.ParquetFile(stream) as file:
+            column = file.read_row_group(cells.group, columns=[cells.column]).column(0).combine_chunks()
+    except (ArrowException, OSError) as error:
+        raise DataError(f"{cells.path}: row group {cells.group} cannot be read: {error}") from error
+    kind = column.type
+    if hasattr(kind, "num_fields") and kind.num_fields:  # {"bytes", "path"}, as Hugging Face's data sets have it
+        column = column.field("bytes")
+    for row in range(len(column)):
+        yield ImageBytes(_cell(column[row], f"{cells.path}#{cells.first + row}"), f"{cells.path}#{cells.first + row}")
+
+
+def _cell(value: "object", name: str) -> Callable[[], bytes]:
+    def load() -> bytes:
+        data = value.as_py()  # type: ignore[attr-defined]  # a scalar of pyarrow's
+        if data is None:
+            raise DataError(f"{name}: the row has no picture")
+        return bytes(data)
+
+    return load

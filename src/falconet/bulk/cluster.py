@@ -1,0 +1,116 @@
+"""A run over all blocks on a Ray cluster: each of its processes opens the model once, and writes tables itself.
+
+Ray Data starts the processes, hands them blocks and starts them anew where one or its machine ends; what a block
+becomes does not depend on who does it, or how often. Folders must be the same on all machines: shared, or
+object storage.
+"""
+
+import pickle
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from falconet.bulk.blocks import Block
+from falconet.bulk.run import Results, Step, Work, in_streams
+from falconet.core.errors import ConfigError
+from falconet.runtime.predictor import Predictor
+
+WAVE = 1000
+"""Blocks that Ray Data is handed at a time, so that memory does not grow with the number of pictures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What each process needs; plain values.
+
+    Attributes:
+        files: of the model, by name, the one that stands for it first.
+        open: (its path) -> predictor.
+        results: where tables go, and what they say about the model.
+        top: classes of a classifier's rows.
+        version: of Falconet, which must be the same everywhere.
+    """
+
+    files: Mapping[str, bytes]
+    open: Callable[[Path], Predictor[Any]]
+    results: Results
+    top: int
+    version: str
+
+
+class _Answers:
+    """One process of the cluster, which Ray hands a block at a time."""
+
+    def __init__(self, packed: bytes) -> None:
+        from falconet import __version__
+
+        worker: Worker = pickle.loads(packed)
+        if __version__ != worker.version:
+            raise ConfigError(f"a machine of the cluster has Falconet {__version__}; this one has {worker.version}")
+        with tempfile.TemporaryDirectory() as folder:
+            for name, data in worker.files.items():
+                Path(folder, name).write_bytes(data)
+            predictor = worker.open(Path(folder, next(iter(worker.files))))
+        self._work = in_streams(predictor, worker.results, top=worker.top)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        steps = [step for packed in batch["block"] for step in self._work(iter([pickle.loads(packed)]))]
+        return {"pictures": [len(steps)], "broken": [sum(step.broken for step in steps)]}
+
+
+@contextmanager
+def connected(address: str) -> Iterator[str]:
+    """A connection to a Ray cluster, in the context; gives a sentence about it.
+
+    Args:
+        address: `local` starts one on this machine, `auto` takes the one this machine belongs to, HOST:PORT another.
+
+    Raises:
+        ConfigError: no cluster there.
+    """
+    import ray
+
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = "on this machine" if address == "auto" else f"at {address}"
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"--cluster {address}: no Ray cluster answers {where} ({reason}); start one with 'ray start --head', or "
+            "leave --cluster out: this machine's cores then do the work"
+        ) from error
+    try:
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        yield f"{len(nodes)} machines with {int(ray.cluster_resources().get('CPU', 0))} CPUs"
+    finally:
+        ray.shutdown()
+
+
+def on_cluster(worker: Worker) -> Work:
+    """Work of the connected cluster: a process for each of its CPUs, each with one run of the network at a time."""
+
+    def work(blocks: Iterator[Block]) -> Iterator[Step]:
+        import ray
+
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        packed = pickle.dumps(worker)
+        while wave := list(islice(blocks, WAVE)):
+            cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
+            answers = ray.data.from_items(
+                [{"block": pickle.dumps(block)} for block in wave], override_num_blocks=len(wave)
+            ).map_batches(
+                _Answers,
+                fn_constructor_args=(packed,),
+                batch_size=1,
+                num_cpus=1,
+                concurrency=(1, min(cpus, len(wave))),
+            )
+            for one in answers.iter_rows():
+                yield Step(int(one["pictures"]), int(one["broken"]))
+
+    return work

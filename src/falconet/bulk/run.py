@@ -1,0 +1,212 @@
+"""A run over all blocks on this machine: what is there already stays, what is missing is done."""
+
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from falconet.bulk.blocks import Block
+from falconet.bulk.listing import Sources
+from falconet.bulk.storage import join, storage
+from falconet.bulk.table import Row, encode, row
+from falconet.core.errors import DataError
+from falconet.runtime.pipeline import predict_frames
+from falconet.runtime.predictor import Predictor
+from falconet.runtime.stream import ImageBytes
+
+HEAD = "_falconet.json"
+"""Says what a folder of results is about. Readers of data sets pass over names that begin with an underscore."""
+
+SUPERSEDED = "_superseded"
+"""Folder for tables whose pictures are not there any more, or are others now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        pictures: that are in tables.
+        total: that there are.
+        kept: of those in tables, how many were there before.
+        broken: that could not be read, of those done by this run.
+        seconds: since the first picture of this run.
+    """
+
+    pictures: int
+    total: int
+    kept: int
+    broken: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Pictures per second of this run."""
+        return (self.pictures - self.kept) / self.seconds if self.seconds > 0 else 0.0
+
+
+class Results:
+    """The folder of a run's tables.
+
+    Args:
+        folder: on this machine, or an address.
+        head: what the tables say about the model; sources: what the run is about.
+
+    Raises:
+        DataError: the folder holds the results of another model or of other sources.
+    """
+
+    def __init__(self, folder: str, head: Mapping[str, Any], sources: Sources) -> None:
+        self.folder, self._storage, self.head = folder, storage(folder), dict(head)
+        self._about = {
+            **self.head,
+            "sources": [str(one) for one in sources.arguments],
+            "images": sources.images,
+            "column": sources.column,
+            "block": sources.pictures,
+        }
+        self._check()
+
+    def _check(self) -> None:
+        path = join(self.folder, HEAD)
+        if self._storage.find(path) is None:
+            if self.finished():
+                raise DataError(
+                    f"{self.folder}: holds tables, but no {HEAD} that says of which model; choose another folder"
+                )
+            return
+        try:
+            there = dict(json.loads(self._storage.read(path)))
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{path}: cannot be read ({error}); choose another folder") from error
+        for key, now in self._about.items():
+            if key not in ("version", "engine_version") and there.get(key) != now:
+                other = _difference(key, there, self._about)
+                raise DataError(f"{self.folder}: holds the results of {other}; choose another folder")
+
+    def begin(self) -> None:
+        """Write what the folder is about."""
+        about = json.dumps(self._about, indent=2, ensure_ascii=False) + "\n"
+        self._storage.write(join(self.folder, HEAD), about.encode())
+
+    def finished(self) -> set[str]:
+        """Names of the tables that are there."""
+        if not self._storage.is_folder(self.folder):
+            return set()
+        names = (one.path.rpartition("/") for one in self._storage.walk(self.folder))
+        own = self.folder.rstrip("/")
+        return {name for parent, _, name in names if parent == own and name.endswith(".parquet")}
+
+    def write(self, block: Block, rows: list[Row]) -> None:
+        """The table of a block; it appears when it is whole."""
+        self._storage.write(join(self.folder, block.file), encode(rows, {**self.head, "block": block.name}))
+
+    def supersede(self, names: set[str]) -> None:
+        """Put tables aside."""
+        for name in sorted(names):
+            self._storage.move(join(self.folder, name), join(join(self.folder, SUPERSEDED), name))
+
+
+class Step(NamedTuple):
+    """Pictures whose answers came."""
+
+    pictures: int
+    broken: int
+    """of them could not be read"""
+
+
+Work = Callable[[Iterator[Block]], Iterator[Step]]
+"""Answers for blocks and writes their tables, telling each step: `in_streams`, or a cluster's processes."""
+
+
+def run_blocks(
+    work: Work,
+    sources: Sources,
+    results: Results,
+    *,
+    tell: Callable[[Progress], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Progress:
+    """Answer for all pictures whose table is not there, and put those aside whose pictures changed or went.
+
+    Pictures are listed twice: to know how many there are, and block by block as they are wanted. Memory does not grow
+    with their number.
+
+    Args:
+        tell: is told after every step.
+        say: takes sentences.
+
+    Raises:
+        DataError: sources that are not there, results that cannot be written.
+        StorageError: a storage that cannot be reached. Tables that are written stay, and the next run goes on.
+    """
+    there = results.finished()
+    total = kept = 0
+    for block in sources.blocks():
+        total += block.count
+        kept += block.count if block.file in there else 0
+    if kept:
+        say(f"{results.folder}: has {kept:,} of {total:,} pictures already")
+    if sources.others:
+        say(f"{sources.others:,} files are neither pictures nor tars or tables of them, and left out")
+    results.begin()
+    wanted: set[str] = set()
+
+    def missing() -> Iterator[Block]:
+        for block in sources.blocks():
+            wanted.add(block.file)
+            if block.file not in there:
+                yield block
+
+    done, broken, start = kept, 0, time.monotonic()
+    with closing(work(missing())) as steps:  # type: ignore[type-var]  # all of them are generators
+        for step in steps:
+            done, broken = done + step.pictures, broken + step.broken
+            tell(Progress(done, total, kept, broken, time.monotonic() - start))
+    if gone := there - wanted:
+        results.supersede(gone)
+        say(
+            f"{len(gone)} tables are of pictures that changed or went away; they are in {results.folder}/{SUPERSEDED} now"
+        )
+    return Progress(done, max(done, total), kept, broken, time.monotonic() - start)
+
+
+def in_streams(predictor: Predictor[Any], results: Results, *, top: int = 5) -> Work:
+    """Work of this machine, with as many runs of the network at once as the predictor has.
+
+    Blocks are written in order, each when its last picture is answered; the pictures of the next are read meanwhile.
+    """
+
+    def work(blocks: Iterator[Block]) -> Iterator[Step]:
+        waiting: deque[Block] = deque()
+
+        def pictures() -> Iterator[ImageBytes]:
+            for block in blocks:
+                waiting.append(block)  # drawn from in another thread; a deque bears that
+                yield from block.pictures()
+
+        rows: list[Row] = []
+        with closing(predict_frames(predictor, pictures())) as answers:
+            for item in answers:
+                rows.append(row(item, top=top))
+                step = Step(1, int("error" in rows[-1]))
+                if len(rows) == waiting[0].count:
+                    results.write(waiting.popleft(), rows)
+                    rows = []
+                yield step
+
+    return work
+
+
+def _difference(key: str, there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    if key == "model":
+        old, new = there.get("model") or {}, now["model"]
+        return f"another model, {_called(old)}; this one is {_called(new)}"
+    return f"another run, with {key} {there.get(key)!r}; this one has {now[key]!r}"
+
+
+def _called(model: Mapping[str, Any]) -> str:
+    return f"{model.get('file')} (sha256 {str(model.get('sha256'))[:12]})"

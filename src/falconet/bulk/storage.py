@@ -1,0 +1,252 @@
+"""Files on this machine and in object storage, by one set of functions; pyarrow's file systems reach the latter."""
+
+import os
+import stat
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, Protocol
+from urllib.parse import urlsplit
+
+from falconet.core.errors import ConfigError, DataError, StorageError
+from falconet.core.files import is_data, replace_file
+
+SCHEMES = ("s3", "gs", "gcs", "hdfs", "abfs", "abfss")
+"""Of addresses that pyarrow has a file system for."""
+
+ATTEMPTS = 8
+"""Requests to S3 until one is given up, each after a longer wait than the one before."""
+
+
+class File(NamedTuple):
+    """A file that is there."""
+
+    path: str
+    """as it is read again, and stands in the table: with its scheme, `/` between folders"""
+    state: str
+    """what changes when the file does: its size in bytes, and when it was changed"""
+
+
+class Storage(Protocol):
+    """Files below addresses of one kind. Raises DataError for what is not there, StorageError for all else."""
+
+    def find(self, path: str) -> File | None:
+        """The file of this name; None where there is none."""
+        ...
+
+    def is_folder(self, path: str) -> bool:
+        """Whether there is such a folder."""
+        ...
+
+    def walk(self, folder: str) -> Iterator[File]:
+        """Files below a folder that count as data, by name, folders of folders included."""
+        ...
+
+    def read(self, path: str, start: int = 0, size: int = -1) -> bytes:
+        """Bytes of a file, from `start`; all that follow where `size` is negative."""
+        ...
+
+    def open(self, path: str) -> BinaryIO:
+        """The file to read from at any place."""
+        ...
+
+    def write(self, path: str, data: bytes) -> None:
+        """A file that is there as a whole or not at all."""
+        ...
+
+    def move(self, path: str, target: str) -> None:
+        """Give a file another name; folders are made."""
+        ...
+
+
+class Local:
+    """Files of this machine."""
+
+    def find(self, path: str) -> File | None:
+        """The file of this name; None where there is none."""
+        try:
+            told = os.stat(path)  # noqa: PTH116  (a Path for each of a million files costs seconds)
+        except (OSError, ValueError):
+            return None
+        return File(path, _state(told)) if stat.S_ISREG(told.st_mode) else None
+
+    def is_folder(self, path: str) -> bool:
+        """Whether there is such a folder."""
+        return Path(path).is_dir()
+
+    def walk(self, folder: str) -> Iterator[File]:
+        """Files below a folder that count as data: of each folder its own by name, then those of its folders."""
+        try:
+            with os.scandir(folder) as found:
+                entries = sorted((one for one in found if is_data(one.name)), key=lambda one: one.name)
+        except OSError as error:
+            raise DataError(f"{folder}: cannot be read: {error.strerror or error}") from error
+        for one in entries:
+            if one.is_file():
+                yield File(one.path.replace(os.sep, "/"), _state(one.stat()))
+        for one in entries:
+            if one.is_dir(follow_symlinks=False):
+                yield from self.walk(one.path)
+
+    def read(self, path: str, start: int = 0, size: int = -1) -> bytes:
+        """Bytes of a file. Raises DataError where it cannot be read."""
+        with self.open(path) as stream:
+            try:
+                stream.seek(start)
+                return stream.read(size)
+            except OSError as error:
+                raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+    def open(self, path: str) -> BinaryIO:
+        """The file to read from. Raises DataError where it cannot be read."""
+        try:
+            if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
+                raise DataError(f"{path}: is no file")
+            return Path(path).open("rb")
+        except FileNotFoundError as error:
+            raise DataError(f"{path}: no such file") from error
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+    def write(self, path: str, data: bytes) -> None:
+        """A file that is there as a whole or not at all, also after a power failure. Raises DataError."""
+        replace_file(Path(path), data, sync=True)
+
+    def move(self, path: str, target: str) -> None:
+        """Give a file another name. Raises DataError."""
+        try:
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).replace(target)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be moved to {target}: {error.strerror or error}") from error
+
+
+class Remote:
+    """Files of one kind of object storage, such as S3.
+
+    Args:
+        scheme: of its addresses.
+        system: pyarrow's file system.
+    """
+
+    def __init__(self, scheme: str, system: Any) -> None:
+        self._scheme, self._system = scheme, system
+
+    def find(self, path: str) -> File | None:
+        """The file of this name; None where there is none."""
+        told = self._told(path, lambda: self._system.get_file_info(self._bare(path)))
+        return File(path, _remote_state(told)) if told.is_file else None
+
+    def is_folder(self, path: str) -> bool:
+        """Whether anything lies below this address."""
+        bare = self._bare(path)
+        return self._told(path, lambda: self._system.get_file_info(bare)).type.name == "Directory"
+
+    def walk(self, folder: str) -> Iterator[File]:
+        """Files below an address that count as data, one folder after the other, so that no list becomes long."""
+        from pyarrow.fs import FileSelector
+
+        entries = self._told(folder, lambda: self._system.get_file_info(FileSelector(self._bare(folder))))
+        entries = sorted((one for one in entries if is_data(one.base_name)), key=lambda one: one.base_name)
+        for one in entries:
+            if one.is_file:
+                yield File(f"{self._scheme}://{one.path}", _remote_state(one))
+        for one in entries:
+            if not one.is_file:
+                yield from self.walk(f"{self._scheme}://{one.path}")
+
+    def read(self, path: str, start: int = 0, size: int = -1) -> bytes:
+        """Bytes of a file."""
+
+        def take() -> bytes:
+            with self._system.open_input_file(self._bare(path)) as stream:
+                stream.seek(start)
+                return bytes(stream.read() if size < 0 else stream.read(size))
+
+        return bytes(self._told(path, take))
+
+    def open(self, path: str) -> BinaryIO:
+        """The file to read from; each place it is read at is a request."""
+        opened: BinaryIO = self._told(path, lambda: self._system.open_input_file(self._bare(path)))
+        return opened
+
+    def write(self, path: str, data: bytes) -> None:
+        """A file, which appears when its upload is complete."""
+
+        def put() -> None:
+            with self._system.open_output_stream(self._bare(path)) as stream:
+                stream.write(data)
+
+        self._told(path, put)
+
+    def move(self, path: str, target: str) -> None:
+        """Give a file another name."""
+        self._told(path, lambda: self._system.move(self._bare(path), self._bare(target)))
+
+    def _bare(self, path: str) -> str:
+        return path.partition("://")[2].rstrip("/")
+
+    def _told(self, path: str, do: Any) -> Any:
+        """What `do` gives; its errors in words."""
+        try:
+            return do()
+        except FileNotFoundError as error:
+            raise DataError(f"{path}: no such file or folder") from error
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise StorageError(
+                f"{path}: the storage does not give it: {reason}. What is finished is kept; the same command goes on"
+            ) from error
+
+
+_LOCAL = Local()
+
+
+def storage(path: str) -> Storage:
+    """The storage that an address belongs to; what has no scheme is a file of this machine.
+
+    Raises:
+        ConfigError: an unknown scheme, or pyarrow is not installed for it.
+        StorageError: the storage cannot be reached.
+    """
+    scheme, mark, _ = path.partition("://")
+    if not mark:
+        return _LOCAL
+    if scheme not in SCHEMES:
+        raise ConfigError(f"{path}: addresses with {scheme}:// are not read; expected {', '.join(SCHEMES)}, or a path")
+    bucket = urlsplit(path).netloc if scheme == "hdfs" else ""
+    return _remote(scheme, bucket)
+
+
+@cache
+def _remote(scheme: str, host: str) -> Storage:
+    from pyarrow import fs
+
+    try:
+        if scheme == "s3":
+            system: Any = fs.S3FileSystem(
+                retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS), connect_timeout=10
+            )
+        else:
+            system, _ = fs.FileSystem.from_uri(f"{scheme}://{host}/")
+    except (OSError, ValueError) as error:
+        raise StorageError(f"{scheme}://{host}: cannot be reached: {' '.join(str(error).split())[:300]}") from error
+    return Remote("gs" if scheme == "gcs" else scheme, system)
+
+
+def join(folder: str, name: str) -> str:
+    """A name below a folder of any storage."""
+    return f"{folder.rstrip('/')}/{name}" if folder not in ("", ".") else name
+
+
+def is_remote(path: str) -> bool:
+    """Whether it is an address, not a path of this machine."""
+    return "://" in path
+
+
+def _state(told: os.stat_result) -> str:
+    return f"{told.st_size} {told.st_mtime_ns}"
+
+
+def _remote_state(told: Any) -> str:
+    return f"{told.size} {told.mtime_ns or 0}"
