@@ -42,7 +42,9 @@ lint: install
 test: lint
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
+# Ray and a server of object storage are large, and only its tests need them.
 slow: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[scale]' 'moto[server]>=5,<6'
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 # What converters of 2 GB and more write, each in an environment of its own.

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -191,6 +192,32 @@ def test_export(folder):
 @pytest.mark.slow
 def test_detect(folder):
     run_page("docs/detect.md", folder)
+
+
+@pytest.mark.slow
+def test_batch(folder):
+    """Its commands on this machine's files, the reading in Python and in DuckDB, and the two models compared."""
+    import duckdb
+
+    (folder / "exported").mkdir()
+    tiny_model.write(folder / "exported" / "mine.onnx")
+    for name in ("old.onnx", "new.onnx"):
+        tiny_model.write(folder / name)
+    shutil.copytree(folder / "pictures", folder / "archive")
+    (folder / "shards").mkdir()
+    with tarfile.open(folder / "shards" / "0.tar", "w") as shard:
+        shard.add(folder / "photo.jpg", arcname="photo.jpg")
+    local = [one for one in commands(DOCS / "batch.md") if "s3://" not in one]
+    assert len(local) == 3
+    for number, command in enumerate(local):
+        run(folder, command.replace("--out found", f"--out found{number or ''}"))
+    text = (DOCS / "batch.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    subprocess.run([sys.executable, "-c", program], cwd=folder, check=True, timeout=300)
+    (query,) = re.findall(r"^```sql\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    duckdb.sql(query.replace("found/", f"{folder}/found/")).fetchall()
+    assert duckdb.sql(f"SELECT count(*) FROM '{folder}/found/*.parquet'").fetchall() == [(4,)]
+    assert (folder / "canary" / "compare.html").is_file()
 
 
 @pytest.mark.slow

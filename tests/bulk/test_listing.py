@@ -46,6 +46,7 @@ def test_the_results_are_not_listed(folder: Path, files: list[str]) -> None:
     (folder / "in" / "found").mkdir()
     (folder / "in" / "part-1.parquet").rename(folder / "in" / "found" / "part-1.parquet")
     assert names("in", leave_out="in/found") == files
+    assert names("./in", leave_out="in/found") == [f"./{name}" for name in files]
 
 
 def test_globs_and_files(files: list[str]) -> None:

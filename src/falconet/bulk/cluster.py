@@ -5,7 +5,9 @@ becomes does not depend on who does it, or how often. Folders must be the same o
 object storage.
 """
 
+import os
 import pickle
+import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +21,9 @@ from falconet.bulk.run import Results, Step, Work, in_streams
 from falconet.core.errors import ConfigError
 from falconet.runtime.predictor import Predictor
 
+WAIT = 10
+"""Seconds in which a cluster must answer."""
+
 WAVE = 1000
 """Blocks that Ray Data is handed at a time, so that memory does not grow with the number of pictures."""
 
@@ -28,6 +33,7 @@ class Worker:
     """What each process needs; plain values.
 
     Attributes:
+        folder: that relative paths start from.
         files: of the model, by name, the one that stands for it first.
         open: (its path) -> predictor.
         results: where tables go, and what they say about the model.
@@ -35,6 +41,7 @@ class Worker:
         version: of Falconet, which must be the same everywhere.
     """
 
+    folder: str
     files: Mapping[str, bytes]
     open: Callable[[Path], Predictor[Any]]
     results: Results
@@ -51,6 +58,12 @@ class _Answers:
         worker: Worker = pickle.loads(packed)
         if __version__ != worker.version:
             raise ConfigError(f"a machine of the cluster has Falconet {__version__}; this one has {worker.version}")
+        try:
+            os.chdir(worker.folder)
+        except OSError as error:
+            raise ConfigError(
+                f"a machine of the cluster has no folder {worker.folder}; expected the same on all"
+            ) from error
         with tempfile.TemporaryDirectory() as folder:
             for name, data in worker.files.items():
                 Path(folder, name).write_bytes(data)
@@ -74,9 +87,12 @@ def connected(address: str) -> Iterator[str]:
     """
     import ray
 
+    options = {"include_dashboard": False} if address == "local" else {}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+        if address not in ("local", "auto"):
+            _reach(address)
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
+    except (OSError, RuntimeError, ValueError) as error:
         where = "on this machine" if address == "auto" else f"at {address}"
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(
@@ -88,6 +104,13 @@ def connected(address: str) -> Iterator[str]:
         yield f"{len(nodes)} machines with {int(ray.cluster_resources().get('CPU', 0))} CPUs"
     finally:
         ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Raise OSError or ValueError where nothing answers; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=WAIT):
+        pass
 
 
 def on_cluster(worker: Worker) -> Work:

@@ -2,6 +2,7 @@
 
 import glob
 import json
+import os
 import re
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
@@ -109,9 +110,10 @@ class Sources:
 
     def _taken(self, files: Iterator[File]) -> Iterator[File]:
         for file in files:
-            if self.leave_out and file.path.startswith(self.leave_out.rstrip("/") + "/"):
+            is_table = file.path.lower().endswith(TABLE)
+            if is_table and self.leave_out and _below(file.path, self.leave_out):
                 continue
-            if _is_picture(file.path) or file.path.lower().endswith((TABLE, SHARD)):
+            if is_table or _is_picture(file.path) or file.path.lower().endswith(SHARD):
                 yield file
             else:
                 self.others += 1
@@ -155,7 +157,7 @@ class Sources:
                 column, encoded = _column(file.path, table.schema_arrow, self.column)
                 counts = [table.metadata.row_group(one).num_rows for one in range(table.num_row_groups)]
                 if not encoded:
-                    yield from cutter.cut(self._listed(_paths(table, column), file.path))
+                    yield from cutter.cut(self._listed(_paths(file.path, table, column), file.path))
                     return
         except (ArrowException, OSError) as error:
             raise DataError(f"{file.path}: cannot be read as Parquet: {error}") from error
@@ -195,16 +197,25 @@ def _matching(where: Storage, pattern: str) -> Iterator[File]:
     yield from (file for file in where.walk(folder) if wanted.match(file.path))
 
 
+def _below(path: str, folder: str) -> bool:
+    """Whether a file lies in a folder or below it, whatever both are written like."""
+    if is_remote(path) or is_remote(folder):
+        return path.startswith(folder.rstrip("/") + "/")
+    return os.path.abspath(path).startswith(os.path.join(os.path.abspath(folder), ""))  # noqa: PTH100, PTH118
+
+
 def _is_picture(path: str) -> bool:
     return PurePosixPath(path).suffix.lower() in READABLE
 
 
-def _paths(table: Any, column: str) -> Iterator[str]:
+def _paths(path: str, table: Any, column: str) -> Iterator[str]:
+    row = 0
     for batch in table.iter_batches(columns=[column]):
-        for row, value in enumerate(batch.column(0).to_pylist()):
+        for value in batch.column(0).to_pylist():
             if value is None:
-                raise DataError(f"column '{column}': a row without a path, the {row + 1}th of its part; leave it out")
+                raise DataError(f"{path}#{row}: column '{column}' has no path there; leave the row out")
             yield value
+            row += 1
 
 
 def _column(path: str, schema: Any, wanted: str | None) -> tuple[str, bool]:

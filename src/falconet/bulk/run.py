@@ -168,9 +168,7 @@ def run_blocks(
             tell(Progress(done, total, kept, broken, time.monotonic() - start))
     if gone := there - wanted:
         results.supersede(gone)
-        say(
-            f"{len(gone)} tables are of pictures that changed or went away; they are in {results.folder}/{SUPERSEDED} now"
-        )
+        say(f"{len(gone)} tables of pictures that changed or went away lie in {results.folder}/{SUPERSEDED} now")
     return Progress(done, max(done, total), kept, broken, time.monotonic() - start)
 
 

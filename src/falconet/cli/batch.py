@@ -109,6 +109,8 @@ def batch(
     opening = _opening(path, given, engine=engine, precision=precision, streams=streams)
     predictor = opening(path)
     if compare is not None:
+        if "://" in out:
+            raise ConfigError(f"--out {out}: the page of --compare is written on this machine; expected a folder of it")
         if cluster is not None:
             raise ConfigError("--cluster, --compare: a sample is compared on this machine; leave --cluster out")
         _compare(
@@ -228,7 +230,7 @@ def _working(
         _say(f"cluster: {told}")
         files = {file.name: file.read_bytes() for file in model_files(path)}
         alone = replace(opening, use=replace(opening.use, threads=1, streams=1))
-        yield on_cluster(Worker(files, alone, results, top, __version__))
+        yield on_cluster(Worker(str(Path.cwd()), files, alone, results, top, __version__))
 
 
 @contextmanager
