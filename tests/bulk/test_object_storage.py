@@ -2,20 +2,19 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from falconet.bulk.listing import Sources
 from falconet.bulk.run import Results, in_streams, run_blocks
-from falconet.bulk.storage import storage
+from falconet.bulk.storage import endpoint, storage
 from falconet.core.errors import DataError, StorageError
 from tests.bulk.conftest import HEAD, run, table
 
@@ -24,54 +23,71 @@ pytest.importorskip("moto", reason="moto is not installed: 'make slow' installs 
 pytestmark = pytest.mark.slow
 
 
-class Line(BaseHTTPRequestHandler):
-    """Hands requests on; the next `refusals` are answered 503, the next `cuts` not at all."""
+REFUSAL = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 
-    protocol_version = "HTTP/1.1"
-    refusals = cuts = 0
-    target = ""
 
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
+class Line:
+    """Carries connections to a server; refuses some of them as a busy storage does, and cuts some off."""
 
-    def _hand_on(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if type(self).cuts:
-            type(self).cuts -= 1
-            self.close_connection = True
-            self.connection.close()
-            return
-        if type(self).refusals:
-            type(self).refusals -= 1
-            self._answer(503, {}, b"<Error><Code>SlowDown</Code><Message>reduce your request rate</Message></Error>")
-            return
-        headers = {key: value for key, value in self.headers.items() if key.lower() not in ("connection",)}
-        asked = urllib.request.Request(self.target + self.path, data=body or None, headers=headers, method=self.command)
-        try:
-            with urllib.request.urlopen(asked) as found:
-                self._answer(found.status, dict(found.headers), found.read())
-        except urllib.error.HTTPError as error:
-            self._answer(error.code, dict(error.headers), error.read())
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self.refusals = self.cuts = 0
+        self._open: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._listen, daemon=True).start()
 
-    def _answer(self, code: int, headers: dict[str, str], body: bytes) -> None:
-        self.send_response(code)
-        length = headers.get("Content-Length") if self.command == "HEAD" else None
-        for key, value in headers.items():
-            if key.lower() not in ("content-length", "transfer-encoding", "connection", "server", "date"):
-                self.send_header(key, value)
-        self.send_header("Content-Length", length or str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+    def hang_up(self) -> None:
+        """End all connections."""
+        while self._open:
+            with suppress(OSError):
+                self._open.pop().shutdown(socket.SHUT_RDWR)
 
-    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _hand_on  # noqa: N815
+    def close(self) -> None:
+        self._listener.close()
+        self.hang_up()
+
+    def _listen(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._carry, args=(client,), daemon=True).start()
+
+    def _carry(self, client: socket.socket) -> None:
+        with client, suppress(OSError):
+            if self.cuts:
+                self.cuts -= 1
+                return
+            if self.refusals:
+                self.refusals -= 1
+                client.recv(65536)
+                client.sendall(
+                    b"HTTP/1.1 503 Slow Down\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(REFUSAL)
+                )
+                client.sendall(REFUSAL)
+                client.shutdown(socket.SHUT_RDWR)
+                return
+            with socket.create_connection(("127.0.0.1", self._target)) as server:
+                self._open += [client, server]
+                back = threading.Thread(target=_relay, args=(server, client), daemon=True)
+                back.start()
+                _relay(client, server)
+                back.join()
+
+
+def _relay(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture(scope="module")
-def line() -> Iterator[type[Line]]:
+def line() -> Iterator[Line]:
     """An S3 server behind a line, and the environment that says where it is."""
     code = (
-        "from moto.server import ThreadedMotoServer as S; s = S('127.0.0.1', 0); s.start(); "
+        "from moto.server import ThreadedMotoServer as S; s = S('127.0.0.1', 0, verbose=False); s.start(); "
         "print(s.get_host_and_port()[1], flush=True); input()"
     )
     server = subprocess.Popen(
@@ -82,11 +98,9 @@ def line() -> Iterator[type[Line]]:
         text=True,
     )
     assert server.stdout is not None
-    Line.target = f"http://127.0.0.1:{int(server.stdout.readline())}"
-    proxy = ThreadingHTTPServer(("127.0.0.1", 0), Line)
-    threading.Thread(target=proxy.serve_forever, daemon=True).start()
+    made = Line(int(server.stdout.readline()))
     own = {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.server_port}",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{made.port}",
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_DEFAULT_REGION": "us-east-1",
@@ -94,20 +108,20 @@ def line() -> Iterator[type[Line]]:
     }
     before = {key: os.environ.get(key) for key in own}
     os.environ.update(own)
-    yield Line
+    yield made
     for key, value in before.items():
         os.environ.pop(key) if value is None else os.environ.__setitem__(key, value)
-    proxy.shutdown()
+    made.close()
     server.kill()
-    server.wait()
+    server.communicate()
 
 
 @pytest.fixture
-def bucket(line: type[Line], folder: Path) -> str:  # noqa: ARG001
+def bucket(line: Line, folder: Path) -> str:  # noqa: ARG001
     """The pictures of `folder` in a bucket."""
     from pyarrow import fs
 
-    system = fs.S3FileSystem(allow_bucket_creation=True)
+    system = fs.S3FileSystem(allow_bucket_creation=True, **endpoint())
     name = f"b{abs(hash(folder)) % 10**9}"
     system.create_dir(name)
     for path in sorted((folder / "in").rglob("*.png")):
@@ -141,14 +155,15 @@ def test_from_bucket_to_bucket(bucket: str, predictor) -> None:
     assert len(table("glob")) == 30
 
 
-def test_a_poor_line(bucket: str, predictor, line: type[Line]) -> None:
+def test_a_poor_line(bucket: str, predictor, line: Line) -> None:
     line.refusals, line.cuts = 4, 3
+    line.hang_up()
     done = run(predictor, f"{bucket}/in", out=f"{bucket}/poor")
     assert (done.pictures, done.broken) == (30, 1)
     assert line.refusals == line.cuts == 0
 
 
-def test_a_line_that_is_down(bucket: str, predictor, line: type[Line]) -> None:
+def test_a_line_that_is_down(bucket: str, predictor, line: Line) -> None:
     sources = Sources([f"{bucket}/in"], pictures=5)
     results = Results("out", HEAD, sources)
     work = in_streams(predictor, results)
@@ -157,6 +172,7 @@ def test_a_line_that_is_down(bucket: str, predictor, line: type[Line]) -> None:
         for number, step in enumerate(work(blocks)):
             if number == 12:
                 line.refusals = 10**6
+                line.hang_up()
             yield step
 
     try:

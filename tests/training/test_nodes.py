@@ -111,6 +111,7 @@ def test_a_node_that_dies(data: Path, together: Path, nodes: tuple[str, str], pr
     for process in map(int, alive.split()):
         os.kill(process, signal.SIGKILL)
     said = started[0].communicate(timeout=SECONDS)[0]
+    started[1].communicate(timeout=SECONDS)
     assert started[0].returncode != 0
     assert "another process of the run has ended or cannot be reached" in said
     assert f"falconet train --resume {run}" in said

@@ -47,14 +47,14 @@ class Cells(NamedTuple):
         group: number of the row group, from 0.
         column: name of the column.
         first: number of the first row within the file, from 0.
-        count: rows of the group.
+        rows: how many the group has.
     """
 
     path: str
     group: int
     column: str
     first: int
-    count: int
+    rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Block:
     @property
     def count(self) -> int:
         """How many pictures it has."""
-        return self.places.count if isinstance(self.places, Cells) else len(self.places)
+        return self.places.rows if isinstance(self.places, Cells) else len(self.places)
 
     @property
     def file(self) -> str:
@@ -82,7 +82,7 @@ class Block:
     def names(self) -> Iterator[str]:
         """What its pictures are called, in order."""
         if isinstance(self.places, Cells):
-            return (f"{self.places.path}#{self.places.first + row}" for row in range(self.places.count))
+            return (f"{self.places.path}#{self.places.first + row}" for row in range(self.places.rows))
         return (place.name for place in self.places)
 
     def pictures(self) -> Iterator[ImageBytes]:

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,12 @@ class _Answers:
         return {"pictures": [len(steps)], "broken": [sum(step.broken for step in steps)]}
 
 
+def _ray() -> Any:
+    """Ray with its data sets; without types, since it is rarely installed."""
+    import_module("ray.data")
+    return import_module("ray")
+
+
 @contextmanager
 def connected(address: str) -> Iterator[str]:
     """A connection to a Ray cluster, in the context; gives a sentence about it.
@@ -85,8 +92,7 @@ def connected(address: str) -> Iterator[str]:
     Raises:
         ConfigError: no cluster there.
     """
-    import ray
-
+    ray = _ray()
     options = {"include_dashboard": False} if address == "local" else {}
     try:
         if address not in ("local", "auto"):
@@ -117,8 +123,7 @@ def on_cluster(worker: Worker) -> Work:
     """Work of the connected cluster: a process for each of its CPUs, each with one run of the network at a time."""
 
     def work(blocks: Iterator[Block]) -> Iterator[Step]:
-        import ray
-
+        ray = _ray()
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         packed = pickle.dumps(worker)

@@ -178,7 +178,7 @@ def _shard(file: File, cutter: Cutter) -> Iterator[Block]:
                     if member.isfile() and _is_picture(member.name):
                         name = f"{file.path}/{member.name.removeprefix('./')}"
                         yield Place(name, file.path, member.offset_data, member.size, file.state)
-                    shard.members = []  # type: ignore[assignment]  # which it would keep, of a million pictures
+                    shard.members = []  # type: ignore[attr-defined]  # which it would keep, of a million pictures
         except tarfile.TarError as error:
             raise DataError(f"{file.path}: cannot be read as a tar: {error}; copy or download it again") from error
 

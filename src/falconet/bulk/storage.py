@@ -140,7 +140,7 @@ class Remote:
     def is_folder(self, path: str) -> bool:
         """Whether anything lies below this address."""
         bare = self._bare(path)
-        return self._told(path, lambda: self._system.get_file_info(bare)).type.name == "Directory"
+        return bool(self._told(path, lambda: self._system.get_file_info(bare)).type.name == "Directory")
 
     def walk(self, folder: str) -> Iterator[File]:
         """Files below an address that count as data, one folder after the other, so that no list becomes long."""
@@ -218,6 +218,13 @@ def storage(path: str) -> Storage:
     return _remote(scheme, bucket)
 
 
+def endpoint() -> dict[str, str]:
+    """Where S3 is, as Amazon's own programs are told by the environment; pyarrow does not look there by itself."""
+    address = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    split = urlsplit(address)
+    return {"scheme": split.scheme, "endpoint_override": split.netloc} if split.netloc else {}
+
+
 @cache
 def _remote(scheme: str, host: str) -> Storage:
     from pyarrow import fs
@@ -225,7 +232,7 @@ def _remote(scheme: str, host: str) -> Storage:
     try:
         if scheme == "s3":
             system: Any = fs.S3FileSystem(
-                retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS), connect_timeout=10
+                retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS), connect_timeout=10, **endpoint()
             )
         else:
             system, _ = fs.FileSystem.from_uri(f"{scheme}://{host}/")
