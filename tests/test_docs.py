@@ -207,11 +207,11 @@ def test_batch(folder):
     (folder / "shards").mkdir()
     with tarfile.open(folder / "shards" / "0.tar", "w") as shard:
         shard.add(folder / "photo.jpg", arcname="photo.jpg")
-    local = [one for one in commands(DOCS / "batch.md") if "s3://" not in one]
+    text = (DOCS / "batch.md").read_text(encoding="utf-8")
+    local = [one for one in re.findall(r"^falconet .*$", text, re.MULTILINE) if "s3://" not in one]
     assert len(local) == 3
     for number, command in enumerate(local):
         run(folder, command.replace("--out found", f"--out found{number or ''}"))
-    text = (DOCS / "batch.md").read_text(encoding="utf-8")
     (program,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     subprocess.run([sys.executable, "-c", program], cwd=folder, check=True, timeout=300)
     (query,) = re.findall(r"^```sql\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
