@@ -137,12 +137,13 @@ def main() -> None:
         model = given.model or exported(work)
         folder = files(work / "pictures", given.pictures)
         rounds = []
+        block = ("--block", str(max(1, given.pictures // 20)))  # so that a cluster has something to share out
         for _ in range(given.rounds):
-            found = {"bare": bare(model, given.pictures), "batch": batch(model, folder)["rate"]}
+            found = {"bare": bare(model, given.pictures), "batch": batch(model, folder, *block)["rate"]}
             if hasattr(os, "sched_setaffinity"):
-                found["one CPU"] = batch(model, folder, cpus={min(os.sched_getaffinity(0))})["rate"]
+                found["one CPU"] = batch(model, folder, *block, cpus={min(os.sched_getaffinity(0))})["rate"]
             if given.ray:
-                with_ray = batch(model, folder, "--cluster", "local")
+                with_ray = batch(model, folder, *block, "--cluster", "local")
                 found["ray"] = with_ray["rate"]
                 found[BEFORE] = with_ray["seconds"] - given.pictures / with_ray["rate"]
             rounds.append(found)
