@@ -103,3 +103,11 @@ def test_models_that_cannot_be_compared() -> None:
     assert message.startswith("--compare: the models have no class in common: blue, green, red")
     message = str(failure("in", "--model", "m.onnx", "--compare", "n.onnx", "--out", "o", "--cluster", "auto"))
     assert "leave --cluster out" in message
+
+
+@pytest.mark.usefixtures("folder")
+def test_not_a_single_picture_that_can_be_read() -> None:
+    Path("list.txt").write_text("gone.png\n")
+    result = run("list.txt", "--model", "m.onnx", "--out", "out")
+    assert result.exit_code == 2
+    assert "1 picture could not be read; the rows say why" in result.stdout

@@ -9,7 +9,7 @@ import os
 import pickle
 import socket
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -122,7 +122,7 @@ def _reach(address: str) -> None:
 def on_cluster(worker: Worker) -> Work:
     """Work of the connected cluster: a process for each of its CPUs, each with one run of the network at a time."""
 
-    def work(blocks: Iterator[Block]) -> Iterator[Step]:
+    def work(blocks: Iterator[Block]) -> Generator[Step, None, None]:
         ray = _ray()
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False

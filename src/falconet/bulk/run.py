@@ -3,7 +3,7 @@
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from falconet.bulk.listing import Sources
 from falconet.bulk.storage import join, storage
 from falconet.bulk.table import Row, encode, row
 from falconet.core.errors import DataError
+from falconet.core.figures import plural
 from falconet.runtime.pipeline import predict_frames
 from falconet.runtime.predictor import Predictor
 from falconet.runtime.stream import ImageBytes
@@ -118,7 +119,7 @@ class Step(NamedTuple):
     """of them could not be read"""
 
 
-Work = Callable[[Iterator[Block]], Iterator[Step]]
+Work = Callable[[Iterator[Block]], Generator[Step, None, None]]
 """Answers for blocks and writes their tables, telling each step: `in_streams`, or a cluster's processes."""
 
 
@@ -151,7 +152,7 @@ def run_blocks(
     if kept:
         say(f"{results.folder}: has {kept:,} of {total:,} pictures already")
     if sources.others:
-        say(f"{sources.others:,} files are neither pictures nor tars or tables of them, and left out")
+        say(f"{plural(sources.others, 'file')} left out: neither pictures nor tars or tables of them")
     results.begin()
     wanted: set[str] = set()
 
@@ -162,7 +163,7 @@ def run_blocks(
                 yield block
 
     done, broken, start = kept, 0, time.monotonic()
-    with closing(work(missing())) as steps:  # type: ignore[type-var]  # all of them are generators
+    with closing(work(missing())) as steps:
         for step in steps:
             done, broken = done + step.pictures, broken + step.broken
             tell(Progress(done, total, kept, broken, time.monotonic() - start))
@@ -178,7 +179,7 @@ def in_streams(predictor: Predictor[Any], results: Results, *, top: int = 5) -> 
     Blocks are written in order, each when its last picture is answered; the pictures of the next are read meanwhile.
     """
 
-    def work(blocks: Iterator[Block]) -> Iterator[Step]:
+    def work(blocks: Iterator[Block]) -> Generator[Step, None, None]:
         waiting: deque[Block] = deque()
 
         def pictures() -> Iterator[ImageBytes]:

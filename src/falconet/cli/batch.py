@@ -126,6 +126,8 @@ def batch(
             _say(f"interrupted: the tables in {out} are whole, and the same command goes on")
             raise
     _summary(done, out)
+    if done.pictures - done.kept == done.broken > 0:
+        raise typer.Exit(2)
 
 
 @dataclass(frozen=True, slots=True)
