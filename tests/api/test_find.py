@@ -106,6 +106,10 @@ def test_what_weights_auto_stands_for(preset: str, weights: str | None) -> None:
 
 def test_weights_of_a_changed_network_are_those_of_its_backbone() -> None:
     changed = PRESETS["nanodet-plus-m-416"]
-    smaller = changed.model_copy(update={"neck": changed.neck.model_copy(update={"channels": 64})})
-    assert usual_weights(smaller) == "imagenet"
+    neck = changed.neck.model_copy(update={"channels": 64})
+    smaller = changed.model_copy(update={"neck": neck})
+    assert usual_weights(smaller) == "nanodet-plus-m-416-coco"
+    assert usual_weights(PRESETS["nanodet-plus-m-1.5x-416"].model_copy(update={"neck": neck})) == "imagenet"
     assert usual_weights(smaller.model_copy(update={"backbone": GhostNetConfig(width=0.5)})) is None
+    other = smaller.model_copy(update={"backbone": PRESETS["ppyoloe-plus-s"].backbone})
+    assert usual_weights(other) == "ppyoloe-plus-s-coco"

@@ -100,8 +100,8 @@ def _fetch(name: str, *, weights: bool) -> Path:
 
 
 def usual_weights(model: "ModelConfig") -> str | None:
-    """What `train.weights=auto` stands for: published weights of this network, at whatever input size, else ImageNet
-    weights of a detector's backbone; None where none are published."""
+    """What `train.weights=auto` stands for: published weights of this network, at whatever input size; else those of a
+    detector with the same backbone; else ImageNet weights of a detector's backbone; None where none are published."""
     from falconet.models import CLASSIFIERS, PRESETS, ClassifierConfig
     from falconet.zoo.classifiers.pretrained import has_imagenet
     from falconet.zoo.published.table import IMAGENET, PUBLISHED
@@ -114,11 +114,19 @@ def usual_weights(model: "ModelConfig") -> str | None:
 
     known = PRESETS | CLASSIFIERS
     task = "classify" if isinstance(model, ClassifierConfig) else "detect"
-    of_all = [name for name, row in PUBLISHED.items() if row.task == task and plain(known[row.model]) == plain(model)]
-    # Where there are several, those of the nearest input size.
-    of_all.sort(key=lambda name: abs(PUBLISHED[name].side - model.input.height))
+    others = [name for name, row in PUBLISHED.items() if row.task == task]
+    of_all = [name for name in others if plain(known[PUBLISHED[name].model]) == plain(model)]
+    if not of_all and task == "detect":
+        of_all = [name for name in others if known[PUBLISHED[name].model].backbone == model.backbone]
+
+    def distance(name: str) -> tuple[bool, int]:
+        row = PUBLISHED[name]
+        return known[row.model].name != model.name, abs(row.side - model.input.height)
+
+    # Where there are several, those of the same kind, whose narrower necks and heads are filled, and of the nearest
+    # input size.
     if of_all:
-        return of_all[0]
+        return min(of_all, key=distance)
     return IMAGENET if task == "detect" and has_imagenet(model) else None
 
 

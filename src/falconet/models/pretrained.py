@@ -1,4 +1,4 @@
-"""The backbone of a trained classifier in a detector."""
+"""The backbone of a trained classifier or of another detector in a detector."""
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ KEEP_SHAPES = ("activation", "norm_eps", "shortcut", "stage_strides", "middle_ac
 
 def take_backbone(
     detector: Detector,
-    source: Classifier,
+    source: Classifier | Detector,
     *,
     options: tuple[Config, Config],
     inputs: tuple[Preprocess, Preprocess],

@@ -8,7 +8,8 @@ from typing import Any
 
 from falconet.api.find import usual_weights, weights_to_start_from
 from falconet.core.errors import FalconetError
-from falconet.models import ModelConfig
+from falconet.models import PRESETS, ModelConfig
+from falconet.models.related import relation
 from falconet.search.halving import in_turn
 from falconet.search.space import Shape
 from falconet.search.timing import Timing, largest_size
@@ -90,7 +91,8 @@ class Starts:
         name = usual_weights(shape.whole)
         row = None if name is None else PUBLISHED.get(name)
         if name is not None and row is not None and row.task == "detect":
-            return Start(WHOLE, None, name)
+            if relation(shape.whole, PRESETS[row.model]) in ("same", "wider"):
+                return Start(WHOLE, None, name)
         if name is not None and shape.model == shape.whole:
             return Start(BACKBONE, None, name)
         return Start()

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from falconet.core.errors import ModelError
 from falconet.core.manifest import Preprocess
 from falconet.core.run_files import find_weights
 from falconet.core.suggest import listed
@@ -17,6 +18,7 @@ from falconet.models.class_rows import same_classes, take_class_rows
 from falconet.models.deployable import Normalize
 from falconet.models.norms import measure_norms, unmeasured
 from falconet.models.pretrained import other_options, take_backbone
+from falconet.models.related import differences, relation
 from falconet.models.weights import ModelCard, load_extra, load_weights, transfer
 from falconet.training.criteria import CRITERIA, build_criterion
 from falconet.training.loader import Loader
@@ -74,6 +76,8 @@ class StartingPoint:
         self.tunes = same_task and card is not None and card.trained == "all"
         self.trains_backbone = card is not None and not self.tunes
         self.classes = () if card is None else card.classes
+        if self.tunes and card is not None and relation(model, card.model) == "backbone":
+            self.tunes, self.trains_backbone = False, True
 
     def settle(self, run: RunConfig, names: tuple[str, ...]) -> RunConfig:
         """`run` with a value for each setting that was left to what the weights are.
@@ -115,13 +119,8 @@ class StartingPoint:
         return train.model_copy(update={"freeze_share": 1.0 if share == "auto" else share})
 
     def is_wider(self, model: ModelConfig) -> bool:
-        """Whether the weights are of a network of the same layers as `model` with other numbers of channels."""
-        if self._trained is None or type(model) is not type(self._trained[1].model):
-            return False
-        with torch.device("meta"):
-            own = build(model, len(self.classes)).state_dict()
-        wide = self._trained[0].state_dict()
-        return own.keys() == wide.keys() and any(own[name].shape != wide[name].shape for name in own)
+        """Whether the weights are of a network of the same layers as `model` with more channels."""
+        return self._trained is not None and relation(model, self._trained[1].model) == "wider"
 
     def knows(self, names: Sequence[str]) -> bool:
         """Whether the weights know enough of these classes by name: what shows such objects they have learnt before."""
@@ -151,13 +150,18 @@ class StartingPoint:
             return [Told("weights: from scratch")]
         source, card = self._trained
         report = []
+        if self.tunes and relation(run.model, card.model) == "none":
+            raise ModelError(
+                f"{self.path}: these are the weights of another network: {differences(run.model, card.model)}; expected "
+                "weights of this one, of a wider one of the same layers, or of one with the same backbone"
+            )
         if self.is_wider(run.model):
             wide, source = source, build(run.model, len(card.classes))
             report.append(Told(f"pruned: {narrow(source, wide, images)}"))
-        if isinstance(source, Classifier) and isinstance(network, Detector):
+        if self.trains_backbone and isinstance(network, Detector):
             options, inputs = (run.model.backbone, card.model.backbone), (run.model.input, card.model.input)
             notes = take_backbone(network, source, options=options, inputs=inputs, origin=str(self.path))
-            return [*report, Told(f"weights: {self.path} ({card.source or 'a classifier'})"), *map(Told, notes)]
+            return [*report, Told(f"weights: {self.path} ({card.source or 'of its backbone'})"), *map(Told, notes)]
         fresh = {name: network.state_dict()[name].clone() for name in network.class_outputs()}
         moved = transfer(network, source.state_dict())
         report = [Told(f"weights: {self.path}", f": {moved}"), *report]
@@ -214,7 +218,8 @@ def build_networks(
     if start.path is not None:
         _take_auxiliary(start, names, criterion, speak=speak)
         if run.train.norms == "batch":
-            _measure_norms(network, run.model.input, loader, speak=speak)
+            known = network.backbone if start.trains_backbone else network
+            _measure_norms(known, run.model.input, loader, speak=speak)
     return nn.ModuleDict({"network": network, "criterion": criterion}).train()
 
 
@@ -261,7 +266,7 @@ def _branch(weights: Path) -> dict[str, Tensor]:
     return {name: value for name, value in load_extra(weights).items() if not name.startswith(PLACES)}
 
 
-def _measure_norms(network: Network, preprocess: Preprocess, loader: Loader, *, speak: bool) -> None:
+def _measure_norms(network: nn.Module, preprocess: Preprocess, loader: Loader, *, speak: bool) -> None:
     if not unmeasured(network):
         return
     count = measure_norms(network, first_images(preprocess, loader, MEASURED))
