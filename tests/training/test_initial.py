@@ -91,7 +91,7 @@ def test_the_backbone_of_a_detector_of_another_kind(tmp_path: Path) -> None:
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     weights = write(tmp_path)
-    with pytest.raises(ModelError, match="these are the weights of another network: .* expected weights of this one"):
+    with pytest.raises(ModelError, match=r"these are the weights of another network: .* expected weights of this one"):
         given(tmp_path, weights, "model.backbone.width=1.0", "model.neck.blocks=2")
 
 

@@ -20,6 +20,9 @@ _log = logging.getLogger(__name__)
 WHOLE, BACKBONE, NOTHING = "the whole network", "its backbone", "nothing"
 """What is trained already."""
 
+FILLS = ("same", "wider")
+"""Networks whose weights fill another one as a whole."""
+
 WHOLE_SHARE = 0.75
 """Of the candidates, for those that start as a whole from trained weights, where there are so many: on small data
 these learn in minutes what others need hours for."""
@@ -90,9 +93,9 @@ class Starts:
         """What a network would start from, if that can be had; nothing is fetched."""
         name = usual_weights(shape.whole)
         row = None if name is None else PUBLISHED.get(name)
-        if name is not None and row is not None and row.task == "detect":
-            if relation(shape.whole, PRESETS[row.model]) in ("same", "wider"):
-                return Start(WHOLE, None, name)
+        fills = row is not None and row.task == "detect" and relation(shape.whole, PRESETS[row.model]) in FILLS
+        if name is not None and fills:
+            return Start(WHOLE, None, name)
         if name is not None and shape.model == shape.whole:
             return Start(BACKBONE, None, name)
         return Start()

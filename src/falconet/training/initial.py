@@ -152,8 +152,8 @@ class StartingPoint:
         report = []
         if self.tunes and relation(run.model, card.model) == "none":
             raise ModelError(
-                f"{self.path}: these are the weights of another network: {differences(run.model, card.model)}; expected "
-                "weights of this one, of a wider one of the same layers, or of one with the same backbone"
+                f"{self.path}: these are the weights of another network: {differences(run.model, card.model)}; "
+                "expected weights of this one, of a wider one of the same layers, or of one with the same backbone"
             )
         if self.is_wider(run.model):
             wide, source = source, build(run.model, len(card.classes))
