@@ -1,5 +1,6 @@
 """What commands give programs is what the schemas in the docs say: no key is missing, none is too many."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,21 @@ import pytest
 from jsonschema import Draft202012Validator
 
 import falconet
+from falconet.api.bench import Bench, Row
 from falconet.api.calibrate import calibrate
 from falconet.api.folds import HeldOut
+from falconet.api.prune import Pruned
+from falconet.api.prune import Row as PrunedRow
+from falconet.api.quantize import Quantized
 from falconet.api.repeat import Figure, Repeated
 from falconet.api.suspects import Suspects
+from falconet.api.worth import Side
 from falconet.core.types import Detections, Record
 from falconet.eval.bootstrap import Interval
+from falconet.eval.latency import Latency
 from falconet.eval.suspects import Suspect
+from falconet.exporting.receipt import Finding, Receipt, describe_file
+from falconet.exporting.receipt import Side as Compared
 from tests.api.test_calibrate import data, run
 from tests.api.test_curve import made
 from tests.runtime import tiny_model
@@ -139,3 +148,52 @@ def test_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = ClassificationResults.of(matched, truth.records, answers, intervals=True).as_dict()
     others = {"model": "m.onnx", "data": "set", "milliseconds": 1.0, "busy_cpus": 0.0, "notes": []}
     check("eval", json.loads(json.dumps({**told, **others})))
+
+
+def test_bench() -> None:
+    soak = {"seconds": 60.0, "calls": 9, "parts": [{"calls": 9, "p50_ms": 1.5, "rss_mb": None}]}
+    told = {"model": "m.onnx", "path": Path("m.onnx"), "version": "1.2", "precision": "float32", "threads": 1}
+    known = {"streams": 2, "start": 0.5, "latency": Latency(1, 2, 3, 4, 1.5, 100), "metrics": {"AP": 0.4}}
+    own = Row(**told, **known, engine="onnxruntime", foreign=False, per_second=20.0, peak_mb=90.0, soak=soak)
+    other = Row(**told, **known, engine="openvino", foreign=True, per_second=None, peak_mb=None, peak_share=0.4)
+    document = json.loads(json.dumps(Bench((own, other), {"processor": "some"}, 0.1).as_dict()))
+    check("bench", document)
+    with pytest.raises(AssertionError):
+        check("bench", {**document, "rows": [document["rows"][0] | {"cold": 1.0}]})
+
+
+@pytest.mark.usefixtures("data")
+def test_tune() -> None:
+    told = json.loads(run("tune", "m.onnx", "--calls", "5", "--json"))
+    check("bench", told)
+    assert told["taken"]["path"].endswith("m.onnx")
+
+
+def test_quantize() -> None:
+    sides = (Side("onnxruntime", False, "float32", 0.4, 9.0), Side("onnxruntime", True, "float32", 0.399, 5.0))
+    done = Quantized(Path("m.int8.onnx"), Path("m.onnx"), "AP", ("conv",), 50, 60, sides, 0.005, {"cores": "2"})
+    check("quantize", json.loads(json.dumps(done.as_dict())))
+
+
+def test_prune() -> None:
+    rows = PrunedRow("runs/a", {"AP": 0.4}, 9.0, 1000), PrunedRow("runs/a-pruned", {}, 5.0, 500)
+    check("prune", json.loads(json.dumps(Pruned(Path("runs/a-pruned"), 0.5, *rows, "onnxruntime", 1).as_dict())))
+
+
+def test_receipt(tmp_path: Path) -> None:
+    (tmp_path / "m.param").write_text("graph")
+    (tmp_path / "m.bin").write_bytes(b"weights")
+    (tmp_path / "m.falconet.json").write_text("{}")
+    receipt = Receipt(
+        **describe_file(tmp_path / "m.param", tmp_path / "w.safetensors", None),
+        task="detect",
+        images=3,
+        findings=(Finding(key="boxes", text="all", value=1.0, least=0.9),),
+        torch=Compared(name="torch", version="2", milliseconds=9.0, threads=1, metrics={"AP": 0.4}),
+        exported=Compared(name="ncnn", version="1", milliseconds=5.0, threads=1),
+    )
+    document = json.loads(receipt.model_dump_json())
+    check("receipt", document)
+    assert [one["name"] for one in document["files"]] == ["m.param", "m.bin", "m.falconet.json"]
+    assert document["files"][1]["sha256"] == hashlib.sha256(b"weights").hexdigest()
+    assert "m.bin: 0.00 MB, sha256 " in receipt.text()

@@ -13,9 +13,9 @@ import falconet
 from falconet.api.quantize import Quantized, quantize
 from falconet.api.worth import Side, judge
 from falconet.core.coco_json import coco_annotation, coco_categories
-from falconet.core.errors import ConfigError, ModelError
+from falconet.core.errors import ConfigError, DataError, ModelError
 from falconet.exporting.onnx import export_onnx
-from falconet.exporting.quantize import Quantizer, _shared, agreement_with, sensitivity
+from falconet.exporting.quantize import Agreement, Quantizer, _shared, agreement_with, sensitivity
 from falconet.exporting.receipt import exported_from
 from falconet.models import CLASSIFIERS, build
 from falconet.models.weights import ModelCard, save_weights
@@ -224,3 +224,43 @@ def test_nothing_is_written_where_measuring_is_interrupted(
 def test_the_weights_are_found_behind_the_file_it_was_made_of(tmp_path: Path) -> None:
     (tmp_path / "m.int8.onnx").touch()
     assert exported_from(tmp_path / "m.int8.onnx") is None
+
+
+def test_an_interrupted_command_goes_on(
+    source: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked: list[int] = []
+
+    def interrupted(*_: object) -> Agreement:
+        def agreement(_: Path) -> float:
+            asked.append(1)
+            if len(asked) % 4 == 0:
+                raise KeyboardInterrupt
+            return 0.9
+
+        return agreement
+
+    monkeypatch.setattr("falconet.exporting.quantize.agreement_with", interrupted)
+    notes = tmp_path / "small.int8.partial.json"
+    for count in (3, 6):
+        with pytest.raises(KeyboardInterrupt), caplog.at_level("INFO"):
+            quantize(source, tmp_path, data=data, images=data.parent, pictures=2)
+        assert len(json.loads(notes.read_text())["hurt"]) == count
+    assert "going on with 3 convolutions measured before" in caplog.text
+    with pytest.raises(KeyboardInterrupt):  # of other pictures nothing is known
+        quantize(source, tmp_path, data=data, images=data.parent, pictures=3)
+    assert len(json.loads(notes.read_text())["hurt"]) == 3
+
+
+def test_what_cannot_be_is_told_before_the_work(source: Path, data: Path, tmp_path: Path) -> None:
+    truth = json.loads(data.read_text())
+    for one in truth["categories"]:
+        one["name"] = f"other {one['name']}"
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(truth))
+    with pytest.raises(DataError, match="its classes do not fit the model"):
+        quantize(source, tmp_path, data=other, images=data.parent)
+    for name in ("m.openvino.xml", "m.param", "m.tflite"):
+        with pytest.raises(ConfigError, match=f"{name}: is no ONNX file, .* with --to onnx"):
+            quantize(tmp_path / name, data=data, images=data.parent)
+    assert [one.name for one in tmp_path.iterdir()] == ["other.json"]

@@ -91,7 +91,9 @@ def test_what_means_nothing_for_ncnn(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=f"--to ncnn: {expected}"):
             export(weights, tmp_path / "out", to="ncnn", **options)
-    with pytest.raises(ConfigError, match="--to tflite: is not known; expected some of onnx, openvino, ncnn"):
+    with pytest.raises(
+        ConfigError, match=r"--to tflite: is not known; did you mean litert\? Expected some of onnx, openvino"
+    ):
         export(weights, tmp_path / "out", to="tflite")
     assert not (tmp_path / "out").exists()
 

@@ -100,6 +100,11 @@ FORMATS = {
     ),
 }
 
+ALIASES = {
+    "tflite": "litert", "tensorflow-lite": "litert", "ov": "openvino", "ort": "onnx", "pte": "executorch",
+}  # fmt: skip
+"""What formats are called elsewhere."""
+
 WORDS = {"nms": "--nms", "batch": "--static-batch", "opset": "--opset"}
 """Options of some formats, as the command calls them."""
 
@@ -184,9 +189,8 @@ def export(
     from falconet.api.require import require
 
     given = {name: value for name, value in {"nms": nms or None, "batch": batch, "opset": opset}.items() if value}
-    row = _format(to, given)
     require(["torch", "onnx", "onnxscript", "hotcoco"], extra="train", purpose="export")
-    require(row.modules, extra=row.extra, purpose=f"export to {to}", note=row.note)
+    row = check_format(to, given)
     from falconet.exporting.engines import ENGINES
     from falconet.exporting.receipt import write_receipt
     from falconet.exporting.torch_engine import manifest_of
@@ -229,19 +233,25 @@ def _tell_odd_sides(size: tuple[int, int] | None) -> None:
             _log.info(text, side, LEVELS, high, low, high)
 
 
-def _format(to: str, given: Mapping[str, Any]) -> Format:
-    """The row of a format that takes these options.
+def check_format(to: str, given: Mapping[str, Any]) -> Format:
+    """The row of a format that takes these options, all that it needs being installed.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none, or something is missing.
     """
+    from falconet.api.require import require
+
     if to not in FORMATS:
-        raise ConfigError(f"--to {to}: is not known; expected some of {', '.join(FORMATS)}")
+        meant = ALIASES.get(to.lower())
+        hint = f"did you mean {meant}? " if meant else ""
+        raise ConfigError(f"--to {to}: is not known; {hint}Expected some of {', '.join(FORMATS)}, or web by itself")
     for option in given:
         if option not in FORMATS[to].options:
             able = " and ".join(name for name, row in FORMATS.items() if option in row.options)
             raise ConfigError(f"--to {to}: {WORDS[option]} is for {able}; leave it out")
-    return FORMATS[to]
+    row = FORMATS[to]
+    require(row.modules, extra=row.extra, purpose=f"export to {to}", note=row.note)
+    return row
 
 
 def _same(receipt: "Receipt", target: Path, where: Callable[[], str]) -> "Receipt":

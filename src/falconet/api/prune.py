@@ -148,7 +148,10 @@ def prune(
             share = _widest(wide, before, budget_ms, clock)
         chosen = wide if share == 1 else narrower(wide, share)
         after = clock(chosen)
-        _log.info("%.0f %% of the channels stay: %.2f ms instead of %.2f", 100 * share, after, before)
+        if chosen == run.model:
+            _log.warning("no channel goes at a share of %g: the network stays as it is, and is only trained on", share)
+        else:
+            _log.info("%.0f %% of the channels stay: %.2f ms instead of %.2f", 100 * share, after, before)
         train = run.train.model_copy(update={"weights": found.path} | _teacher(found, run, overrides))
         folder = fit(run.model_copy(update={"model": chosen, "train": train}), callback=callback)
         shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
@@ -257,7 +260,10 @@ def _run_of(found: FoundModel, overrides: Sequence[str]) -> "RunConfig":
             "run of 'falconet train', or the name of published weights"
         )
     if "output" not in given:
-        run = run.model_copy(update={"output": free_folder(named)})
+        free = free_folder(named)
+        if free != named:
+            _log.info("%s is there already; this run goes into %s", named, free)
+        run = run.model_copy(update={"output": free})
     return run
 
 

@@ -1,6 +1,8 @@
 """`falconet.api.quantize`: an exported file in 8-bit integers, and whether it earns its place on this machine."""
 
+import hashlib
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -13,8 +15,11 @@ from falconet.api.find import FoundModel, find_model
 from falconet.api.ground_truth import GroundTruth, open_ground_truth
 from falconet.api.worth import FEW, Side, Verdict, judge
 from falconet.core.errors import ConfigError, DataError
-from falconet.core.figures import percent
+from falconet.core.exported_files import BESIDE
+from falconet.core.figures import percent, plural
 from falconet.core.files import replace_file
+
+_log = logging.getLogger(__name__)
 
 LEAST = 20
 """Pictures with truth; half of them measure ranges, the other half AP."""
@@ -106,30 +111,46 @@ def quantize(
         ConfigError, DataError: fewer than `LEAST` pictures, or none at all; a folder that cannot be written.
         ModelError: a file that is none, or is quantised already.
     """
+    from falconet.api.evaluation import EVALUATIONS
     from falconet.api.require import require
     from falconet.eval.latency import machine
     from falconet.runtime.onnx_engine import OnnxEngine
 
     require(["onnx", "hotcoco"], extra="eval", purpose="quantize")
+    _refuse_other_formats(Path(model))
     found = find_model(os.fspath(model))
     manifest = OnnxEngine(found.path).manifest
     paths = [None if path is None else Path(path) for path in (data, images)]
     truth = open_ground_truth(found, paths[0], paths[1], split, task=manifest.task)
     if len(truth.records) < LEAST:
-        raise ConfigError(f"{truth.source}: has {len(truth.records)} pictures; expected at least {LEAST} with truth")
+        count = plural(len(truth.records), "picture")
+        raise ConfigError(f"{truth.source}: has {count}; expected at least {LEAST} with truth")
+    # What would stop it in the end is told now.
+    EVALUATIONS[manifest.task].match(truth.names, manifest.classes, data=truth.source, model=str(found.path))
     ranging, judging = (_part(truth, first, pictures) for first in (0, 1))
     folder = found.path.parent if out is None else Path(out)
     target = folder / f"{found.path.stem}.int8.onnx"
     metric = "AP" if manifest.task == "detect" else "top1"
     with tempfile.TemporaryDirectory(prefix="falconet-int8-") as scratch:
-        chosen, kept, count = _smallest(found, ranging, metric, loss, Path(scratch), progress)
+        notes = _Notes(target.with_suffix(".partial.json"), found.path, ranging)
+        chosen, kept, count = _smallest(found, ranging, metric, loss, Path(scratch), notes, progress)
         draft = chosen.rename(Path(scratch) / target.name)
         sides = _sides(found, FoundModel(draft, draft.stem), judging, metric, progress)
         pictures = len(judging.records)
         done = Quantized(target, found.path, metric, kept, count, pictures, sides, loss, machine())
         replace_file(target, draft.read_bytes())
         replace_file(target.with_suffix(".json"), json.dumps(done.as_dict(), indent=2) + "\n")
+        notes.remove()
     return done
+
+
+def _refuse_other_formats(model: Path) -> None:
+    """Raise ConfigError for an exported file of another format than ONNX, and for weights."""
+    if model.suffix in BESIDE and model.suffix != ".onnx":
+        raise ConfigError(
+            f"{model}: is no ONNX file, and only these are quantised; export the run once more with --to onnx, and "
+            "quantise that (OpenVINO runs it, too)"
+        )
 
 
 def _sides(
@@ -156,7 +177,13 @@ def _part(truth: GroundTruth, first: int, count: int) -> GroundTruth:
 
 
 def _smallest(
-    found: FoundModel, ranging: GroundTruth, metric: str, loss: float, scratch: Path, progress: Progress
+    found: FoundModel,
+    ranging: GroundTruth,
+    metric: str,
+    loss: float,
+    scratch: Path,
+    notes: "_Notes",
+    progress: Progress,
 ) -> tuple[Path, tuple[str, ...], int]:
     """The file with the fewest convolutions in float32 that costs at most `loss`; else the one that costs least."""
     from falconet.exporting.quantize import SHARES, Quantizer, agreement_with, sensitivity
@@ -173,7 +200,8 @@ def _smallest(
     quantizer = Quantizer(found.path, [one.pixels for one in prepared], scratch=scratch)
     spread = prepared[:: max(1, len(prepared) // COMPARED)][:COMPARED]
     with progress("which convolutions hurt") as bar:
-        order = sensitivity(quantizer, agreement_with(found.path, spread), scratch=scratch, progress=bar)
+        agreement = agreement_with(found.path, spread)
+        order = sensitivity(quantizer, agreement, scratch=scratch, known=notes.known, measured=notes.add, progress=bar)
     full = _value(found, ranging, metric, engine="onnxruntime")
     best: tuple[float, Path, tuple[str, ...]] | None = None
     with progress("how many stay in float32") as bar:
@@ -187,6 +215,44 @@ def _smallest(
                 break
     assert best is not None
     return best[1], best[2], len(order)
+
+
+class _Notes:
+    """How much each convolution hurts, beside the file to be written until it is there: an interrupted command goes on
+    where it was.
+
+    Args:
+        path: of the notes.
+        model: whose convolutions they are.
+        ranging: the pictures that it is measured on.
+    """
+
+    def __init__(self, path: Path, model: Path, ranging: GroundTruth) -> None:
+        self._path = path
+        digest = hashlib.sha256(model.read_bytes())
+        digest.update(json.dumps([str(record.path) for record in ranging.records]).encode())
+        self._key = digest.hexdigest()
+        self.known = self._read()
+        if self.known:
+            _log.info("going on with %s measured before, as %s says", plural(len(self.known), "convolution"), path)
+
+    def _read(self) -> dict[str, float]:
+        try:
+            content = json.loads(self._path.read_text(encoding="utf-8"))
+            if content["key"] == self._key:
+                return {str(name): float(value) for name, value in content["hurt"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            pass  # measured anew
+        return {}
+
+    def add(self, name: str, hurt: float) -> None:
+        """Keep a further one."""
+        self.known[name] = hurt
+        replace_file(self._path, json.dumps({"key": self._key, "hurt": self.known}) + "\n")
+
+    def remove(self) -> None:
+        """They are not needed any more."""
+        self._path.unlink(missing_ok=True)
 
 
 def _value(found: FoundModel, truth: GroundTruth, metric: str, *, engine: str, precision: str = "float32") -> float:

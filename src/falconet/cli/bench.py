@@ -112,6 +112,7 @@ def tune(
     ] = None,
     loss: Annotated[float, typer.Option(min=0, help="Points of AP or top-1 that a lower precision may cost.")] = 0.2,
     calls: Annotated[int, typer.Option(min=5, help="Timed runs of the network, in each of the rounds.")] = 100,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
 ) -> None:
     """Find the fastest way to run a model on this machine, and remember it.
 
@@ -124,6 +125,10 @@ def tune(
         found, chosen, path = find(
             model, data=data, split=split, threads=threads, loss=loss / 100, calls=calls, progress=bar
         )
+    if as_json:
+        taken = {"path": str(chosen.path), "engine": chosen.engine, "precision": chosen.precision}
+        print(json.dumps(found.as_dict() | {"taken": taken, "remembered": str(path)}, indent=2))
+        return
     print_rows(found)
     print(f"remembered in {path}: {chosen.engine} in {chosen.precision} for {chosen.path}")
     print("after a new export, or on another machine: tune again")

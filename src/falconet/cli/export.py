@@ -12,6 +12,7 @@ from falconet.core.errors import ConfigError
 from falconet.core.terminal import argument
 
 if TYPE_CHECKING:
+    from falconet.api.export import Exported
     from falconet.exporting.receipt import Receipt
 
 IMAGES = 200
@@ -83,10 +84,12 @@ def export(
 
     Writes NAME.onnx, of openvino NAME.openvino.xml and .bin, of ncnn NAME.param, NAME.bin and NAME.falconet.json, of
     litert NAME.tflite, of executorch NAME.pte, and receipts as .json and .txt: NAME.receipt.*, of other engines than
-    ONNX Runtime NAME.ENGINE.receipt.*. Of web it writes a folder that detects in any browser, without a server: open
-    its README.txt; the same folder again gets a further model.
+    ONNX Runtime NAME.ENGINE.receipt.*, of OpenVINO's own files
+    NAME.openvino.xml.receipt.*. Of web it writes a folder that detects in any browser, without a server: open its
+    README.txt; the same folder again gets a further model.
     A file that differs from torch is not kept, and the exit code is 2.
     """
+    from falconet.api.export import check_format
     from falconet.api.export import export as write
 
     kinds = words(to)
@@ -109,17 +112,26 @@ def export(
     if ort is not None:
         raise ConfigError("--ort: is for --to web; leave it out")
     folder = out or Path("export")
-    # `write` refuses a format that it does not know.
-    everything = [write(weights, folder, to=kind, name=name, nms=nms, **options) for kind in kinds]  # type: ignore[arg-type]
+    asked = {"nms": nms, "batch": static_batch, "opset": opset}
+    for kind in kinds:  # before the first takes its time
+        check_format(kind, {name: value for name, value in asked.items() if value})
+    everything = []
+    for kind in kinds:
+        done = write(weights, folder, to=kind, name=name, nms=nms, **options)  # type: ignore[arg-type]
+        everything.append(done)
+        if not as_json:
+            _show(done)
     receipts = [receipt for done in everything for receipt in done.receipts]
     if as_json:
         print(receipts[0].model_dump_json(indent=2) if len(receipts) == 1 else _json_list(receipts))
         return
-    for done in everything:
-        print(done)
-        for as_json_path, as_text in done.written:
-            print(f"{'receipt':<20} {as_json_path}, {as_text}")
     print(f"next: falconet predict PICTURES --model {argument(everything[0].path)} --out found")
+
+
+def _show(done: "Exported") -> None:
+    print(done)
+    for as_json, as_text in done.written:
+        print(f"{'receipt':<20} {as_json}, {as_text}")
 
 
 def _refuse_beside_web(kinds: "Sequence[str]", *, nms: bool) -> None:

@@ -86,7 +86,7 @@ def _counts(group: Any) -> list[str]:
         f"{group.parameters / 1e6:.3f} M" if group.parameters else "",
         f"{group.macs / 1e6:.1f} M" if group.macs else "",
         f"{group.activations / 1e6:.2f} M" if group.activations else "",
-        f"{group.weight_bytes / 2**20:.2f} MB" if group.parameters else "",
+        f"{group.weight_bytes / 1e6:.2f} MB" if group.parameters else "",
     ]
 
 

@@ -31,7 +31,8 @@ def quantize(
     """Write a model in 8-bit integers, and say whether it is worth it on this machine.
 
     Writes NAME.int8.onnx, which runs wherever NAME.onnx does, and NAME.int8.json with what was measured and the
-    verdict. Convolutions that hurt stay in float32. It takes some minutes.
+    verdict. Convolutions that hurt stay in float32. It takes some minutes; where it is interrupted, the same command
+    goes on with what was measured.
     """
     from falconet.api.quantize import quantize as write
 

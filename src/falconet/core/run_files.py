@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from falconet.core.errors import ModelError
+from falconet.core.terminal import argument
 
 STATE, STATE_KEY = "state.ckpt", "falconet-state"
 """The checkpoint, and where in it the plain values are."""
@@ -24,6 +25,11 @@ def find_weights(path: Path) -> Path:
         for name in (BEST, LAST):
             if (path / name).is_file():
                 return path / name
+        if (path / RUN_FILE).is_file():
+            raise ModelError(
+                f"{path}: this run has no weights yet, for it was stopped in its first epoch; go on with it by: "
+                f"falconet train --resume {argument(path)}"
+            )
         raise ModelError(f"{path}: holds no weights; expected a run folder with {BEST} or {LAST}")
     if not path.is_file():
         raise ModelError(f"{path}: does not exist; expected a weights file (.safetensors) or a run folder")

@@ -298,7 +298,7 @@ def receipt(report: Report) -> Values | None:
     if found is None:
         return None
     facts = [
-        ("file", f"{found['model']}, {found['size'] / 2**20:.2f} MB"),
+        ("file", f"{found['model']}, {found['size'] / 1e6:.2f} MB"),
         ("compared on", f"{found['images']} images"),
         *((one["key"], one["text"]) for one in found["findings"] if one["text"]),
         *((("timed while", found["busy"]),) if found.get("busy") else ()),

@@ -7,7 +7,7 @@ float32 says how much it hurts.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -101,14 +101,26 @@ def sensitivity(
     agreement: Agreement,
     *,
     scratch: Path,
+    known: Mapping[str, float] | None = None,
+    measured: Callable[[str, float], None] = lambda _name, _hurt: None,
     progress: Callable[[Sequence[str]], Iterable[str]] = iter,
 ) -> list[str]:
-    """The convolutions, those first that hurt most when they alone are quantised."""
+    """The convolutions, those first that hurt most when they alone are quantised.
+
+    Args:
+        quantizer: writes the files.
+        agreement: says how well a file does.
+        scratch: folder for them.
+        known: how much some of them hurt, measured before.
+        measured: is told of each further one.
+        progress: wraps those that are left.
+    """
     every = quantizer.convolutions
-    hurt: dict[str, float] = {}
-    for name in progress(every):
+    hurt = {name: value for name, value in (known or {}).items() if name in every}
+    for name in progress([one for one in every if one not in hurt]):
         path = quantizer.write(scratch / "one.onnx", [other for other in every if other != name])
         hurt[name] = 1 - agreement(path)
+        measured(name, hurt[name])
     return sorted(every, key=lambda name: -hurt[name])
 
 

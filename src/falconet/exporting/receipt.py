@@ -26,6 +26,14 @@ class Side(Config):
     metrics: dict[str, float] = Field(default={}, description="AP or top-1, fractions; empty without ground truth")
 
 
+class File(Config):
+    """One of the files that an exported model consists of."""
+
+    name: str
+    size: int = Field(description="bytes")
+    sha256: str
+
+
 class Finding(Config):
     """One thing that was compared."""
 
@@ -46,6 +54,9 @@ class Receipt(Config):
     weights_path: str = Field(default="", description="where that lies, from the folder of the receipt")
     sha256: str = Field(description="of the exported file; of a pair, of graph and weights one after the other")
     size: int = Field(description="of the exported file, bytes; of a pair, of both")
+    files: tuple[File, ...] = Field(
+        default=(), description="all that the model consists of; receipts of earlier versions have none"
+    )
     images: int = Field(description="compared")
     findings: tuple[Finding, ...] = Field(description="what was compared, and how far it may differ")
     torch: Side
@@ -54,11 +65,16 @@ class Receipt(Config):
     problems: tuple[str, ...] = Field(default=(), description="those of the findings; empty where both sides agree")
     machine: dict[str, str] = Field(default={}, description="where this was measured")
 
+    def _which(self) -> list[str]:
+        if not self.files:
+            return [f"{self.model}: {self.size / 1e6:.2f} MB, sha256 {self.sha256}"]
+        return [f"{one.name}: {one.size / 1e6:.2f} MB, sha256 {one.sha256}" for one in self.files]
+
     def text(self) -> str:
         """The receipt for people, a few lines."""
         sides = (self.torch, self.exported)
         lines = [
-            f"{self.model}: {self.size / 2**20:.2f} MB, sha256 {self.sha256}",
+            *self._which(),
             f"from {self.weights}, compared on {self.images} images",
             *(f"{one.key:<20} {one.text}" for one in self.findings if one.text),
         ]
@@ -70,10 +86,18 @@ class Receipt(Config):
         return "\n".join(lines) + "\n"
 
 
+def _described(file: Path, name: str) -> File:
+    content = file.read_bytes()
+    return File(name=name, size=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+
 def describe_file(model: Path, weights: Path, name: str | None) -> dict[str, Any]:
     """The fields of a receipt that say which file it is about; `name` stands for that of a file that will move."""
-    content = b"".join(file.read_bytes() for file in model_files(model)[:2])
+    files = model_files(model)
+    content = b"".join(file.read_bytes() for file in files[:2])
+    names = [file.name for file in model_files(model.with_name(name or model.name))]
     return {
+        "files": tuple(map(_described, files, names)),
         "model": name or model.name,
         "weights": weights.name,
         "weights_path": str(weights.absolute()),
