@@ -190,7 +190,7 @@ def test_receipt(tmp_path: Path) -> None:
         images=3,
         findings=(Finding(key="boxes", text="all", value=1.0, least=0.9),),
         torch=Compared(name="torch", version="2", milliseconds=9.0, threads=1, metrics={"AP": 0.4}),
-        exported=Compared(name="ncnn", version="1", milliseconds=5.0, threads=1),
+        exported=Compared(name="ncnn", version="1", milliseconds=5.0, threads=1, metrics={"AP": 0.4}),
     )
     document = json.loads(receipt.model_dump_json())
     check("receipt", document)
