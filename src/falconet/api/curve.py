@@ -166,7 +166,7 @@ class _Trainings:
             _log.info("%s", note)
         if not any((~record.crowd).any() for record in data.val):
             raise DataError(
-                f"{run.data.train.annotations}: nothing to measure on: no validation picture has a box that counts; "
+                f"{run.data.train.place}: nothing to measure on: no validation picture has a box that counts; "
                 "expected data.val with such pictures"
             )
         self._run, self._path, self._wanted, self._callback = run, path, wanted, callback

@@ -150,7 +150,7 @@ def _version(name: str) -> str:
 
 
 def _path() -> Path:
-    from falconet.zoo.published.files import cache_folder
+    from falconet.core.cache import cache_folder
 
     return cache_folder() / "tuned.json"
 

@@ -4,7 +4,6 @@ import glob
 import json
 import os
 import re
-import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import translate
@@ -16,9 +15,9 @@ from falconet.bulk.storage import File, Storage, is_remote, join, storage
 from falconet.core.errors import ConfigError, DataError
 from falconet.core.images import READABLE
 from falconet.core.suggest import did_you_mean
+from falconet.core.tar_members import PACKED, tar_members
 
 TABLE, SHARD, LIST, COCO = ".parquet", ".tar", ".txt", ".json"
-PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 PATHS = ("path", "file", "file_name", "filename", "source", "image", "url")
 """Names of columns that are taken for paths, where several could be meant."""
 
@@ -172,15 +171,11 @@ def _shard(file: File, cutter: Cutter) -> Iterator[Block]:
     """The pictures of a WebDataset tar; whatever else belongs to its samples is left out."""
 
     def members() -> Iterator[Place]:
-        try:
-            with storage(file.path).open(file.path) as stream, tarfile.open(fileobj=stream, mode="r:") as shard:
-                for member in shard:
-                    if member.isfile() and _is_picture(member.name):
-                        name = f"{file.path}/{member.name.removeprefix('./')}"
-                        yield Place(name, file.path, member.offset_data, member.size, file.state)
-                    shard.members = []  # type: ignore[attr-defined]  # which it would keep, of a million pictures
-        except tarfile.TarError as error:
-            raise DataError(f"{file.path}: cannot be read as a tar: {error}; copy or download it again") from error
+        with storage(file.path).open(file.path) as stream:
+            for member in tar_members(stream, file.path):
+                if _is_picture(member.name):
+                    name = f"{file.path}/{member.name.removeprefix('./')}"
+                    yield Place(name, file.path, member.start, member.size, file.state)
 
     yield from cutter.cut(members())
 

@@ -120,18 +120,33 @@ def show(
 def convert(
     path: Source,
     *,
-    to: Annotated[Literal["coco", "voc", "yolo"], typer.Option(help="Format to write.")],
+    to: Annotated[
+        Literal["coco", "voc", "yolo", "shards"], typer.Option(help="Format to write; shards: tars to train from.")
+    ],
     out: Annotated[Path, typer.Option(help="New folder.")],
     images: Images = None,
     split: Split = None,
     link: Annotated[bool, typer.Option("--link/--copy", help="Link to the pictures instead of copying them.")] = False,
+    shard_mb: Annotated[
+        int | None, typer.Option(min=1, help="Of --to shards: megabytes of a tar [default: 256].", show_default=False)
+    ] = None,
 ) -> None:
     """Write a data set in another format."""
     from falconet.data.check import open_splits
     from falconet.data.convert import convert as write
 
+    if shard_mb is not None and to != "shards":
+        raise ConfigError(f"--shard-mb {shard_mb}: belongs to --to shards, but the format is {to}")
+    if link and to == "shards":
+        raise ConfigError("--link: the tars of --to shards hold the pictures themselves; leave it out")
     splits = open_splits(path, images, split=split)
-    problems = write(splits, to, out, transfer="link" if link else "copy")
+    if to == "shards":
+        from falconet.data.write_shards import SHARD_MB, write_shards
+
+        with counted("writing") as progress:
+            problems = write_shards(splits, out, shard_mb=shard_mb or SHARD_MB, progress=progress)
+    else:
+        problems = write(splits, to, out, transfer="link" if link else "copy")
     _print_left_out([problem for found in problems.values() for problem in found])
     for name, dataset in splits.items():
         print(f"{name}: {len(dataset)} pictures, {_num_boxes(dataset)} boxes read")

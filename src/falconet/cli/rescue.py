@@ -164,7 +164,7 @@ def _refusals(data: "Data") -> list[str]:
     """What a training would say of data that are there. COCO's files are not read: they are large, and fit."""
     from falconet.training.run_data import load_data
 
-    if _missing(data) or data.train.annotations.suffix == ".json":
+    if _missing(data) or data.train.place.suffix == ".json":
         return []
     try:
         load_data(data)

@@ -22,11 +22,17 @@ def is_data(name: str) -> bool:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is a file; False also for names that no file can have."""
+    """Whether there is a file, or a member of a tar; False also for names that no file can have."""
     try:
-        return path.is_file()
+        return path.is_file() or (".tar" in path.as_posix().lower() and _in_tar(path))
     except (OSError, ValueError):
         return False
+
+
+def _in_tar(path: Path) -> bool:
+    from falconet.core.tar_index import has_member  # which writes files
+
+    return has_member(path)
 
 
 def is_folder(path: Path) -> bool:

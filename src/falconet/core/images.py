@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from falconet.core.errors import DataError
 from falconet.core.files import regular, replace_file
 from falconet.core.image_header import Header, claimed_size, is_complete, read_header
+from falconet.core.tar_index import open_member, read_member
 from falconet.core.types import Pixels
 
 MAX_PIXELS = 1 << 28
@@ -59,7 +60,7 @@ _EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker 0x([0-9a-f]{2})"
 
 
 def read_image(path: Path | str, *, at_least: tuple[int, int] | None = None) -> tuple[Pixels, tuple[int, int]]:
-    """The picture in the file `path`.
+    """The picture in the file `path`, which may go on within a tar (see `falconet.core.tar_index`).
 
     Args:
         at_least: (height, width) of the picture as displayed. Allows decoding a JPEG at a reduced scale (1/2 at
@@ -191,14 +192,15 @@ def _endings(suffixes: frozenset[str]) -> str:
 
 def _open(path: Path) -> BinaryIO:
     try:
-        return regular(path).open("rb")
+        return open_member(path) or regular(path).open("rb")
     except (OSError, ValueError) as error:
         raise DataError(_cannot_read(path, error)) from error
 
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        return regular(path).read_bytes()
+        data = read_member(path)
+        return regular(path).read_bytes() if data is None else data
     except (OSError, ValueError) as error:
         raise DataError(_cannot_read(path, error)) from error
 

@@ -16,10 +16,10 @@ Form = Literal["fractions", "pixels", "corners", "sides"]
 """Forms that are taken for one another: of YOLO, pixels for fractions; elsewhere, fractions for pixels; x1, y1, x2, y2
 for x1, y1, width, height, or the other way round."""
 
-_PIXELS = frozenset({"coco", "voc", "csv", "createml", "labelme"})
+_PIXELS = frozenset({"coco", "voc", "csv", "createml", "labelme", "shards"})
 _CORNERS = frozenset({"voc", "csv"})
 """Formats that write x1, y1, x2, y2."""
-_SIDES = frozenset({"coco"})
+_SIDES = frozenset({"coco", "shards"})
 """Formats that write x1, y1, width, height."""
 _CENTRES = frozenset({"yolo", "darknet", "labelimg"})
 """Formats that write centre x, centre y, width, height, as fractions."""

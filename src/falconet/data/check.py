@@ -15,6 +15,7 @@ import numpy as np
 from falconet.core.errors import DataError
 from falconet.core.figures import plural
 from falconet.core.images import read_image
+from falconet.core.tar_index import file_bytes, file_size
 from falconet.core.types import Record
 from falconet.data.box_form import crowd_problems, form_problems
 from falconet.data.dataset import DataSet, Problem
@@ -226,14 +227,14 @@ def same_content(readable: Mapping[str, Sequence[Record]]) -> Iterator[list[tupl
     by_size: defaultdict[int, list[tuple[str, Record]]] = defaultdict(list)
     for split, records in readable.items():
         for record in records:
-            by_size[record.path.stat().st_size].append((split, record))
+            by_size[file_size(record.path)].append((split, record))
     for candidates in by_size.values():
         if len(candidates) == 1:
             continue
         # Only files of the same size can be equal, so few are read.
         groups: defaultdict[bytes, list[tuple[str, Record]]] = defaultdict(list)
         for split, record in candidates:
-            groups[hashlib.sha256(record.path.read_bytes()).digest()].append((split, record))
+            groups[hashlib.sha256(file_bytes(record.path)).digest()].append((split, record))
         yield from (group for group in groups.values() if len(group) > 1)
 
 

@@ -8,7 +8,6 @@ encoded again.
 import json
 import os
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from falconet.core.coco_json import coco_annotation, coco_categories, coco_resul
 from falconet.core.config import write_yaml
 from falconet.core.errors import DataError
 from falconet.core.files import new_folder, replace_file
+from falconet.core.tar_index import copy_file, has_member
 from falconet.core.types import Record
 from falconet.data.dataset import DataSet, Problem, Written
 from falconet.data.records import drop_invalid
@@ -49,7 +49,7 @@ def convert(
         DataError: `out` holds files already, splits with different classes, names the format cannot hold, nothing
             usable, or a file that cannot be written.
     """
-    names = _common_names(splits, to)
+    names = common_names(splits, to)
     written = list(splits) if to == "coco" else standard_names(list(splits))
     refuse_existing(out)
     problems: dict[str, list[Problem]] = {}
@@ -74,7 +74,8 @@ def convert(
     return problems
 
 
-def _common_names(splits: Mapping[str, DataSet], to: Written) -> tuple[str, ...]:
+def common_names(splits: Mapping[str, DataSet], to: Written) -> tuple[str, ...]:
+    """The class names that all splits have. Raises DataError where they differ, or the format cannot hold them."""
     first, *others = splits.values()
     first.refuse_same_names()
     for other in others:
@@ -131,7 +132,11 @@ def _transfer_all(dataset: DataSet, files: list[str], folder: Path, transfer: Tr
     folder.mkdir(parents=True, exist_ok=True)
     for record, name in zip(dataset.records, files, strict=True):
         if transfer == "copy":
-            shutil.copyfile(record.path, folder / name)
+            copy_file(record.path, folder / name)
+        elif has_member(record.path):
+            raise DataError(
+                f"{record.path}: lies in a tar, so nothing can link to it; copy the pictures (without --link)"
+            )
         else:
             (folder / name).symlink_to(os.path.realpath(record.path))
 

@@ -1,10 +1,10 @@
 """Files of a copy of a data set: their names, which are those of the original below one folder, and their bytes."""
 
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
+from falconet.core.tar_index import copy_file
 from falconet.data.check import Progress
 
 
@@ -62,7 +62,7 @@ class Copier:
             OSError: it cannot be read or written.
         """
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+        copy_file(source, target)
         self._done += 1
         if self._progress is not None:
             self._progress(self._done, self._total)

@@ -15,7 +15,17 @@ from falconet.core.terminal import one_line
 from falconet.core.types import Record
 
 Format = Literal[
-    "coco", "voc", "yolo", "darknet", "labelimg", "label-studio", "labelme", "createml", "csv", "open-images"
+    "coco",
+    "voc",
+    "yolo",
+    "darknet",
+    "labelimg",
+    "label-studio",
+    "labelme",
+    "createml",
+    "csv",
+    "open-images",
+    "shards",
 ]
 """What a data set may be written in; `falconet.data.formats` has a row for each."""
 

@@ -15,7 +15,7 @@ from falconet.core.images import orientation
 from falconet.core.types import Floats
 from falconet.data.dataset import DataSet, Problem
 
-PIXEL_FORMATS = frozenset({"coco", "voc", "csv", "createml", "labelme"})
+PIXEL_FORMATS = frozenset({"coco", "voc", "csv", "createml", "labelme", "shards"})
 
 _OUTSIDE = 0.02
 """Share of a side by which a box has to reach beyond it; less is carelessness."""

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from falconet.core.errors import DataError
+from falconet.core.tar_index import file_size
 from falconet.core.types import Ints, Record
 
 
@@ -19,8 +21,8 @@ def fingerprints(records: Iterable[Record]) -> Ints:
 
 def _fingerprint(record: Record) -> int:
     try:
-        size = record.path.stat().st_size
-    except OSError:
+        size = file_size(record.path)
+    except (OSError, DataError):
         size = 0
     digest = hashlib.blake2b(f"{record.path.name}\0{size}".encode(errors="surrogateescape"), digest_size=8)
     return int.from_bytes(digest.digest(), "little", signed=True)

@@ -10,5 +10,6 @@ TITLES = {
     "labelme": "labelme (a .json file per picture)",
     "csv": "a table (.csv with filename, class, xmin, ...)",
     "open-images": "Open Images (.csv)",
+    "shards": "WebDataset shards (.tar, a folder of them, or a pattern such as 'train-{000000..000099}.tar')",
     "labelimg": "labelImg (classes.txt)",
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from falconet.core.errors import DataError
+from falconet.core.tar_members import PACKED
 from falconet.core.terminal import printable
 from falconet.data.coco import read_coco
 from falconet.data.csv_files import CsvKind, csv_kind, read_csv
@@ -16,6 +17,8 @@ from falconet.data.format_titles import TITLES
 from falconet.data.json_files import JsonKind, json_kind
 from falconet.data.label_tools import read_createml, read_label_studio, read_labelme
 from falconet.data.listing import files_in, first_below, impossible
+from falconet.data.shard_names import are_shards, shard_groups
+from falconet.data.shards import read_shards
 from falconet.data.voc import is_voc_root, is_xml_folder, read_voc, voc_splits
 from falconet.data.yolo import (
     darknet_splits,
@@ -117,7 +120,7 @@ def _order(split: str) -> int:
 def _find(path: Path) -> tuple[Row, Found]:
     """The row of the data set at `path`, and what its reader takes."""
     titles = f"expected one of: {', '.join(row.title for row in FORMATS.values())}"
-    if not path.exists():
+    if not path.exists() and not are_shards(path):
         raise DataError(f"{path}: no such file or folder; expected a data set")
     for row in FORMATS.values():
         if found := row.find(path):
@@ -270,6 +273,27 @@ def _unsplit(read: Callable[[Path, Path | None], DataSet]) -> Callable[[Path, Pa
     return read_split
 
 
+def _shards(path: Path) -> Found:
+    if path.is_dir():
+        groups = shard_groups(path)
+        return _whole(next(iter(groups.values()))) if len(groups) == 1 else _by_name(groups)
+    return _whole(path if are_shards(path) or path.name.lower().endswith(PACKED) else None)
+
+
+def _by_name(groups: Mapping[str, Path]) -> Found:
+    """Patterns by the name of the split, where each is called like one; else all of them are one data set."""
+    named = {_SPLITS.get(name.lower(), ""): pattern for name, pattern in groups.items()}
+    if "" not in named and len(named) == len(groups):
+        return named
+    return groups
+
+
+def _read_shards(path: Path, images: Path | None, split: str | None) -> DataSet:
+    if images is not None:
+        raise DataError(f"{path}: has its pictures in the tars; leave the folder of pictures ({images}) out")
+    return _unsplit(lambda place, _: read_shards([place]))(path, images, split)
+
+
 FORMATS: Mapping[Format, Row] = {
     "voc": Row(
         TITLES["voc"],
@@ -295,6 +319,7 @@ FORMATS: Mapping[Format, Row] = {
     "labelme": Row(TITLES["labelme"], _json("labelme"), _no_splits, _unsplit(read_labelme)),
     "csv": Row(TITLES["csv"], _csv("csv"), _no_splits, _unsplit(read_csv)),
     "open-images": Row(TITLES["open-images"], _csv("open-images"), _no_splits, _unsplit(read_csv)),
+    "shards": Row(TITLES["shards"], _shards, _no_splits, _read_shards),
     "labelimg": Row(
         TITLES["labelimg"],
         _described("classes.txt", inside=find_class_list),

@@ -16,6 +16,7 @@ from falconet.core.types import Floats, Ints, Record
 from falconet.data.box_form import crowd_problems, form_problems, fractions
 from falconet.data.dataset import DataSet, Problem
 from falconet.data.exif_boxes import exif_problems
+from falconet.data.shard_samples import checked_size
 
 TOLERANCE = 0.5
 """Pixels a box may stick out of its picture without mention: rounding of the annotation."""
@@ -122,7 +123,8 @@ def box_problems(dataset: DataSet, record: Record) -> list[tuple[int, Problem]]:
 
 def _size_of_file(record: Record) -> tuple[int, int] | DataError:
     try:
-        return check_complete(record.path)
+        # Pictures in shards were looked at when these were counted.
+        return checked_size(record.path) or check_complete(record.path)
     except DataError as error:
         return error
 

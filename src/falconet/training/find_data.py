@@ -7,6 +7,7 @@ from typing import Any
 
 from falconet.core.errors import ConfigError
 from falconet.data.formats import splits_of
+from falconet.data.shard_names import are_shards
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ def find_data(path: str | Path, *, image_level_labels: bool = False, has_val: bo
         ConfigError: nothing is there, or it has splits of which none is called train.
     """
     path = Path(path)
-    if not path.exists():
+    if not path.exists() and not are_shards(path):
         raise ConfigError(f"data={path}: no such file or folder; expected a data set with pictures and boxes")
     names = _folders(path) if image_level_labels else splits_of(path)
     train, val = _first(TRAIN, names), _first(VAL, names)

@@ -29,12 +29,13 @@ from falconet.core.types import Pixels, Placement, Record, Sample
 from falconet.data.augment import Augment, augment
 from falconet.data.mosaic import mosaic
 from falconet.training.batch import Batch, pad_targets
+from falconet.training.shard_order import Shards
 
 Split = Literal["train", "val"]
 
-_ORDER, _SAMPLE, _SIZE = 0, 1, 3
-"""Streams of chance: the order of an epoch, the augmentation of a sample and the size of a batch never share numbers
-(2 belongs to the networks)."""
+_ORDER, _SAMPLE, _SIZE, _OTHERS = 0, 1, 3, 4
+"""Streams of chance: the order of an epoch, the augmentation of a sample, the size of a batch and what joins a sample
+of a shard never share numbers (2 belongs to the networks)."""
 
 SIZE_STEP = 32
 """Pixels between the input sizes of multi-scale training: the stride of the coarsest usual level."""
@@ -49,6 +50,8 @@ class SampleRequest(NamedTuple):
     with_mosaic: bool
     size: tuple[int, int] | None = None
     """(height, width) of the network input; None: the model's."""
+    others: tuple[int, ...] = ()
+    """What joins it in a mosaic; none: any pictures."""
 
 
 class LoadedSample(NamedTuple):
@@ -90,6 +93,7 @@ class TrainDataset(Dataset[LoadedSample]):
         cache: of this process; workers get their own copy.
         image_level_labels: a label stands for the whole picture: it holds whatever augmentation leaves of it.
         sizes: (height, width) of the network input that training batches may have; none: the model's.
+        shards: of the training pictures, where they lie in some.
         cancelled: shared with the workers; where it holds True, training samples come empty.
     """
 
@@ -101,6 +105,7 @@ class TrainDataset(Dataset[LoadedSample]):
     cache: ImageCache
     image_level_labels: bool = False
     sizes: tuple[tuple[int, int], ...] = ()
+    shards: Shards | None = None
     cancelled: torch.Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.bool).share_memory_())
 
     def __getitem__(self, key: SampleRequest) -> LoadedSample:
@@ -116,7 +121,8 @@ class TrainDataset(Dataset[LoadedSample]):
             rule = replace(rule, height=key.size[0], width=key.size[1])
         sample = self._decoded(key.index, problems)
         if key.with_mosaic and rng.uniform() < self.augmentation.mosaic:
-            others = [self._decoded(int(i), problems) for i in rng.integers(len(self.train), size=3)]
+            drawn = key.others or rng.integers(len(self.train), size=3).tolist()
+            others = [self._decoded(index, problems) for index in drawn]
             made = mosaic([sample, *others], self.augmentation, rule, rng)
         else:
             made = augment(sample, self.augmentation, rule, rng)
@@ -285,8 +291,13 @@ class Loader:
             yield batch
 
     def _requests(self, steps: Sequence[int]) -> Iterator[list[SampleRequest]]:
-        order = epoch_order(len(self.dataset.train), seed=self.dataset.seed, epoch=self.epoch)
-        sizes = self.dataset.sizes
+        data, sizes = self.dataset, self.dataset.sizes
+        order = (
+            epoch_order(len(data.train), seed=data.seed, epoch=self.epoch)
+            if data.shards is None
+            else data.shards.order(np.random.default_rng([data.seed, _ORDER, self.epoch]))
+        )
+        joins = data.shards is not None and self.with_mosaic and data.augmentation.mosaic > 0
         for step in steps:
             size = None
             if sizes:
@@ -294,7 +305,19 @@ class Loader:
                 size = sizes[int(draw.integers(len(sizes)))]
             chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
             share = chosen[self._rank :: self._processes]
-            yield [SampleRequest("train", self.epoch, int(index), self.with_mosaic, size) for index in share]
+            places = range(step * self.batch_size + self._rank, (step + 1) * self.batch_size, self._processes)
+            yield [
+                SampleRequest(
+                    "train", self.epoch, int(index), self.with_mosaic, size, self._near(order, place) if joins else ()
+                )
+                for index, place in zip(share, places, strict=True)
+            ]
+
+    def _near(self, order: np.ndarray, place: int) -> tuple[int, ...]:
+        """What may join picture number `place` in a mosaic: of shards, pictures that are read at about that time."""
+        data = self.dataset
+        assert data.shards is not None
+        return data.shards.near(order, place, 3, np.random.default_rng([data.seed, _OTHERS, self.epoch, place]))
 
     def cancel(self) -> None:
         """No training batch is wanted any more; those that workers were asked for come empty, and so at once."""
@@ -366,8 +389,10 @@ def make_dataset(
     workers: int,
     image_level_labels: bool = False,
     multi_scale: tuple[float, float] | None = None,
+    shuffle_buffer: int = 1,
 ) -> TrainDataset:
     """The samples of a run; the memory for decoded pictures is shared out among the workers."""
     cache = ImageCache((cache_mb << 20) // max(1, workers))
     sizes = () if multi_scale is None else input_sizes(preprocess, multi_scale)
-    return TrainDataset(train, val, preprocess, augmentation, seed, cache, image_level_labels, sizes)
+    shards = Shards.of(train, buffer=shuffle_buffer)
+    return TrainDataset(train, val, preprocess, augmentation, seed, cache, image_level_labels, sizes, shards)

@@ -62,5 +62,5 @@ def preflight_warnings(run: RunConfig, train: Sequence[Record]) -> list[str]:
     return [
         f"the anchors fit {fit.recall:.0%} of the boxes only (IoU above {FOUND:g} with the best anchor, at "
         f"{size.height} x {size.width}); find better ones with: falconet data anchors "
-        f"{run.data.train.annotations}{split} --run RUN.yaml"
+        f"{run.data.train.place}{split} --run RUN.yaml"
     ]

@@ -104,7 +104,7 @@ def prepare(
     task = task_of(run.model)
     device = _device(run, process)
     run = _settle_threads(run, process, device)
-    _log.info("reading %s", run.data.train.annotations)
+    _log.info("reading %s", run.data.train.place)
     data = load_data(run.data, image_level_labels=task.image_level_labels)
     for note in data.notes:
         _log.info("%s", note)
@@ -234,6 +234,7 @@ def make_loader(run: RunConfig, data: RunData, process: Process, *, workers: int
         workers=workers,
         image_level_labels=task_of(run.model).image_level_labels,
         multi_scale=run.train.multi_scale,
+        shuffle_buffer=run.data.shuffle_buffer,
     )
     if dataset.sizes:
         _log.info("sizes of the input, one per batch: %s", ", ".join(f"{h}x{w}" for h, w in dataset.sizes))

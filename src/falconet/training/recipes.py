@@ -143,7 +143,7 @@ def read_run(source: str | Path, overrides: Sequence[str] = (), recipe: Recipe =
             "data.train=train.json data.train.images=photos), or write a run file with 'falconet config'"
         )
     run = validate(RunConfig, tree, name=str(source), overrides=overrides)
-    if str(run.data.train.annotations) == PLACEHOLDER:
+    if str(run.data.train.place) == PLACEHOLDER:
         raise ConfigError(f"{source}: data.train.annotations still is '{PLACEHOLDER}'; write your own path there")
     return run
 
@@ -180,7 +180,7 @@ def _sources_first(overrides: Sequence[str]) -> list[str]:
     """Whole sources, as in `data=photos` and `data.train=photos`, first and the latter as mappings, so that
     `data.train.split=train` may precede."""
     everything, whole, rest = [], [], []
-    for override in overrides:
+    for override in _shards_together(overrides):
         path = override.partition("=")[0]
         if path == "data":
             everything.append(override)
@@ -192,6 +192,17 @@ def _sources_first(overrides: Sequence[str]) -> list[str]:
     return everything[-1:] + whole + rest
 
 
+def _shards_together(overrides: Sequence[str]) -> list[str]:
+    """Several `data.train.shards=...` as one list: a shell makes them of braces that stand outside of quotes."""
+    rest = list(overrides)
+    for path in ("data.train.shards", "data.val.shards"):
+        texts = [text for override in rest if (text := _text_of(override, path)) is not None]
+        if len(texts) > 1:
+            rest = [override for override in rest if _text_of(override, path) is None]
+            rest.append(f"{path}={json.dumps(texts)}")
+    return rest
+
+
 def _text_of(override: str, path: str) -> str | None:
     """The plain text that an override gives to `path`; None where it is of another key, a mapping or nothing."""
     key, _, text = override.partition("=")
@@ -200,9 +211,18 @@ def _text_of(override: str, path: str) -> str | None:
 
 
 def _expand(tree: dict[str, Any], override: str) -> str:
-    """`override`, after a source given as text alone was made a mapping that it can descend into."""
+    """`override`, after a source given as text alone was made a mapping that it can descend into.
+
+    Shards and annotations take each other's place.
+    """
     data = tree.get("data")
     for name in ("train", "val"):
         if override.startswith(f"data.{name}.") and isinstance(data, dict) and isinstance(data.get(name), str):
             data[name] = {"annotations": data[name]}
+        source = data.get(name) if isinstance(data, dict) else None
+        if isinstance(source, dict) and override.startswith(f"data.{name}.shards="):
+            for key in ("annotations", "images", "split"):
+                source.pop(key, None)
+        elif isinstance(source, dict) and override.startswith(f"data.{name}.annotations="):
+            source.pop("shards", None)
     return override

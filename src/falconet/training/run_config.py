@@ -19,9 +19,15 @@ _log = logging.getLogger(__name__)
 class Source(Config):
     """Where annotated pictures are. In a run file, a text alone stands for `annotations`."""
 
-    annotations: Path = Field(
+    annotations: Path | None = Field(
+        default=None,
         description="COCO .json, VOC folder or ImageSets list, YOLO .yaml or folder; of a classifier a folder of one "
-        "folder of pictures per class; from the working folder"
+        "folder of pictures per class; from the working folder",
+    )
+    shards: tuple[str, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="instead: WebDataset tars, as in 'shards/train-{000000..000099}.tar'; globs, folders, or a list",
     )
     images: Path | None = Field(default=None, description="folder of the pictures, where it cannot be told")
     split: str | None = Field(default=None, description="part of the data set: train, val, test ...")
@@ -30,6 +36,29 @@ class Source(Config):
     @classmethod
     def _from_text(cls, value: Any) -> Any:
         return {"annotations": value} if isinstance(value, str | Path) else value
+
+    @field_validator("shards", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (str(value),) if isinstance(value, str | Path) else value
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "Source":
+        if self.annotations is None and self.shards is None:
+            raise ValueError("names no data; expected annotations, or shards")
+        if self.shards is not None and (self.annotations, self.images, self.split) != (None, None, None):
+            raise ValueError(
+                "shards hold pictures and boxes; expected neither annotations, images nor split beside them"
+            )
+        return self
+
+    @property
+    def place(self) -> Path:
+        """The annotations or the first shards, for messages."""
+        if self.annotations is not None:
+            return self.annotations
+        assert self.shards is not None, "it was checked"
+        return Path(self.shards[0])
 
 
 class Data(Config):
@@ -51,6 +80,9 @@ class Data(Config):
         default=0, ge=0, description="another one draws other pictures; of one, smaller shares lie within larger ones"
     )
     workers: int | Literal["auto"] = Field(default="auto", description="processes that read pictures; 0: none")
+    shuffle_buffer: int = Field(
+        default=10_000, ge=1, description="of shards: pictures among which the next one is drawn, beside whole shards"
+    )
     cache_mb: int = Field(default=1024, ge=0, description="memory for decoded pictures, over all workers; 0: none")
 
     @field_validator("workers")
@@ -231,7 +263,9 @@ class RunConfig(Config):
             if value is None:
                 return None
             images = None if value.images is None else value.images.absolute()
-            return value.model_copy(update={"annotations": value.annotations.absolute(), "images": images})
+            annotations = None if value.annotations is None else value.annotations.absolute()
+            shards = None if value.shards is None else tuple(str(Path(one).absolute()) for one in value.shards)
+            return value.model_copy(update={"annotations": annotations, "shards": shards, "images": images})
 
         unlabelled = None if self.data.unlabelled is None else self.data.unlabelled.absolute()
         data = self.data.model_copy(

@@ -19,6 +19,8 @@ from falconet.data.folders import open_image_folder
 from falconet.data.formats import open_dataset
 from falconet.data.listing import walk
 from falconet.data.records import drop_invalid
+from falconet.data.shard_names import are_shards
+from falconet.data.shards import read_shards
 from falconet.data.subset import subset
 from falconet.training.run_config import Data, Source
 
@@ -55,7 +57,7 @@ def load_data(data: Data, *, image_level_labels: bool = False) -> RunData:
         ConfigError: the run file names other classes than the data.
     """
     notes: list[str] = []
-    train = _open(data.train, "training", notes, image_level_labels=image_level_labels)
+    train = _open(data.train, "training", notes, classes=data.classes, image_level_labels=image_level_labels)
     train.refuse_same_names()
     train_records, val_records = _parts(data, train, notes, image_level_labels=image_level_labels)
     if data.classes is not None:
@@ -133,7 +135,7 @@ def _parts(
             "same in every run of these data"
         )
         return records
-    val = _open(data.val, "validation", notes, image_level_labels=image_level_labels)
+    val = _open(data.val, "validation", notes, classes=data.classes, image_level_labels=image_level_labels)
     if data.classes is not None:
         val, _ = val.only([name for name in data.classes if name in val.names])
     return train.records, _relabelled(val, train)
@@ -185,19 +187,35 @@ def train_val_split(records: Sequence[Record], *, fraction: float) -> tuple[tupl
     return train, tuple(record for index, record in enumerate(records) if index in chosen)
 
 
-def _open(source: Source, purpose: str, notes: list[str], *, image_level_labels: bool) -> DataSet:
+def _open(
+    source: Source, purpose: str, notes: list[str], *, classes: Sequence[str] | None, image_level_labels: bool
+) -> DataSet:
+    """The usable part of a data set; `classes` name the numbers in shards that have no list of classes."""
     if image_level_labels:
         if source.images is not None or source.split is not None:
             raise ConfigError(
-                f"{source.annotations}: a classifier learns from a folder of one folder of pictures per class; "
+                f"{source.place}: a classifier learns from a folder of one folder of pictures per class; "
                 "expected neither data.*.images nor data.*.split beside it: give the split's own folder"
             )
-        dataset, problems = open_image_folder(source.annotations)
+        if source.shards is not None:
+            raise ConfigError(
+                f"{source.place}: shards hold boxes, but a classifier learns from a folder of one folder of pictures "
+                "per class; give that folder as data.train instead of data.train.shards"
+            )
+        dataset, problems = open_image_folder(source.place)
     else:
-        dataset, problems = drop_invalid(open_dataset(source.annotations, source.images, split=source.split))
+        dataset, problems = drop_invalid(_dataset(source, classes))
     if problems:
         notes.append(_left_out(problems, purpose, counted_by_check=not image_level_labels))
     return dataset
+
+
+def _dataset(source: Source, classes: Sequence[str] | None) -> DataSet:
+    if source.shards is not None:
+        return read_shards(source.shards, classes)
+    if are_shards(source.place) and source.images is None and source.split is None:
+        return read_shards([source.place], classes)
+    return open_dataset(source.place, source.images, split=source.split)
 
 
 def _unlabelled(folder: Path, known: Set[Path], notes: list[str]) -> list[Record]:

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
+from falconet.core.cache import cache_folder as cache_folder
 from falconet.core.errors import ConfigError, ModelError
 
 _log = logging.getLogger(__name__)
@@ -58,13 +59,6 @@ class PublishedFile:
     def urls(self) -> tuple[str, ...]:
         """Where it lies, the better address first."""
         return tuple(f"{address}/{self.remote or self.name}" for address in self.addresses)
-
-
-def cache_folder() -> Path:
-    """Where fetched and converted files are kept, by the platform's convention."""
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("falconet", appauthor=False))
 
 
 def fetch_files(name: str, files: Sequence[PublishedFile], *, progress: Progress | None = None) -> list[Path]:
