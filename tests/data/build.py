@@ -1,13 +1,15 @@
 """Small data sets on disk, written by hand: of the package the picture writer alone takes part in that."""
 
+import io
 import json
+import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from falconet.core.images import write_image
+from falconet.core.images import encode_image, write_image
 from falconet.data.check import check_splits
 from falconet.data.dataset import DataSet, Problem
 from falconet.data.kinds import HINTS
@@ -92,3 +94,20 @@ def write_yolo(root: Path, labels: dict[str, str], *, yaml: str | None = None, s
     text = f"{split}: images/{split}\nnames: [cat, dog]\n" if yaml is None else yaml
     (root / "data.yaml").write_text(text, encoding="utf-8")
     return root / "data.yaml"
+
+
+def write_tar(path: Path, members: Mapping[str, bytes | str]) -> Path:
+    """A tar of these members, in their order."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for name, content in members.items():
+            data = content.encode() if isinstance(content, str) else content
+            about = tarfile.TarInfo(name)
+            about.size = len(data)
+            tar.addfile(about, io.BytesIO(data))
+    return path
+
+
+def png(value: int = 90, height: int = 40, width: int = 60) -> bytes:
+    """A picture's file whose content depends on `value`."""
+    return encode_image(np.full((height, width, 3), value, np.uint8), ".png")

@@ -9,13 +9,24 @@ from typer.testing import CliRunner
 
 from falconet.cli.data import app
 from falconet.core.errors import DataError
+from falconet.core.files import exists
 from falconet.data.check import open_splits
 from falconet.data.convert import convert
 from falconet.data.dataset import Format
 from falconet.data.format_titles import TITLES
 from falconet.data.formats import FORMATS, open_dataset, splits_of
 from falconet.data.json_files import json_kind
-from tests.data.build import coco_tree, mistakes, picture, voc_text, write_coco, write_voc, write_yolo
+from tests.data.build import (
+    coco_tree,
+    mistakes,
+    picture,
+    png,
+    voc_text,
+    write_coco,
+    write_tar,
+    write_voc,
+    write_yolo,
+)  # fmt: skip
 
 BOX = {"x": 10, "y": 25, "width": 40, "height": 50}
 """in percent; of 60 x 40 pixels: 6, 10, 30, 30"""
@@ -79,6 +90,16 @@ def _yolo(root: Path) -> None:
     write_yolo(root, {"a": "0 0.3 0.5 0.4 0.5"}, yaml="train: images/train\nnames: [cat]\n")
 
 
+def _shards(root: Path) -> None:
+    about = {"annotations": [{"bbox": [6, 10, 24, 20], "category": "cat"}]}
+    write_tar(root / "set-0.tar", {"a.png": png(), "a.json": json.dumps(about)})
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
 WRITE = {
     "voc": _voc,
     "yolo": _yolo,
@@ -89,6 +110,7 @@ WRITE = {
     "labelme": _labelme,
     "csv": _table,
     "open-images": _open_images,
+    "shards": _shards,
     "labelimg": _labelimg,
 }
 
@@ -103,6 +125,7 @@ PLACES = {
     "labelme": "a.json (shape 1)",
     "csv": "set.csv:2",
     "open-images": "set.csv:2",
+    "shards": "set-0.tar/a.json (box 1)",
     "labelimg": "a.txt:1",
 }
 
@@ -120,7 +143,7 @@ def test_every_format_is_recognised_read_and_converted(tmp_path: Path, form: For
     assert (dataset.format, dataset.names) == (form, ("cat",))
     assert mistakes(splits) == []
     (record,) = dataset.records
-    assert record.path.is_file()
+    assert exists(record.path)
     assert record.boxes.tolist() == [pytest.approx([6, 10, 30, 30], abs=1e-4)]
     assert dataset.box_source(record, 0) == str(tmp_path / "in" / PLACES[form])
     convert(splits, "coco", tmp_path / "out")

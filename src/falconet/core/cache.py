@@ -43,17 +43,17 @@ def kept_arrays(file: Path, kind: str, make: Callable[[], Arrays]) -> Arrays:
     digest = hashlib.blake2b(os.path.realpath(file).encode(errors="surrogateescape"), digest_size=16).hexdigest()
     kept = cache_folder() / kind / f"{digest}.npz"
     try:
-        with np.load(kept, allow_pickle=False) as stored:
+        with kept.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         if np.array_equal(arrays.pop("stamp"), stamp):
             return arrays
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         pass  # not there yet, or not whole
     made = make()
-    stream = io.BytesIO()
-    np.savez(stream, stamp=stamp, **made)  # type: ignore[arg-type]  # numpy takes its own options for arrays' names
+    whole = io.BytesIO()
+    np.savez(whole, stamp=stamp, **made)  # type: ignore[arg-type]  # numpy takes its own options for arrays' names
     try:
-        replace_file(kept, stream.getvalue())
+        replace_file(kept, whole.getvalue())
     except DataError as error:
         _log.debug("%s", error)
     return made

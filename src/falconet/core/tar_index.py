@@ -47,7 +47,7 @@ class TarIndex:
     """Where the members of a tar lie.
 
     Attributes:
-        names: [M] UTF-8, in the order of the letters; of two with one name the last counts, as for every reader of tars.
+        names: [M] UTF-8, each once, in the order of the letters.
         starts, sizes: [M] of their bytes.
     """
 
@@ -86,7 +86,8 @@ def tar_index(tar: Path) -> TarIndex:
     """The index of a tar, as it is now.
 
     Raises:
-        DataError: it cannot be read, is no tar, is damaged or cut off, or has members whose names lead out of it.
+        DataError: it cannot be read, is no tar, is damaged or cut off, or has members whose names lead out of it or
+            occur twice.
     """
     try:
         state = tar.stat()
@@ -184,7 +185,13 @@ def _made(tar: Path) -> Arrays:
     places: dict[bytes, tuple[int, int]] = {}
     with tar.open("rb") as stream:
         for member in tar_members(stream, str(tar)):
-            places[_name(member, tar)] = member.start, member.size
+            name = _name(member, tar)
+            if name in places:
+                raise DataError(
+                    f"{tar}: has two members of the name {member.name!r}, at bytes {places[name][0]:,} and "
+                    f"{member.start:,}; expected each name once"
+                )
+            places[name] = member.start, member.size
     ordered = sorted(places)
     spans = np.array([places[name] for name in ordered], np.int64).reshape(-1, 2)
     return {"names": np.array(ordered, np.bytes_), "starts": spans[:, 0].copy(), "sizes": spans[:, 1].copy()}

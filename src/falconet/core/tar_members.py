@@ -36,6 +36,8 @@ def tar_members(stream: BinaryIO, name: str) -> Iterator[Member]:
     try:
         with tarfile.open(fileobj=bounded, mode="r:") as tar:
             while (member := tar.next()) is not None:
+                if member.size < 0 or tar.offset <= place:  # which would go on for ever
+                    raise tarfile.HeaderError
                 if member.isfile():
                     if member.issparse():
                         raise DataError(f"{name}: {member.name!r} is stored with holes; write the tar without --sparse")
@@ -80,7 +82,7 @@ class _Bounded:
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= _LARGEST_HEADER:
             raise DataError(
-                f"{self._name}: the header at byte {self._stream.tell():,} claims {size:,} bytes; expected some hundred: "
-                "the tar is damaged, or made to fill the memory"
+                f"{self._name}: the header at byte {self._stream.tell():,} claims {size:,} bytes; expected some "
+                "hundred: the tar is damaged, or made to fill the memory"
             )
         return self._stream.read(size)

@@ -18,7 +18,10 @@ from falconet.data.dataset import DataSet, Problem
 from falconet.data.records import drop_invalid
 
 SHARD_MB = 256
-"""Of a tar, about: large enough to be read in one go, small enough that some hundred pictures make several."""
+"""Of a tar, about: as large as disks and networks read in one go."""
+
+_BYTES = 1 << 20
+"""Of a megabyte."""
 
 
 def write_shards(
@@ -47,7 +50,7 @@ def write_shards(
     with new_folder(out) as part:
         for (key, dataset), split in zip(splits.items(), written, strict=True):
             chosen, problems[key] = drop_invalid(dataset)
-            with _Shards(part, split, shard_mb << 20) as shards:
+            with _Shards(part, split, shard_mb * _BYTES) as shards:
                 for index in np.random.default_rng(0).permutation(len(chosen.records)).tolist():
                     shards.add(chosen.records[index], names)
                     done += 1
