@@ -203,12 +203,12 @@ def test_a_tar_is_counted_once_until_it_changes(tmp_path: Path, monkeypatch: pyt
     for _ in range(2):
         forget()
         assert len(read_shards([path])) == 1
-    assert made == ["shards", "tars"]
+    assert made == [shard_samples._KIND, "tars"]
     tar_of(tmp_path, {"annotations": []}, b=b"more")
     os.utime(path, ns=(1, 1))
     assert read_shards([path]).names == ()
-    assert made == ["shards", "tars"] * 2
-    for kept in (cache.cache_folder() / "shards").iterdir():
+    assert made == [shard_samples._KIND, "tars"] * 2
+    for kept in (cache.cache_folder() / shard_samples._KIND).iterdir():
         kept.write_bytes(kept.read_bytes()[:100])  # as after a full disk
     forget()
     assert read_shards([path]).names == ()

@@ -11,15 +11,16 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+
+import numpy as np
 
 from falconet.core.errors import DataError
 from falconet.core.figures import plural
 from falconet.core.files import exists
 from falconet.core.suggest import did_you_mean, listed
 from falconet.core.types import Record
-from falconet.data.dataset import DataSet, Problem, make_record
-from falconet.data.shard_json import LARGEST, Described, describe, read_classes
+from falconet.data.dataset import DataSet, Problem
+from falconet.data.shard_json import LARGEST, read_classes
 from falconet.data.shard_names import shard_files
 from falconet.data.shard_samples import CLASS_LISTS, ShardSample, ShardSamples, shard_samples
 
@@ -29,15 +30,6 @@ EVERY = 10.0
 """Seconds after which it is told how many tars were counted."""
 
 _SHOWN = 3
-
-
-class _Read(NamedTuple):
-    """A sample whose description was understood."""
-
-    path: Path
-    size: tuple[int, int]
-    source: str
-    described: Described
 
 
 def read_shards(patterns: Sequence[str | Path], classes: Sequence[str] | None = None) -> DataSet:
@@ -53,21 +45,22 @@ def read_shards(patterns: Sequence[str | Path], classes: Sequence[str] | None = 
     """
     files = shard_files(patterns)
     problems: list[Problem] = []
-    read: list[_Read] = []
-    listed_names: dict[int, str] | None = None
+    read: list[tuple[ShardSamples, list[ShardSample]]] = []
+    known: dict[int, str] | None = None
     for samples in _counted(files):
-        listed_names = _one_list(listed_names, _lists_of(samples))
-        read += _understood(samples, problems)
+        known = _one_list(known, _lists_of(samples))
+        read.append((samples, _usable(samples, problems)))
     source = ", ".join(map(str, patterns))
-    if not read:
+    if not any(usable for _, usable in read):
         why = f"; the first problem: {problems[0]}" if problems else ""
         raise DataError(
             f"{source}: has no sample; expected a picture and a .json with the same key, as 000123.jpg and "
             f"000123.json{why}"
         )
-    names, numbers = _names(read, listed_names, classes)
-    index_of = {name: index for index, name in enumerate(names)}
-    records = [_record(one, index_of, numbers) for one in read]
+    names, numbers = _names([samples for samples, _ in read], known, classes)
+    index_of: dict[str | int, int] = {name: index for index, name in enumerate(names)}
+    index_of.update({number: names.index(name) for number, name in numbers.items()})
+    records = [record for samples, usable in read for record in _records(samples, usable, index_of)]
     return DataSet(names, tuple(records), source, "shards", tuple(problems), "box")
 
 
@@ -112,9 +105,10 @@ def _one_list(known: dict[int, str] | None, lists: Iterable[tuple[str, bytes]]) 
     return known
 
 
-def _understood(samples: ShardSamples, problems: list[Problem]) -> Iterator[_Read]:
+def _usable(samples: ShardSamples, problems: list[Problem]) -> list[ShardSample]:
     """The samples that can be used; those that cannot are told."""
     bare: list[str] = []
+    usable: list[ShardSample] = []
     for sample in samples:
         path = samples.tar / sample.name
         if not sample.described_by:
@@ -122,7 +116,9 @@ def _understood(samples: ShardSamples, problems: list[Problem]) -> Iterator[_Rea
         elif isinstance(sample.size, DataError):
             problems.append(Problem(str(path), f"{sample.size} (picture left out)", "broken-file", str(path)))
         else:
-            yield _one(samples.tar, sample, sample.size, problems)
+            usable.append(sample)
+            if sample.said_size not in (None, sample.size):
+                problems.append(_other_size(samples.tar, sample, sample.size))
     for names, what, kind in (
         (bare, "have no .json of the same key beside them, and are left out", "unused-files"),
         (samples.lonely, "have no picture of the same key beside them", "orphan-label"),
@@ -130,33 +126,31 @@ def _understood(samples: ShardSamples, problems: list[Problem]) -> Iterator[_Rea
         if names:
             text = f"{plural(len(names), 'member')} {what} ({listed(list(names), _SHOWN)})"
             problems.append(Problem(str(samples.tar), text.replace("1 member have", "1 member has"), kind))
+    return usable
 
 
-def _one(tar: Path, sample: ShardSample, size: tuple[int, int], problems: list[Problem]) -> _Read:
-    source, path = f"{tar}/{sample.described_by}", tar / sample.name
-    described = describe(sample.text, source, size)
-    if described.size not in (None, size):
-        assert described.size is not None
-        what = (
-            f"says that {path.name} has {described.size[1]} x {described.size[0]} pixels, the file has {size[1]} x "
-            f"{size[0]}; boxes may belong to another version of the picture"
-        )
-        problems.append(Problem(source, what, "wrong-size", str(path)))
-    return _Read(path, size, source, described)
+def _other_size(tar: Path, sample: ShardSample, size: tuple[int, int]) -> Problem:
+    assert sample.said_size is not None
+    path, (height, width) = tar / sample.name, sample.said_size
+    what = (
+        f"says that {path.name} has {width} x {height} pixels, the file has {size[1]} x {size[0]}; boxes may belong to "
+        "another version of the picture"
+    )
+    return Problem(f"{tar}/{sample.described_by}", what, "wrong-size", str(path))
 
 
 def _names(
-    read: Sequence[_Read], known: dict[int, str] | None, classes: Sequence[str] | None
+    read: Sequence[ShardSamples], known: dict[int, str] | None, classes: Sequence[str] | None
 ) -> tuple[tuple[str, ...], Mapping[int, str]]:
     """All class names in their order, and those of numbers."""
     texts: dict[str, str] = {}
     numbered: dict[int, str] = {}
-    for one in read:
-        for label in one.described.classes:
+    for samples in read:
+        for label, member in samples.labels:
             if isinstance(label, str):
-                texts.setdefault(label, one.source)
+                texts.setdefault(label, f"{samples.tar}/{member}")
             else:
-                numbered.setdefault(label, one.source)
+                numbered.setdefault(label, f"{samples.tar}/{member}")
     numbers = known if known is not None else dict(enumerate(classes or ())) if numbered else {}
     for number, where in numbered.items():
         if number not in numbers:
@@ -178,17 +172,24 @@ def _names(
     return names, numbers
 
 
-def _record(one: _Read, index_of: Mapping[str, int], numbers: Mapping[int, str]) -> Record:
-    described = one.described
-    labels = [index_of[label if isinstance(label, str) else numbers[label]] for label in described.classes]
-    return make_record(
-        one.path.as_posix(),
-        one.path,
-        one.size,
-        boxes=described.boxes,
-        labels=labels,
-        crowd=described.crowd,
-        areas=described.areas,
-        source=one.source,
-        box_keys=list(range(1, len(labels) + 1)),
-    )
+def _records(
+    samples: ShardSamples, usable: Sequence[ShardSample], index_of: Mapping[str | int, int]
+) -> Iterator[Record]:
+    """The records of a tar; their boxes are parts of the tar's."""
+    table = np.array([index_of[label] for label, _ in samples.labels], np.int64)
+    labels = table[samples.classes]
+    for sample in usable:
+        assert not isinstance(sample.size, DataError), "it is usable"
+        path, own = samples.tar / sample.name, slice(sample.first, sample.last)
+        yield Record(
+            image_id=path.as_posix(),
+            path=path,
+            width=sample.size[1],
+            height=sample.size[0],
+            boxes=samples.boxes[own],
+            labels=labels[own],
+            crowd=samples.crowd[own],
+            areas=samples.areas[own] if sample.has_areas else None,
+            source=f"{samples.tar}/{sample.described_by}",
+            box_keys=tuple(range(1, 1 + sample.last - sample.first)),
+        )
