@@ -219,7 +219,7 @@ def test_a_failure_in_the_middle_leaves_nothing_behind(tmp_path: Path, monkeypat
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("falconet.data.convert.shutil.copyfile", full)
+    monkeypatch.setattr("falconet.data.convert.copy_file", full)
     dataset = _dataset(tmp_path / "in", [[]])
     with pytest.raises(DataError, match="out: cannot be written: No space left on device"):
         convert({"train": dataset}, "coco", tmp_path / "out")
