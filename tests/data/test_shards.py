@@ -141,6 +141,24 @@ def test_patterns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         open_dataset("s/train-008.tar", "s")
 
 
+def test_a_tar_beside_other_data_is_no_data_set(tmp_path: Path) -> None:
+    write_coco(tmp_path / "train.json", coco_tree({"a.png": [(0, 6, 10, 30, 30)]}))
+    write_tar(tmp_path / "images.tar", {"a.png": png()})
+    dataset = open_dataset(tmp_path)
+    assert (dataset.format, dataset.problems) == ("coco", ())
+    tar_of(tmp_path, CAT)
+    (problem,) = open_dataset(tmp_path).problems
+    assert "holds annotations of another format, too, which are not used: WebDataset" in problem.what
+
+
+def test_groups_of_tars_in_a_folder(tmp_path: Path) -> None:
+    for name in ("train-0.tar", "train-1.tar", "train_b-0.tar", "val.tar"):
+        tar_of(tmp_path, CAT, name)
+    assert {name: len(open_dataset(tmp_path, split=name)) for name in splits_of(tmp_path)} == {
+        "train": 2, "val": 1, "train_b": 1
+    }  # fmt: skip
+
+
 def test_samples_that_are_not_whole(tmp_path: Path) -> None:
     members: dict[str, bytes | str] = {
         "d/a.png": png(), "d/a.json": json.dumps(CAT | {"width": 61, "height": 40}), "d/a.txt": "a caption",

@@ -3,18 +3,22 @@
 import glob
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from falconet.core.errors import DataError
 from falconet.core.figures import plural
 from falconet.core.files import exists, is_folder
-from falconet.core.tar_members import PACKED
+from falconet.core.tar_members import PACKED, tar_members
 from falconet.data.listing import files_in
 
 ENDING = ".tar"
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _CHOICE = re.compile(r"\{([^{}]*,[^{}]*)\}")
+_PEEKED = 20
+"""Members of a tar that are looked at to find out whether it holds samples."""
+
 _MOST = 1_000_000
 """Tars that a pattern may stand for."""
 
@@ -25,11 +29,23 @@ def are_shards(path: Path) -> bool:
 
 
 def shard_groups(folder: Path) -> dict[str, Path]:
-    """Patterns of the tars of a folder by what their names begin with, "train" for `train-000000.tar`."""
-    names = [file.stem for file in files_in(folder) if file.suffix.lower() == ENDING]
-    stems = dict.fromkeys(re.sub(r"[-_.]?\d+$", "", name) for name in names)
-    start = glob.escape(str(folder))
-    return {stem: Path(start) / f"{glob.escape(stem)}{'' if stem in names else '*'}{ENDING}" for stem in stems}
+    """Patterns of the tars of a folder by what their names begin with, "train" for `train-000000.tar`.
+
+    Tars that hold no samples, as a data set that was downloaded and lies beside its files, do not count.
+    """
+    groups: dict[str, Path] = {}
+    for file in files_in(folder):
+        if file.suffix.lower() == ENDING:
+            groups.setdefault(re.sub(r"\d+$", "#", file.stem), file)
+    start, patterns = glob.escape(str(folder)), {}
+    for name, first in groups.items():
+        if _has_samples(first):
+            begin = name.removesuffix("#")
+            short = begin.rstrip("-_.") if begin != name else name
+            numbers = "[0-9]*" if begin != name else ""
+            # Of "train.tar" beside "train-0.tar", each is a group of its own.
+            patterns[short if short not in patterns else name] = Path(start) / f"{glob.escape(begin)}{numbers}{ENDING}"
+    return patterns
 
 
 def shard_files(patterns: Sequence[str | Path]) -> list[Path]:
@@ -75,6 +91,15 @@ def _files(pattern: str) -> list[Path]:
     what = "no such file" if len(names) == 1 else f"{len(missing)} of its {plural(len(names), 'tar')} are not there"
     first = "" if missing == [pattern] else f", the first of them {missing[0]}"
     raise DataError(f"{pattern}: {what}{first}; expected tars, as in 'shards/train-{{000000..000099}}.tar'")
+
+
+def _has_samples(tar: Path) -> bool:
+    """Whether a `.json` is among the first members of a tar."""
+    try:
+        with tar.open("rb") as stream:
+            return any(one.name.lower().endswith(".json") for one in islice(tar_members(stream, str(tar)), _PEEKED))
+    except (OSError, DataError):
+        return False
 
 
 def _is_pattern(text: str) -> bool:
