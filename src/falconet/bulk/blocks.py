@@ -9,10 +9,12 @@ they were changed: a block that is there need not be done again.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import groupby
+from threading import Lock
 from typing import NamedTuple
 
-from falconet.bulk.storage import storage
-from falconet.core.errors import DataError
+from falconet.bulk.storage import is_remote, storage
+from falconet.core.errors import ConfigError, DataError
 from falconet.runtime.stream import ImageBytes
 
 PICTURES = 1000
@@ -20,6 +22,9 @@ PICTURES = 1000
 
 LONGEST = 4
 """Times `PICTURES` that a block may have at most."""
+
+STRETCH = 4 * 2**20
+"""Bytes of a tar in object storage that are asked for at once: the pictures in them come with one request."""
 
 
 class Place(NamedTuple):
@@ -90,8 +95,42 @@ class Block:
         if isinstance(self.places, Cells):
             yield from _cells(self.places)
             return
-        for place in self.places:
-            yield ImageBytes(_reader(place), place.name)
+        for path, places in groupby(self.places, key=lambda place: place.path):
+            if is_remote(path):
+                yield from _together(path, places)
+            else:
+                yield from (ImageBytes(_reader(place), place.name) for place in places)
+
+
+class Part(NamedTuple):
+    """One of several shares of all blocks, for a run of its own: which blocks it has follows from their names.
+
+    Attributes:
+        number: from 1.
+        of: how many there are.
+    """
+
+    number: int = 1
+    of: int = 1
+
+    def has(self, block: Block) -> bool:
+        """Whether the block is done by this part."""
+        return int(block.name.partition("-")[0], 16) % self.of == self.number - 1
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+
+WHOLE = Part()
+"""All blocks."""
+
+
+def read_part(text: str) -> Part:
+    """A part as people write it, `3/16`. Raises ConfigError for anything else."""
+    number, _, of = text.partition("/")
+    if number.isascii() and number.isdecimal() and of.isascii() and of.isdecimal() and 1 <= int(number) <= int(of):
+        return Part(int(number), int(of))
+    raise ConfigError(f"--part {text}: expected the number of a part and how many there are, as in 3/16, from 1/16 on")
 
 
 class Cutter:
@@ -136,6 +175,56 @@ def _ends(name: str, pictures: int) -> bool:
 
 def _reader(place: Place) -> Callable[[], bytes]:
     return lambda: storage(place.path).read(place.path, place.start, place.size)
+
+
+def _together(path: str, places: Iterable[Place]) -> Iterator[ImageBytes]:
+    """Pictures of one file in object storage, those that lie near one another by one request."""
+    near: list[Place] = []
+    for place in places:
+        if near and (place.size < 0 or place.start < near[-1].start or _end(place) - near[0].start > STRETCH):
+            yield from _Stretch(path, near).pictures()
+            near = []
+        near.append(place)
+    yield from _Stretch(path, near).pictures()
+
+
+def _end(place: Place) -> int:
+    return place.start + place.size
+
+
+class _Stretch:
+    """Some pictures that follow one another in a file, which are read by whoever asks first.
+
+    Args:
+        path: of the file.
+        places: of the pictures; a single one where its size is not known.
+    """
+
+    def __init__(self, path: str, places: list[Place]) -> None:
+        self._path, self._places = path, places
+        self._data: bytes | None = None
+        self._left = len(places)
+        self._lock = Lock()
+
+    def pictures(self) -> Iterator[ImageBytes]:
+        """The pictures, in order."""
+        if len(self._places) == 1:
+            return iter([ImageBytes(_reader(self._places[0]), self._places[0].name)])
+        return (ImageBytes(self._loader(place), place.name) for place in self._places)
+
+    def _loader(self, place: Place) -> Callable[[], bytes]:
+        return lambda: self._load(place)
+
+    def _load(self, place: Place) -> bytes:
+        first = self._places[0].start
+        with self._lock:
+            if self._data is None:
+                self._data = storage(self._path).read(self._path, first, _end(self._places[-1]) - first)
+            data = self._data[place.start - first : _end(place) - first]
+            self._left -= 1
+            if self._left <= 0:  # all have theirs
+                self._data = None
+        return data
 
 
 def _cells(cells: Cells) -> Iterator[ImageBytes]:

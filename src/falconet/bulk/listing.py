@@ -1,15 +1,18 @@
 """Which pictures are meant: folders, globs, lists, COCO JSON, Parquet, tar; as a stream of blocks."""
 
 import glob
+import io
 import json
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import translate
+from itertools import chain
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
+from falconet.bulk.ahead import in_order
 from falconet.bulk.blocks import PICTURES, Block, Cells, Cutter, Place
 from falconet.bulk.storage import File, Storage, is_remote, join, storage
 from falconet.core.errors import ConfigError, DataError
@@ -20,6 +23,9 @@ from falconet.core.tar_members import PACKED, tar_members
 TABLE, SHARD, LIST, COCO = ".parquet", ".tar", ".txt", ".json"
 PATHS = ("path", "file", "file_name", "filename", "source", "image", "url")
 """Names of columns that are taken for paths, where several could be meant."""
+
+BUFFER = 2**20
+"""Bytes of a tar in object storage that its listing asks for at once."""
 
 
 @dataclass
@@ -120,10 +126,17 @@ class Sources:
     def _listed(self, names: Iterator[str], owner: str) -> Iterator[Place]:
         """Places of paths in a list; one that is missing stays, and gets a row with its error."""
         folder = self.images if self.images is not None else owner.rpartition("/")[0]
-        for name in names:
+
+        def place(name: str) -> Place:
             path = name if is_remote(name) or name.startswith("/") or Path(name).is_absolute() else join(folder, name)
             found = storage(path).find(path)
-            yield Place(path, path, state="" if found is None else found.state)
+            return Place(path, path, state="" if found is None else found.state)
+
+        first = next(names, None)
+        if first is None:
+            return iter(())
+        again = chain([first], names)
+        return in_order(place, again) if is_remote(first) or is_remote(folder) else map(place, again)
 
     def _list(self, file: File, cutter: Cutter) -> Iterator[Block]:
         def lines() -> Iterator[str]:
@@ -171,13 +184,19 @@ def _shard(file: File, cutter: Cutter) -> Iterator[Block]:
     """The pictures of a WebDataset tar; whatever else belongs to its samples is left out."""
 
     def members() -> Iterator[Place]:
-        with storage(file.path).open(file.path) as stream:
+        with _headers(file.path) as stream:
             for member in tar_members(stream, file.path):
                 if _is_picture(member.name):
                     name = f"{file.path}/{member.name.removeprefix('./')}"
                     yield Place(name, file.path, member.start, member.size, file.state)
 
     yield from cutter.cut(members())
+
+
+def _headers(path: str) -> BinaryIO:
+    """A tar to look for headers in: far away a request for each would take longer than all that lies between them."""
+    stream = storage(path).open(path)
+    return io.BufferedReader(stream, BUFFER) if is_remote(path) else stream  # type: ignore[type-var,return-value]
 
 
 def _matching(where: Storage, pattern: str) -> Iterator[File]:

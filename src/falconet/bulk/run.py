@@ -8,8 +8,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from falconet.bulk.blocks import Block
+from falconet.bulk.ahead import AT_ONCE, EACH, ReadAhead
+from falconet.bulk.blocks import WHOLE, Block, Part
 from falconet.bulk.listing import Sources
+from falconet.bulk.plan import Plan
 from falconet.bulk.storage import join, storage
 from falconet.bulk.table import Row, encode, row
 from falconet.core.errors import DataError
@@ -23,6 +25,12 @@ HEAD = "_falconet.json"
 
 SUPERSEDED = "_superseded"
 """Folder for tables whose pictures are not there any more, or are others now."""
+
+LISTING = 15.0
+"""Seconds after which it is said how many pictures are listed."""
+
+ABOUT_THE_RUN = ("version", "engine_version", "runs")
+"""Of what is said about a folder; may be another for each run into it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +63,16 @@ class Results:
     Args:
         folder: on this machine, or an address.
         head: what the tables say about the model; sources: what the run is about.
+        runs: how many runs of the network go on at once, with how many threads, and why; plain values.
 
     Raises:
         DataError: the folder holds the results of another model or of other sources.
     """
 
-    def __init__(self, folder: str, head: Mapping[str, Any], sources: Sources) -> None:
+    def __init__(
+        self, folder: str, head: Mapping[str, Any], sources: Sources, runs: Mapping[str, Any] | None = None
+    ) -> None:
+        self._runs = dict(runs or {})
         self.folder, self._storage, self.head = folder, storage(folder), dict(head)
         self._about = {
             **self.head,
@@ -84,13 +96,13 @@ class Results:
         except (ValueError, TypeError) as error:
             raise DataError(f"{path}: cannot be read ({error}); choose another folder") from error
         for key, now in self._about.items():
-            if key not in ("version", "engine_version") and there.get(key) != now:
+            if key not in ABOUT_THE_RUN and there.get(key) != now:
                 other = _difference(key, there, self._about)
                 raise DataError(f"{self.folder}: holds the results of {other}; choose another folder")
 
     def begin(self) -> None:
-        """Write what the folder is about."""
-        about = json.dumps(self._about, indent=2, ensure_ascii=False) + "\n"
+        """Write what the folder is about, and how this run does it."""
+        about = json.dumps({**self._about, "runs": self._runs}, indent=2, ensure_ascii=False) + "\n"
         self._storage.write(join(self.folder, HEAD), about.encode())
 
     def finished(self) -> set[str]:
@@ -128,15 +140,16 @@ def run_blocks(
     sources: Sources,
     results: Results,
     *,
+    part: Part = WHOLE,
     tell: Callable[[Progress], None] = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Progress:
     """Answer for all pictures whose table is not there, and put those aside whose pictures changed or went.
 
-    Pictures are listed twice: to know how many there are, and block by block as they are wanted. Memory does not grow
-    with their number.
+    Pictures are listed once, before the first is answered. Memory does not grow with their number.
 
     Args:
+        part: of the blocks that is done; the first one puts aside what nobody wants any more.
         tell: is told after every step.
         say: takes sentences.
 
@@ -145,38 +158,59 @@ def run_blocks(
         StorageError: a storage that cannot be reached. Tables that are written stay, and the next run goes on.
     """
     there = results.finished()
-    total = kept = 0
-    for block in sources.blocks():
-        total += block.count
-        kept += block.count if block.file in there else 0
-    if kept:
-        say(f"{results.folder}: has {kept:,} of {total:,} pictures already")
-    if sources.others:
-        say(f"{plural(sources.others, 'file')} left out: neither pictures nor tars or tables of them")
-    results.begin()
-    wanted: set[str] = set()
-
-    def missing() -> Iterator[Block]:
-        for block in sources.blocks():
-            wanted.add(block.file)
-            if block.file not in there:
-                yield block
-
-    done, broken, start = kept, 0, time.monotonic()
-    with closing(work(missing())) as steps:
-        for step in steps:
-            done, broken = done + step.pictures, broken + step.broken
-            tell(Progress(done, total, kept, broken, time.monotonic() - start))
-    if gone := there - wanted:
+    with closing(Plan()) as plan:
+        listed = _listed(sources, there, plan, part, say)
+        if listed.kept:
+            say(f"{results.folder}: has {listed.kept:,} of {listed.total:,} pictures already")
+        if sources.others:
+            say(f"{plural(sources.others, 'file')} left out: neither pictures nor tars or tables of them")
+        results.begin()
+        done, broken, start = listed.kept, 0, time.monotonic()
+        with closing(work(plan.blocks())) as steps:
+            for step in steps:
+                done, broken = done + step.pictures, broken + step.broken
+                tell(Progress(done, listed.total, listed.kept, broken, time.monotonic() - start))
+    if part.number == 1 and (gone := there - listed.wanted):
         results.supersede(gone)
         say(f"{len(gone)} tables of pictures that changed or went away lie in {results.folder}/{SUPERSEDED} now")
-    return Progress(done, max(done, total), kept, broken, time.monotonic() - start)
+    return Progress(done, max(done, listed.total), listed.kept, broken, time.monotonic() - start)
+
+
+class _Listed(NamedTuple):
+    """What a listing comes to: pictures of this part, those of them in tables, and the tables that all parts write."""
+
+    total: int
+    kept: int
+    wanted: set[str]
+
+
+def _listed(sources: Sources, there: set[str], plan: Plan, part: Part, say: Callable[[str], None]) -> _Listed:
+    """List all pictures, and put the blocks of this part that are missing into the plan."""
+    total = kept = found = 0
+    wanted: set[str] = set()
+    last = time.monotonic()
+    for block in sources.blocks():
+        wanted.add(block.file)
+        found += block.count
+        if part.has(block):
+            total += block.count
+            if block.file in there:
+                kept += block.count
+            else:
+                plan.put(block)
+        if time.monotonic() - last >= LISTING:
+            last = time.monotonic()
+            say(f"{found:,} pictures listed so far")
+    if part.of > 1:
+        say(f"part {part} has {total:,} of {found:,} pictures")
+    return _Listed(total, kept, wanted)
 
 
 def in_streams(predictor: Predictor[Any], results: Results, *, top: int = 5) -> Work:
     """Work of this machine, with as many runs of the network at once as the predictor has.
 
-    Blocks are written in order, each when its last picture is answered; the pictures of the next are read meanwhile.
+    Blocks are written in order, each when its last picture is answered; the pictures of the next are read meanwhile, those of object
+    storage many at once.
     """
 
     def work(blocks: Iterator[Block]) -> Generator[Step, None, None]:
@@ -188,14 +222,18 @@ def in_streams(predictor: Predictor[Any], results: Results, *, top: int = 5) -> 
                 yield from block.pictures()
 
         rows: list[Row] = []
-        with closing(predict_frames(predictor, pictures())) as answers:
-            for item in answers:
-                rows.append(row(item, top=top))
-                step = Step(1, int("error" in rows[-1]))
-                if len(rows) == waiting[0].count:
-                    results.write(waiting.popleft(), rows)
-                    rows = []
-                yield step
+        ahead = ReadAhead(max(AT_ONCE, EACH * predictor.streams))
+        with closing(predict_frames(predictor, ahead.over(pictures()))) as answers:
+            try:
+                for item in answers:
+                    rows.append(row(item, top=top))
+                    step = Step(1, int("error" in rows[-1]))
+                    if len(rows) == waiting[0].count:
+                        results.write(waiting.popleft(), rows)
+                        rows = []
+                    yield step
+            finally:
+                ahead.stop()  # before the threads that draw are waited for
 
     return work
 
