@@ -111,3 +111,50 @@ def test_not_a_single_picture_that_can_be_read() -> None:
     result = run("list.txt", "--model", "m.onnx", "--out", "out")
     assert result.exit_code == 2
     assert "1 picture could not be read; the rows say why" in result.stdout
+
+
+@pytest.mark.usefixtures("folder")
+def test_parts_and_threads() -> None:
+    import json
+
+    words = ("in", "--model", "m.onnx", "--out", "out", "--block", "1")
+    first = run(*words, "--part", "1/2", "--threads", "1")
+    second = run(*words, "--part", "2/2", "--streams", "1", "--threads", "2")
+    assert first.stdout.splitlines()[0].partition(" in ")[0].endswith(" of part 1/2")
+    about = json.loads(Path("out/_falconet.json").read_text())
+    assert about["runs"] == {
+        "at_once": 1, "threads": 2, "why": "as asked for by --streams 1 and --threads 2", "curve": [],
+    }  # fmt: skip
+    assert "2/2" in second.stdout
+    assert "nothing is left to do: all 6 pictures are in out" in run(*words).stdout
+    assert not list(Path("out").glob(".*.lock"))
+
+
+@pytest.mark.usefixtures("folder")
+def test_how_it_is_run_is_written_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    import json
+
+    from falconet.api import threads
+
+    monkeypatch.setattr(threads, "busy_cpus", lambda: 0.0)
+    monkeypatch.setattr("falconet.core.cpus.usable_cpus", lambda: 2)
+    points = (threads.Point(1, 2, 40.0), threads.Point(2, 1, 10.0))
+    monkeypatch.setattr(threads, "curve", lambda *_, **__: points)
+    assert run("in", "--model", "m.onnx", "--out", "out").exit_code == 0
+    runs = json.loads(Path("out/_falconet.json").read_text())["runs"]
+    assert (runs["at_once"], runs["threads"]) == (1, 2)
+    assert runs["why"].endswith("50.0 with 1, 100.0 with 2")
+    assert [one["per_second"] for one in runs["curve"]] == [50.0, 100.0]
+
+
+@pytest.mark.usefixtures("folder")
+def test_options_that_exclude_one_another() -> None:
+    words = ("in", "--model", "m.onnx", "--out", "out")
+    for more, message in {
+        ("--part", "1/2", "--cluster", "auto"): "--part, --cluster: a cluster shares out all of the work by itself",
+        ("--part", "1/2", "--compare", "m.onnx"): "--part, --compare: a sample is compared as a whole",
+        ("--streams", "2", "--cluster", "auto"): "--streams, --cluster: each process of a cluster has one run",
+        ("--part", "3/2"): "--part 3/2: expected the number of a part and how many there are, as in 3/16",
+    }.items():
+        assert str(failure(*words, *more)).startswith(message)
+    assert not Path("out").exists()

@@ -130,12 +130,16 @@ def tuned(model: Path) -> Tuned | None:
 
 def _circumstances(model: Path) -> dict[str, Any]:
     """All that has to be as it was: the file, the processor, the engines."""
+    state = model.stat()
+    return {"size": state.st_size, "changed": state.st_mtime_ns, **circumstances()}
+
+
+def circumstances() -> dict[str, Any]:
+    """What milliseconds on this machine depend on, whatever the model: the processor, the engines."""
     from falconet.eval.latency import machine
 
-    told, state = machine(), model.stat()
+    told = machine()
     return {
-        "size": state.st_size,
-        "changed": state.st_mtime_ns,
         "processor": told["processor"],
         "cores": told["cores"],
         "versions": {name: _version(name) for name in MODULES},

@@ -9,13 +9,14 @@ import os
 import pickle
 import socket
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from falconet.bulk.blocks import Block
 from falconet.bulk.run import Results, Step, Work, in_streams
@@ -24,6 +25,9 @@ from falconet.runtime.predictor import Predictor
 
 WAIT = 10
 """Seconds in which a cluster must answer."""
+
+PATIENCE = 120
+"""Seconds that a machine of the cluster has to measure in; it waits for free CPUs meanwhile."""
 
 WAVE = 1000
 """Blocks that Ray Data is handed at a time, so that memory does not grow with the number of pictures."""
@@ -65,10 +69,8 @@ class _Answers:
             raise ConfigError(
                 f"a machine of the cluster has no folder {worker.folder}; expected the same on all"
             ) from error
-        with tempfile.TemporaryDirectory() as folder:
-            for name, data in worker.files.items():
-                Path(folder, name).write_bytes(data)
-            predictor = worker.open(Path(folder, next(iter(worker.files))))
+        with _laid_down(worker.files) as path:
+            predictor = worker.open(path)
         self._work = in_streams(predictor, worker.results, top=worker.top)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -119,8 +121,80 @@ def _reach(address: str) -> None:
         pass
 
 
-def on_cluster(worker: Worker) -> Work:
-    """Work of the connected cluster: a process for each of its CPUs, each with one run of the network at a time."""
+Measure = Callable[[Path, int], Any]
+"""(the model's file, CPUs) -> what a machine measured."""
+
+
+class Kind(NamedTuple):
+    """Machines of a cluster that are alike.
+
+    Attributes:
+        machines: how many.
+        cpus: of each, as Ray counts them.
+        measured: by one of them; None where it had no CPUs free in time, or nothing was to be measured.
+    """
+
+    machines: int
+    cpus: int
+    measured: Any
+
+
+def kinds(files: Mapping[str, bytes], measure: Measure | None, describe: Callable[[], str]) -> list[Kind]:
+    """The kinds of machines in the connected cluster, with what one of each measured while nothing else ran there.
+
+    Args:
+        files: of the model, as of `Worker`.
+        measure: plain value that the machines can be told; machines of a single CPU are not asked.
+        describe: what tells machines apart that have as many CPUs, such as the name of the processor.
+    """
+    ray = _ray()
+    where = import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
+    cpus = {one["NodeID"]: int(one["Resources"].get("CPU", 0)) for one in ray.nodes() if one["Alive"]}
+    cpus = {name: count for name, count in cpus.items() if count}
+
+    def ask(function: Callable[..., Any], node: str, count: int, *arguments: Any) -> Any:
+        strategy = where(node_id=node, soft=False)
+        return ray.remote(function).options(num_cpus=count, scheduling_strategy=strategy).remote(*arguments)
+
+    if measure is None or max(cpus.values(), default=0) < 2:
+        return [Kind(count, each, None) for each, count in Counter(cpus.values()).items()]
+    processors = ray.get([ask(describe, name, 0) for name in cpus], timeout=PATIENCE)
+    alike: dict[tuple[str, int], list[str]] = {}
+    for (name, count), processor in zip(cpus.items(), processors, strict=True):
+        alike.setdefault((processor, count), []).append(name)
+    packed = pickle.dumps((dict(files), measure))
+    asked = [ask(_measured, nodes[0], count, packed, count) for (_, count), nodes in alike.items()]
+    ready, waiting = ray.wait(asked, num_returns=len(asked), timeout=PATIENCE)
+    for one in waiting:
+        ray.cancel(one)
+    return [
+        Kind(len(nodes), count, ray.get(one) if one in ready else None)
+        for one, ((_, count), nodes) in zip(asked, alike.items(), strict=True)
+    ]
+
+
+def _measured(packed: bytes, cpus: int) -> Any:
+    """What this machine measures."""
+    files, measure = pickle.loads(packed)
+    with _laid_down(files) as path:
+        return measure(path, cpus)
+
+
+@contextmanager
+def _laid_down(files: Mapping[str, bytes]) -> Iterator[Path]:
+    """The model's file, in a folder that is there for a moment."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, data in files.items():
+            Path(folder, name).write_bytes(data)
+        yield Path(folder, next(iter(files)))
+
+
+def on_cluster(worker: Worker, *, threads: int = 1) -> Work:
+    """Work of the connected cluster: as many processes as its CPUs have room for, each with one run at a time.
+
+    Args:
+        threads: of each run, for which each process takes as many CPUs.
+    """
 
     def work(blocks: Iterator[Block]) -> Generator[Step, None, None]:
         ray = _ray()
@@ -128,15 +202,15 @@ def on_cluster(worker: Worker) -> Work:
         context.enable_progress_bars = False
         packed = pickle.dumps(worker)
         while wave := list(islice(blocks, WAVE)):
-            cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
+            room = sum(int(one["Resources"].get("CPU", 0)) // threads for one in ray.nodes() if one["Alive"])
             answers = ray.data.from_items(
                 [{"block": pickle.dumps(block)} for block in wave], override_num_blocks=len(wave)
             ).map_batches(
                 _Answers,
                 fn_constructor_args=(packed,),
                 batch_size=1,
-                num_cpus=1,
-                concurrency=(1, min(cpus, len(wave))),
+                num_cpus=threads,
+                concurrency=(1, max(1, min(room, len(wave)))),
             )
             for one in answers.iter_rows():
                 yield Step(int(one["pictures"]), int(one["broken"]))

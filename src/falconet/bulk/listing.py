@@ -196,7 +196,7 @@ def _shard(file: File, cutter: Cutter) -> Iterator[Block]:
 def _headers(path: str) -> BinaryIO:
     """A tar to look for headers in: far away a request for each would take longer than all that lies between them."""
     stream = storage(path).open(path)
-    return io.BufferedReader(stream, BUFFER) if is_remote(path) else stream  # type: ignore[type-var,return-value]
+    return io.BufferedReader(stream, BUFFER) if is_remote(path) else stream  # type: ignore[type-var]
 
 
 def _matching(where: Storage, pattern: str) -> Iterator[File]:

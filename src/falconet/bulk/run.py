@@ -209,8 +209,8 @@ def _listed(sources: Sources, there: set[str], plan: Plan, part: Part, say: Call
 def in_streams(predictor: Predictor[Any], results: Results, *, top: int = 5) -> Work:
     """Work of this machine, with as many runs of the network at once as the predictor has.
 
-    Blocks are written in order, each when its last picture is answered; the pictures of the next are read meanwhile, those of object
-    storage many at once.
+    Blocks are written in order, each when its last picture is answered; the pictures of the next are read
+    meanwhile, those of object storage many at once.
     """
 
     def work(blocks: Iterator[Block]) -> Generator[Step, None, None]:

@@ -4,7 +4,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,9 +15,10 @@ from falconet.core.errors import ConfigError
 from falconet.core.figures import duration, plural
 
 if TYPE_CHECKING:
+    from falconet.bulk.blocks import Part
     from falconet.bulk.listing import Sources
     from falconet.bulk.run import Progress, Results, Work
-    from falconet.runtime.engines import Use
+    from falconet.cli.batch_runs import Opening
     from falconet.runtime.predictor import Predictor
 
 _log = logging.getLogger(__name__)
@@ -69,7 +70,16 @@ def batch(
     engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = "auto",
     precision: Annotated[str, typer.Option(help=PRECISION_HELP)] = "auto",
     streams: Annotated[
-        int | None, typer.Option(min=1, help="Pictures worked on at once (default: as many as CPUs).")
+        int | None,
+        typer.Option(min=1, help="Pictures worked on at once (default: as many as CPUs have room for, by --threads)."),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Threads of each picture's run (default: what gives most pictures a second, measured once on each "
+            "kind of machine).",
+        ),
     ] = None,
     block: Annotated[int, typer.Option(min=1, help="Pictures of a table, on average.")] = 1000,
     compare: Annotated[
@@ -79,6 +89,13 @@ def batch(
         ),
     ] = None,
     sample: Annotated[int, typer.Option(min=1, help="Pictures that --compare looks at.")] = 1000,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            help="Share of the work, as in 3/16: so many runs of the same command on as many machines, each with "
+            "another number, write into one folder what a single one would."
+        ),
+    ] = None,
     cluster: Annotated[
         str | None,
         typer.Option(
@@ -96,8 +113,10 @@ def batch(
     from falconet.api.require import require
 
     require(("pyarrow",), extra="batch", purpose="'falconet batch'")
+    from falconet.bulk.blocks import WHOLE, read_part
     from falconet.bulk.listing import Sources
     from falconet.bulk.run import Results, run_blocks
+    from falconet.cli.batch_runs import Opening, asked, chosen_engine, here, on_machines
     from falconet.cli.predict import find_or_default
 
     if score is not None and operating_point is not None:
@@ -105,62 +124,46 @@ def batch(
     given = {"score": score, "iou": iou, "max_detections": max_detections, "classes": classes, "top": top}
     given["operating_point"] = operating_point
     found = Sources(sources, images, column, leave_out=out, pictures=block)
+    _refuse_pairs(cluster, compare, part, streams, out)
     path = find_or_default(model, weights=engine == "torch", quiet=False)
-    opening = _opening(path, given, engine=engine, precision=precision, streams=streams)
-    predictor = opening(path)
+    opening = Opening(*chosen_engine(path, engine, precision), given)
     if compare is not None:
-        if "://" in out:
-            raise ConfigError(f"--out {out}: the page of --compare is written on this machine; expected a folder of it")
-        if cluster is not None:
-            raise ConfigError("--cluster, --compare: a sample is compared on this machine; leave --cluster out")
-        _compare(
-            found, (path, find_or_default(compare, weights=engine == "torch", quiet=False)), opening, Path(out), sample
-        )
+        pair = path, find_or_default(compare, weights=engine == "torch", quiet=False)
+        _compare(found, pair, opening.running(asked(streams, threads, opening.engine)), Path(out), sample)
         return
-    with _held(out):
-        results = Results(out, _head(path, predictor, opening), found)
+    share = WHOLE if part is None else read_part(part)
+    with _held(out, share), _connected(cluster) as connection:
+        runs = on_machines(path, opening, threads, _say) if connection else here(path, opening, streams, threads)
+        opening = opening.running(runs, alone=connection)
+        predictor = opening(path)
+        results = Results(out, _head(path, predictor, opening), found, runs.as_dict())
         try:
-            with _working(cluster, path, opening, predictor, results) as work, _told() as tell:
-                done = run_blocks(work, found, results, tell=tell, say=_say)
+            work = _work(path, opening, predictor, results, on=cluster)
+            with _told() as tell:
+                done = run_blocks(work, found, results, part=share, tell=tell, say=_say)
         except KeyboardInterrupt:
             _say(f"interrupted: the tables in {out} are whole, and the same command goes on")
             raise
-    _summary(done, out)
+    _summary(done, out, part)
     if done.pictures - done.kept == done.broken > 0:
         raise typer.Exit(2)
 
 
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """How the model is opened, here and by the processes of a cluster."""
-
-    engine: str
-    use: "Use"
-    given: dict[str, Any]
-
-    def __call__(self, path: Path) -> "Predictor[Any]":
-        """A predictor with the model of an exported file."""
-        from falconet.api.engines import open_engine
-        from falconet.cli.predict import open_predictor
-
-        return open_predictor(open_engine(path, engine=self.engine, use=self.use), self.given)
+def _refuse_pairs(cluster: str | None, compare: str | None, part: str | None, streams: int | None, out: str) -> None:
+    """Raise ConfigError for options of which one would be without effect."""
+    if compare is not None and "://" in out:
+        raise ConfigError(f"--out {out}: the page of --compare is written on this machine; expected a folder of it")
+    if compare is not None and cluster is not None:
+        raise ConfigError("--cluster, --compare: a sample is compared on this machine; leave --cluster out")
+    if compare is not None and part is not None:
+        raise ConfigError("--part, --compare: a sample is compared as a whole; leave --part out")
+    if cluster is not None and part is not None:
+        raise ConfigError("--part, --cluster: a cluster shares out all of the work by itself; leave one out")
+    if cluster is not None and streams is not None:
+        raise ConfigError("--streams, --cluster: each process of a cluster has one run at a time; leave --streams out")
 
 
-def _opening(path: Path, given: dict[str, Any], *, engine: str, precision: str, streams: int | None) -> Opening:
-    """The engine and precision that `falconet tune` found, unless others were asked for; a stream for each CPU."""
-    from falconet.api.engines import as_tuned
-    from falconet.cli.predict import MOST_STREAMS
-    from falconet.core.cpus import usable_cpus
-    from falconet.exporting.engines import ENGINES
-    from falconet.runtime.engines import Use, choose_engine
-
-    engine, use = as_tuned(path, engine, Use(precision=precision))
-    engine = choose_engine(path, engine, engines=ENGINES)
-    many = min(usable_cpus(), MOST_STREAMS) if ENGINES[engine].streams else 1
-    return Opening(engine, replace(use, streams=streams or many), given)
-
-
-def _head(path: Path, predictor: "Predictor[Any]", opening: Opening) -> dict[str, Any]:
+def _head(path: Path, predictor: "Predictor[Any]", opening: "Opening") -> dict[str, Any]:
     """What tables say about the model."""
     from hashlib import sha256
 
@@ -186,7 +189,7 @@ def _head(path: Path, predictor: "Predictor[Any]", opening: Opening) -> dict[str
     }
 
 
-def _compare(sources: "Sources", paths: tuple[Path, Path], opening: Opening, out: Path, most: int) -> None:
+def _compare(sources: "Sources", paths: tuple[Path, Path], opening: "Opening", out: Path, most: int) -> None:
     """Both models over a sample: compare.html and compare.json."""
     import json
 
@@ -211,40 +214,49 @@ def _compare(sources: "Sources", paths: tuple[Path, Path], opening: Opening, out
 
 
 @contextmanager
-def _working(
-    address: str | None, path: Path, opening: Opening, predictor: "Predictor[Any]", results: "Results"
-) -> "Iterator[Work]":
-    """Who answers: this machine, or a cluster."""
-    from falconet.bulk.run import in_streams
-
-    top = opening.given["top"] or DEFAULT_TOP
-    if address is None:
-        yield in_streams(predictor, results, top=top)
-        return
-    from falconet import __version__
+def _connected(address: str | None) -> Iterator[bool]:
+    """A connection to a cluster, where one is to do the work; whether there is."""
     from falconet.api.require import require
-    from falconet.core.exported_files import model_files
 
+    if address is None:
+        yield False
+        return
     require(("ray",), extra="scale", purpose="--cluster")
-    from falconet.bulk.cluster import Worker, connected, on_cluster
+    from falconet.bulk.cluster import connected
 
     with connected(address) as told:
         _say(f"cluster: {told}")
-        files = {file.name: file.read_bytes() for file in model_files(path)}
-        alone = replace(opening, use=replace(opening.use, threads=1, streams=1))
-        yield on_cluster(Worker(str(Path.cwd()), files, alone, results, top, __version__))
+        yield True
+
+
+def _work(path: Path, opening: "Opening", predictor: "Predictor[Any]", results: "Results", *, on: str | None) -> "Work":
+    """Who answers: this machine, or the connected cluster."""
+    from falconet.bulk.run import in_streams
+
+    top = opening.given["top"] or DEFAULT_TOP
+    if on is None:
+        return in_streams(predictor, results, top=top)
+    from falconet import __version__
+    from falconet.bulk.cluster import Worker, on_cluster
+    from falconet.core.exported_files import model_files
+
+    files = {file.name: file.read_bytes() for file in model_files(path)}
+    return on_cluster(
+        Worker(str(Path.cwd()), files, opening, results, top, __version__), threads=opening.use.threads or 1
+    )
 
 
 @contextmanager
-def _held(out: str) -> Iterator[None]:
-    """The folder of the results, which no other run writes into; storage elsewhere has no such lock."""
+def _held(out: str, part: "Part") -> Iterator[None]:
+    """The folder of the results, which no other run of the same part writes into; object storage has no lock."""
     from falconet.bulk.storage import is_remote
-    from falconet.core.lock import locked
+    from falconet.core.lock import LOCK, locked
 
     if is_remote(out):
         yield
         return
-    with locked(Path(out)):
+    name = LOCK if part.of == 1 else f".falconet-part-{part.number}-of-{part.of}.lock"
+    with locked(Path(out), name):
         yield
 
 
@@ -275,11 +287,12 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _summary(done: "Progress", out: str) -> None:
+def _summary(done: "Progress", out: str, part: str | None) -> None:
     new = done.pictures - done.kept
+    share = "" if part is None else f" of part {part}"
     if not new:
-        print(f"nothing is left to do: all {plural(done.pictures, 'picture')} are in {out}")
+        print(f"nothing is left to do: all {plural(done.pictures, 'picture')}{share} are in {out}")
         return
-    print(f"{plural(new, 'picture')} in {duration(done.seconds)}, {done.rate:.1f} a second; tables in {out}")
+    print(f"{plural(new, 'picture')}{share} in {duration(done.seconds)}, {done.rate:.1f} a second; tables in {out}")
     if done.broken:
         print(f"{plural(done.broken, 'picture')} could not be read; the rows say why: column 'error'")

@@ -15,15 +15,18 @@ _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
     """Hold `folder` (created if need be) by a file that names process and machine.
 
     The lock of a process of this machine that is dead is taken over, and that is logged.
 
+    Args:
+        name: of that file; processes that may write into a folder beside one another hold one each.
+
     Raises:
         DataError: another process holds it, or the folder cannot be written.
     """
-    path, new = folder / LOCK, not folder.exists()
+    path, new = folder / name, not folder.exists()
     if not new and not folder.is_dir():
         raise DataError(f"{folder}: is a file; expected a folder, or a name that nothing has yet")
     try:
