@@ -42,9 +42,9 @@ lint: install
 test: lint
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
-# Ray and a server of object storage are large, and only its tests need them.
+# Ray and servers of object storage are large, and only their tests need them.
 slow: install
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[scale]' 'moto[server]>=5,<6'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[scale]' 'moto[server]>=5,<6' 'gcp-storage-emulator>=2024.8,<2027'
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 # What converters of 2 GB and more write, each in an environment of its own.

@@ -2,12 +2,7 @@
 
 import json
 import os
-import socket
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,95 +12,19 @@ from falconet.bulk.run import Results, in_streams, run_blocks
 from falconet.bulk.storage import endpoint, storage
 from falconet.core.errors import DataError, StorageError
 from tests.bulk.conftest import HEAD, run, table
+from tests.bulk.line import Line, environment, start_server
 
 pytest.importorskip("moto", reason="moto is not installed: 'make slow' installs it")
 
 pytestmark = pytest.mark.slow
 
 
-REFUSAL = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
-
-
-class Line:
-    """Carries connections to a server; refuses some of them as a busy storage does, and cuts some off."""
-
-    def __init__(self, port: int) -> None:
-        self._target = port
-        self.refusals = self.cuts = 0
-        self._open: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._listen, daemon=True).start()
-
-    def hang_up(self) -> None:
-        """End all connections."""
-        while self._open:
-            with suppress(OSError):
-                self._open.pop().shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        self._listener.close()
-        self.hang_up()
-
-    def _listen(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                threading.Thread(target=self._carry, args=(client,), daemon=True).start()
-
-    def _carry(self, client: socket.socket) -> None:
-        with client, suppress(OSError):
-            if self.cuts:
-                self.cuts -= 1
-                return
-            if self.refusals:
-                self.refusals -= 1
-                client.recv(65536)
-                client.sendall(
-                    b"HTTP/1.1 503 Slow Down\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(REFUSAL)
-                )
-                client.sendall(REFUSAL)
-                client.shutdown(socket.SHUT_RDWR)
-                return
-            with socket.create_connection(("127.0.0.1", self._target)) as server:
-                self._open += [client, server]
-                back = threading.Thread(target=_relay, args=(server, client), daemon=True)
-                back.start()
-                _relay(client, server)
-                back.join()
-
-
-def _relay(source: socket.socket, target: socket.socket) -> None:
-    with suppress(OSError):
-        while data := source.recv(65536):
-            target.sendall(data)
-    with suppress(OSError):
-        target.shutdown(socket.SHUT_RDWR)
-
-
 @pytest.fixture(scope="module")
 def line() -> Iterator[Line]:
     """An S3 server behind a line, and the environment that says where it is."""
-    code = (
-        "from moto.server import ThreadedMotoServer as S; s = S('127.0.0.1', 0, verbose=False); s.start(); "
-        "print(s.get_host_and_port()[1], flush=True); input()"
-    )
-    server = subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert server.stdout is not None
-    made = Line(int(server.stdout.readline()))
-    own = {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{made.port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
+    server, port = start_server()
+    made = Line(port)
+    own = environment(made.port)
     before = {key: os.environ.get(key) for key in own}
     os.environ.update(own)
     yield made

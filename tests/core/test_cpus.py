@@ -32,3 +32,25 @@ def test_busy_cpus_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_where_the_system_does_not_tell(tmp_path: Path) -> None:
     assert busy_cpus(0.01, stat=tmp_path / "absent") is None
     assert 1 <= usable_cpus() <= 4096
+
+
+def test_a_container_may_have_less_than_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    new, old = tmp_path / "new", tmp_path / "old" / "cpu"
+    new.mkdir()
+    old.mkdir(parents=True)
+    for text, found in {
+        "150000 100000\n": 2,
+        "800000 100000": 8,
+        "max 100000": cpus._NO_QUOTA,
+        "x": cpus._NO_QUOTA,
+    }.items():
+        (new / "cpu.max").write_text(text)
+        assert cpus._quota(new) == found
+    for quota, found in {"400000\n": 4, "-1\n": no}.items():
+        (old / "cpu.cfs_quota_us").write_text(quota)
+        (old / "cpu.cfs_period_us").write_text("100000\n")
+        assert cpus._quota(old.parent) == found
+    assert cpus._quota(tmp_path) == no
+    monkeypatch.setattr(cpus, "_usable", lambda: set(range(64)))
+    monkeypatch.setattr(cpus, "_quota", lambda: 8)
+    assert usable_cpus() == 8

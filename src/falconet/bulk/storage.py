@@ -3,6 +3,7 @@
 import os
 import stat
 from collections.abc import Iterator
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
@@ -11,11 +12,17 @@ from urllib.parse import urlsplit
 from falconet.core.errors import ConfigError, DataError, StorageError
 from falconet.core.files import is_data, replace_file
 
-SCHEMES = ("s3", "gs", "gcs", "hdfs", "abfs", "abfss")
-"""Of addresses that pyarrow has a file system for."""
+SCHEMES = ("s3", "gs", "gcs", "hdfs")
+"""Of addresses that are read."""
 
 ATTEMPTS = 8
 """Requests to S3 until one is given up, each after a longer wait than the one before."""
+
+PATIENCE = 60
+"""Seconds in which Google's storage must answer, repeated requests included."""
+
+CONNECTIONS = 64
+"""To object storage at the same time at most; pyarrow's own limit is lower."""
 
 
 class File(NamedTuple):
@@ -127,10 +134,11 @@ class Remote:
     Args:
         scheme: of its addresses.
         system: pyarrow's file system.
+        host: of HDFS, `HOST:PORT`, which its paths do not name; empty for buckets, which are parts of paths.
     """
 
-    def __init__(self, scheme: str, system: Any) -> None:
-        self._scheme, self._system = scheme, system
+    def __init__(self, scheme: str, system: Any, host: str = "") -> None:
+        self._scheme, self._system, self._host = scheme, system, host
 
     def find(self, path: str) -> File | None:
         """The file of this name; None where there is none."""
@@ -146,14 +154,27 @@ class Remote:
         """Files below an address that count as data, one folder after the other, so that no list becomes long."""
         from pyarrow.fs import FileSelector
 
+        if self._scheme == "gs":
+            yield from self._walk_whole(folder)
+            return
         entries = self._told(folder, lambda: self._system.get_file_info(FileSelector(self._bare(folder))))
         entries = sorted((one for one in entries if is_data(one.base_name)), key=lambda one: one.base_name)
         for one in entries:
             if one.is_file:
-                yield File(f"{self._scheme}://{one.path}", _remote_state(one))
+                yield File(self._named(one.path), _remote_state(one))
         for one in entries:
             if not one.is_file:
-                yield from self.walk(f"{self._scheme}://{one.path}")
+                yield from self.walk(self._named(one.path))
+
+    def _walk_whole(self, folder: str) -> Iterator[File]:
+        """The same where folders are only known to pyarrow if a marker stands for them, which few programs write."""
+        from pyarrow.fs import FileSelector
+
+        bare = self._bare(folder)
+        entries = self._told(folder, lambda: self._system.get_file_info(FileSelector(bare, recursive=True)))
+        for one in sorted((one for one in entries if one.is_file), key=lambda one: one.path):
+            if all(map(is_data, one.path.removeprefix(bare + "/").split("/"))):
+                yield File(self._named(one.path), _remote_state(one))
 
     def read(self, path: str, start: int = 0, size: int = -1) -> bytes:
         """Bytes of a file."""
@@ -180,11 +201,19 @@ class Remote:
         self._told(path, put)
 
     def move(self, path: str, target: str) -> None:
-        """Give a file another name."""
-        self._told(path, lambda: self._system.move(self._bare(path), self._bare(target)))
+        """Give a file another name; folders are made where the storage has any."""
+        bare = self._bare(target)
+        if self._scheme == "hdfs":
+            self._told(target, lambda: self._system.create_dir(bare.rpartition("/")[0], recursive=True))
+        self._told(path, lambda: self._system.move(self._bare(path), bare))
 
     def _bare(self, path: str) -> str:
-        return path.partition("://")[2].rstrip("/")
+        bare = path.partition("://")[2]
+        return f"/{bare.partition('/')[2]}".rstrip("/") or "/" if self._scheme == "hdfs" else bare.rstrip("/")
+
+    def _named(self, bare: str) -> str:
+        """The address of a path that the storage tells."""
+        return f"hdfs://{self._host}/{bare.lstrip('/')}" if self._scheme == "hdfs" else f"{self._scheme}://{bare}"
 
     def _told(self, path: str, do: Any) -> Any:
         """What `do` gives; its errors in words."""
@@ -194,6 +223,11 @@ class Remote:
             raise DataError(f"{path}: no such file or folder") from error
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())[:300]
+            if self._scheme == "gs" and "OAuth2" in reason:
+                raise StorageError(
+                    f"{path}: no credentials of Google's are found; let GOOGLE_APPLICATION_CREDENTIALS name a key "
+                    "file, or run 'gcloud auth application-default login'"
+                ) from error
             raise StorageError(
                 f"{path}: the storage does not give it: {reason}. What is finished is kept; the same command goes on"
             ) from error
@@ -225,20 +259,40 @@ def endpoint() -> dict[str, str]:
     return {"scheme": split.scheme, "endpoint_override": split.netloc} if split.netloc else {}
 
 
+def emulator() -> dict[str, Any]:
+    """Where a stand-in for Google's storage is, as Google's own programs are told by the environment."""
+    address = os.environ.get("STORAGE_EMULATOR_HOST") or ""
+    split = urlsplit(address if "://" in address else f"http://{address}")
+    return {"scheme": split.scheme, "endpoint_override": split.netloc, "anonymous": True} if split.netloc else {}
+
+
 @cache
 def _remote(scheme: str, host: str) -> Storage:
+    import pyarrow
     from pyarrow import fs
 
+    pyarrow.set_io_thread_count(max(pyarrow.io_thread_count(), CONNECTIONS))
     try:
         if scheme == "s3":
             system: Any = fs.S3FileSystem(
                 retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS), connect_timeout=10, **endpoint()
             )
+        elif scheme in ("gs", "gcs"):
+            system = fs.GcsFileSystem(retry_time_limit=timedelta(seconds=PATIENCE), **emulator())
         else:
             system, _ = fs.FileSystem.from_uri(f"{scheme}://{host}/")
     except (OSError, ValueError) as error:
+        if scheme == "hdfs" and ("libjvm" in str(error) or "libhdfs" in str(error)):
+            raise StorageError(
+                f"hdfs://{host}: cannot be reached: Java or Hadoop's own library (libhdfs) is not found; install both, "
+                "and let JAVA_HOME, HADOOP_HOME and CLASSPATH (as 'hadoop classpath --glob' prints it) name them"
+            ) from error
         raise StorageError(f"{scheme}://{host}: cannot be reached: {' '.join(str(error).split())[:300]}") from error
-    return Remote("gs" if scheme == "gcs" else scheme, system)
+    except (AttributeError, ImportError) as error:
+        raise StorageError(
+            f"{scheme}://: this build of pyarrow {pyarrow.__version__} cannot read it ({error}); install that of PyPI"
+        ) from error
+    return Remote("gs" if scheme == "gcs" else scheme, system, host)
 
 
 def join(folder: str, name: str) -> str:
