@@ -1,6 +1,6 @@
 """What a large run of `falconet batch` meets, simulated on one machine: slow storage, long lists, many blocks.
 
-    python benchmarks/batch_simulated.py [--model m.onnx] [--pictures 300] [--rounds 2] [--names 1000000 10000000] [--ray]
+    python benchmarks/batch_simulated.py [--model m.onnx] [--pictures 300] [--rounds 2] [--names 1000000 ...] [--ray]
 
 * Storage: the same pictures from files, and from an S3 server (moto) at the loopback address, behind a line that holds
   each request back by 0, 20 and 100 ms; as objects, as a tar, and as objects with one request at a time. The server

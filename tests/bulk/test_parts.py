@@ -1,9 +1,12 @@
 """Several runs, each with a part of the blocks, leave what a single one does."""
 
 import os
+import tarfile
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from falconet.bulk.blocks import Part, read_part
 from falconet.bulk.listing import Sources
@@ -16,10 +19,10 @@ from tests.runtime.tiny_model import picture, save
 
 
 def share(predictor, number: int, of: int, *, out: str = "out", arguments: tuple[str, ...] = ("in",)) -> tuple:
-    sources = Sources(arguments, leave_out=out, pictures=3)
+    sources = Sources(arguments, leave_out=out, pictures=3, part=Part(number, of))
     results = Results(out, HEAD, sources)
     said: list[str] = []
-    done = run_blocks(in_streams(predictor, results), sources, results, part=Part(number, of), say=said.append)
+    done = run_blocks(in_streams(predictor, results), sources, results, say=said.append)
     return done, said
 
 
@@ -53,6 +56,26 @@ def test_the_first_part_puts_aside_what_changed(folder: Path, predictor) -> None
     share(predictor, 1, 2)
     run(predictor, out="anew", pictures=3)
     assert table() == table("anew")
+
+
+def test_parts_do_not_look_into_tars_of_others(folder: Path, predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    import falconet.bulk.listing as listing
+
+    for number in range(6):
+        with tarfile.open(folder / f"shard-{number}.tar", "w") as shard:
+            for path in sorted((folder / "in").glob(f"*{number}.png")):
+                shard.add(path, arcname=path.name)
+    data = [path.read_bytes() for path in sorted((folder / "in").glob("*.png"))]
+    parquet.write_table(pa.table({"image": data}), folder / "pictures.parquet", row_group_size=4)
+    opened = []
+    real = listing._headers
+    monkeypatch.setattr(listing, "_headers", lambda path: opened.append(path) or real(path))
+    arguments = ("shard-*.tar", "pictures.parquet")
+    done = [share(predictor, number, 4, arguments=arguments) for number in range(1, 5)]
+    assert sorted(opened) == [f"shard-{number}.tar" for number in range(6)]
+    assert sum(one.pictures for one, _ in done) == 12 + 20
+    assert any("tars of other parts were not looked into" in said[0] for _, said in done)
+    assert run(predictor, *arguments, pictures=3).kept == 32
 
 
 def test_parts_as_people_write_them() -> None:

@@ -68,10 +68,12 @@ class ReadAhead:
                 with closing(prefetch(self._asked(pictures, pool), ahead=self._at_once)) as drawn:
                     try:
                         yield from drawn
-                    finally:
+                    except GeneratorExit:
                         self.stop()
+                        raise
             finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+                if self._stopped:  # else somebody still waits for the last ones
+                    pool.shutdown(wait=False, cancel_futures=True)
 
     def stop(self) -> None:
         """Nothing is taken any more: whoever waits for room goes on."""

@@ -105,6 +105,8 @@ class Block:
 class Part(NamedTuple):
     """One of several shares of all blocks, for a run of its own: which blocks it has follows from their names.
 
+    Blocks of one tar, or of one Parquet file of pictures, stay together, so that no part looks into another one's.
+
     Attributes:
         number: from 1.
         of: how many there are.
@@ -115,7 +117,16 @@ class Part(NamedTuple):
 
     def has(self, block: Block) -> bool:
         """Whether the block is done by this part."""
+        places = block.places
+        if isinstance(places, Cells):
+            return self.has_file(places.path)
+        if places[0].size >= 0:
+            return self.has_file(places[0].path)
         return int(block.name.partition("-")[0], 16) % self.of == self.number - 1
+
+    def has_file(self, path: str) -> bool:
+        """Whether all pictures in a tar or a Parquet file are done by this part."""
+        return _digest(path) % self.of == self.number - 1
 
     def __str__(self) -> str:
         return f"{self.number}/{self.of}"
@@ -169,8 +180,11 @@ class Cutter:
 
 
 def _ends(name: str, pictures: int) -> bool:
-    digest = blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()
-    return int.from_bytes(digest, "big") % pictures == 0
+    return _digest(name) % pictures == 0
+
+
+def _digest(name: str) -> int:
+    return int.from_bytes(blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "big")
 
 
 def _reader(place: Place) -> Callable[[], bytes]:

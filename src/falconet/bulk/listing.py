@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from falconet.bulk.ahead import in_order
-from falconet.bulk.blocks import PICTURES, Block, Cells, Cutter, Place
+from falconet.bulk.blocks import PICTURES, WHOLE, Block, Cells, Cutter, Part, Place
 from falconet.bulk.storage import File, Storage, is_remote, join, storage
 from falconet.core.errors import ConfigError, DataError
 from falconet.core.images import READABLE
@@ -39,6 +39,8 @@ class Sources:
         column: of Parquet files; None: the one that holds pictures or paths.
         leave_out: folder whose files are not listed, that of the results.
         pictures: of a block, on average.
+        part: that is wanted; tars of other parts are not looked into.
+        skipped: tars of other parts, counted by the last round.
         others: files that are neither pictures nor anything else that is read, counted by the last round.
     """
 
@@ -47,7 +49,9 @@ class Sources:
     column: str | None = None
     leave_out: str = ""
     pictures: int = PICTURES
+    part: Part = WHOLE
     others: int = field(default=0, init=False)
+    skipped: int = field(default=0, init=False)
 
     def blocks(self) -> Iterator[Block]:
         """The blocks of all pictures, in order.
@@ -62,13 +66,13 @@ class Sources:
                 "nothing to detect in; expected a folder, a glob, a list, a COCO JSON, Parquet or tar files"
             )
         cutter = Cutter(self.pictures)
-        self.others = 0
+        self.others = self.skipped = 0
         for argument in self.arguments:
-            count = 0
+            count, skipped = 0, self.skipped
             for block in self._blocks(argument, cutter):
                 count += block.count
                 yield block
-            if not count:
+            if not count and skipped == self.skipped:
                 raise DataError(f"{argument}: has no pictures; expected files ending in {', '.join(sorted(READABLE))}")
 
     def _blocks(self, argument: str, cutter: Cutter) -> Iterator[Block]:
@@ -85,7 +89,9 @@ class Sources:
 
         files = self._files(argument)
         while (file := waiting.pop() if waiting else next(files, None)) is not None:
-            if (expand := self._expand(file.path)) is not None:
+            if file.path.lower().endswith(SHARD) and not self.part.has_file(file.path):
+                self.skipped += 1
+            elif (expand := self._expand(file.path)) is not None:
                 yield from expand(file, cutter)
             else:
                 yield from cutter.cut(pictures(file, files))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from falconet.bulk.ahead import AT_ONCE, EACH, ReadAhead
-from falconet.bulk.blocks import WHOLE, Block, Part
+from falconet.bulk.blocks import Block
 from falconet.bulk.listing import Sources
 from falconet.bulk.plan import Plan
 from falconet.bulk.storage import join, storage
@@ -140,7 +140,6 @@ def run_blocks(
     sources: Sources,
     results: Results,
     *,
-    part: Part = WHOLE,
     tell: Callable[[Progress], None] = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Progress:
@@ -148,8 +147,10 @@ def run_blocks(
 
     Pictures are listed once, before the first is answered. Memory does not grow with their number.
 
+    Of several parts the first one puts aside what nobody wants any more; where tars were passed over, none does, since
+    none knows: a run without parts then does.
+
     Args:
-        part: of the blocks that is done; the first one puts aside what nobody wants any more.
         tell: is told after every step.
         say: takes sentences.
 
@@ -159,7 +160,7 @@ def run_blocks(
     """
     there = results.finished()
     with closing(Plan()) as plan:
-        listed = _listed(sources, there, plan, part, say)
+        listed = _listed(sources, there, plan, say)
         if listed.kept:
             say(f"{results.folder}: has {listed.kept:,} of {listed.total:,} pictures already")
         if sources.others:
@@ -170,7 +171,7 @@ def run_blocks(
             for step in steps:
                 done, broken = done + step.pictures, broken + step.broken
                 tell(Progress(done, listed.total, listed.kept, broken, time.monotonic() - start))
-    if part.number == 1 and (gone := there - listed.wanted):
+    if sources.part.number == 1 and not sources.skipped and (gone := there - listed.wanted):
         results.supersede(gone)
         say(f"{len(gone)} tables of pictures that changed or went away lie in {results.folder}/{SUPERSEDED} now")
     return Progress(done, max(done, listed.total), listed.kept, broken, time.monotonic() - start)
@@ -184,7 +185,7 @@ class _Listed(NamedTuple):
     wanted: set[str]
 
 
-def _listed(sources: Sources, there: set[str], plan: Plan, part: Part, say: Callable[[str], None]) -> _Listed:
+def _listed(sources: Sources, there: set[str], plan: Plan, say: Callable[[str], None]) -> _Listed:
     """List all pictures, and put the blocks of this part that are missing into the plan."""
     total = kept = found = 0
     wanted: set[str] = set()
@@ -192,7 +193,7 @@ def _listed(sources: Sources, there: set[str], plan: Plan, part: Part, say: Call
     for block in sources.blocks():
         wanted.add(block.file)
         found += block.count
-        if part.has(block):
+        if sources.part.has(block):
             total += block.count
             if block.file in there:
                 kept += block.count
@@ -201,8 +202,11 @@ def _listed(sources: Sources, there: set[str], plan: Plan, part: Part, say: Call
         if time.monotonic() - last >= LISTING:
             last = time.monotonic()
             say(f"{found:,} pictures listed so far")
-    if part.of > 1:
-        say(f"part {part} has {total:,} of {found:,} pictures")
+    if sources.part.of > 1:
+        passed = (
+            f", and {plural(sources.skipped, 'tar')} of other parts were not looked into" if sources.skipped else ""
+        )
+        say(f"part {sources.part} has {total:,} of {found:,} pictures{passed}")
     return _Listed(total, kept, wanted)
 
 

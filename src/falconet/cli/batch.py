@@ -131,8 +131,8 @@ def batch(
         pair = path, find_or_default(compare, weights=engine == "torch", quiet=False)
         _compare(found, pair, opening.running(asked(streams, threads, opening.engine)), Path(out), sample)
         return
-    share = WHOLE if part is None else read_part(part)
-    with _held(out, share), _connected(cluster) as connection:
+    found.part = WHOLE if part is None else read_part(part)
+    with _held(out, found.part), _connected(cluster) as connection:
         runs = on_machines(path, opening, threads, _say) if connection else here(path, opening, streams, threads)
         opening = opening.running(runs, alone=connection)
         predictor = opening(path)
@@ -140,7 +140,7 @@ def batch(
         try:
             work = _work(path, opening, predictor, results, on=cluster)
             with _told() as tell:
-                done = run_blocks(work, found, results, part=share, tell=tell, say=_say)
+                done = run_blocks(work, found, results, tell=tell, say=_say)
         except KeyboardInterrupt:
             _say(f"interrupted: the tables in {out} are whole, and the same command goes on")
             raise
