@@ -1,5 +1,6 @@
 """On a Ray cluster of several nodes, all on this machine, a run ends with the same tables, whatever dies in between."""
 
+import json
 import os
 import signal
 import subprocess
@@ -20,7 +21,7 @@ COMMAND = """
 import sys, time
 
 from falconet.cli import main
-sys.argv = ["falconet", "batch", "in", "--model", "m.onnx", "--out", "out", "--block", "2", "--cluster", sys.argv[1]]
+sys.argv = ["falconet", "batch", "in", "--model", "m.onnx", "--out", "out", "--block", "2", "--cluster", *sys.argv[1:]]
 main()
 """
 
@@ -51,10 +52,14 @@ def many(folder: Path) -> Path:
     return folder
 
 
-def start(address: str) -> subprocess.Popen:
+def start(address: str, *more: str) -> subprocess.Popen:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
     return subprocess.Popen(
-        [sys.executable, "-c", COMMAND, address], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+        [sys.executable, "-c", COMMAND, address, *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=env,
     )
 
 
@@ -123,6 +128,31 @@ def test_the_driver_that_is_killed(predictor, nodes) -> None:
     assert "pictures already" in errors
     assert all(Path("out", name).stat().st_mtime_ns == when for name, when in before.items())
     assert is_same_as_undisturbed(predictor)
+
+
+@pytest.mark.usefixtures("many")
+def test_a_machine_of_each_kind_measures(nodes) -> None:
+    from falconet.api.threads import processor
+    from falconet.bulk.cluster import connected, kinds
+    from falconet.cli.batch_runs import Curve
+
+    nodes.add_node(num_cpus=2)
+    nodes.wait_for_nodes()
+    with connected(nodes.address):
+        found = kinds({"m.onnx": Path("m.onnx").read_bytes()}, Curve("onnxruntime", "auto"), processor)
+    alike = {one.cpus: one for one in found}
+    assert {cpus: one.machines for cpus, one in alike.items()} == {1: 2, 2: 1}
+    assert [(point.threads, point.at_once) for point in alike[1].measured] == [(1, 1)]
+    assert (alike[2].measured[0].threads, alike[2].measured[0].at_once) == (1, 2)
+    assert all(point.p50_ms > 0 for one in found for point in one.measured)
+    child = start(nodes.address, "--threads", "2")
+    _, errors = child.communicate(timeout=SECONDS)
+    assert child.returncode == 0, errors
+    runs = json.loads(Path("out/_falconet.json").read_text())["runs"]
+    assert (runs["at_once"], runs["threads"], runs["why"]) == (1, 2, "as asked for by --threads 2")
+    child = start(nodes.address, "--threads", "3")
+    _, errors = child.communicate(timeout=SECONDS)
+    assert "--threads 3: no machine of the cluster has so many CPUs; expected at most 2" in errors
 
 
 @pytest.mark.usefixtures("folder")
