@@ -12,9 +12,10 @@ Should Know about the Bootstrap", The American Statistician 69, 2015, section 4.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import pairwise
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -23,17 +24,15 @@ from numpy.typing import NDArray
 
 from falconet.core.cpus import usable_cpus
 from falconet.core.figures import percent
-from falconet.core.types import Detections, Record
+from falconet.core.types import Detections, Ints, Record
 from falconet.eval.matching import AREAS, IOUS, ClassMatches, match_all
+from falconet.eval.weighted import Objects, Weighted
 
 RESAMPLES, LEAST, PICTURES = 1000, 200, 1000
 """Draws; of more pictures than these fewer, in proportion, but so many at least: the interval is narrow by then."""
 
-CHUNK = 100
-"""Draws that are computed at once."""
-
-POINTS = np.linspace(0, 1, 101)
-"""Recalls at which COCO reads precision."""
+CHUNK = 256
+"""Draws that are computed at once, at most."""
 
 STEPS = len(IOUS)
 LIMITS = {"AR1": 1, "AR10": 10, "AR100": 100}
@@ -161,10 +160,9 @@ def resample(
 
 def resample_matches(names: Sequence[str], matches: Sequence[ClassMatches], drawn: NDArray[np.float32]) -> Resampled:
     """Likewise, of matches of all classes; `drawn` [R, N]."""
-    drawn = with_all(drawn)
+    count, chunks = 1 + len(drawn), in_chunks(with_all(drawn))
     with ThreadPoolExecutor(usable_cpus()) as pool:  # numpy leaves the interpreter's lock
-        figures = list(pool.map(lambda one: _figures(one, drawn), matches))
-    count = len(drawn)
+        figures = list(pool.map(lambda one: _figures(one, chunks), matches))
     precision = np.stack([one.precision for one in figures]) if figures else np.full((0, len(AREAS), STEPS, count), 0.0)
     recall = {key: np.stack([one.recall[key] for one in figures]) for key in (figures[0].recall if figures else ())}
     values = {
@@ -219,105 +217,81 @@ class _Figures(NamedTuple):
     recall: dict[str, NDArray[np.float64]]
 
 
-def _figures(matches: ClassMatches, drawn: NDArray[np.float32]) -> _Figures:
-    count = len(drawn)
-    objects = drawn @ matches.objects.T.astype(np.float32)  # [R, A]
+def _figures(matches: ClassMatches, chunks: Sequence[tuple[slice, NDArray[np.float32]]]) -> _Figures:
+    count = chunks[-1][0].stop
+    areas = [_Area.of(matches, area) for area in range(len(AREAS))]
     precision = np.full((len(AREAS), STEPS, count), np.nan)
-    for chunk in chunks(count):
-        own = Weighted(drawn[chunk][:, matches.images])
-        for area in range(len(AREAS)):
-            there = Objects(objects[chunk, area])
-            for step in range(STEPS):
-                rule = area * STEPS + step
-                precision[area, step, chunk] = own.average_precision(matches.right[rule], matches.ignored[rule], there)
-    recall = {key: _recall(matches, drawn, objects, 0, limit) for key, limit in LIMITS.items()}
-    for area, size in enumerate(SIZES[1:], start=1):
-        recall[f"AR{size}"] = _recall(matches, drawn, objects, area, LIMITS["AR100"])
+    recall = {name: np.full((STEPS, count), np.nan) for name in (*LIMITS, *(f"AR{size}" for size in SIZES[1:]))}
+    for chunk, drawn in chunks:
+        own = Weighted(drawn, matches.images)
+        for number, area in enumerate(areas):
+            there = Objects(matches.objects[number].astype(np.float32) @ drawn)
+            precision[number, :, chunk] = area.average_precision(own, there)
+            if number:
+                recall[f"AR{SIZES[number]}"][:, chunk] = _recall(matches, drawn, area, there, LIMITS["AR100"])
+            else:
+                for name, limit in LIMITS.items():
+                    recall[name][:, chunk] = _recall(matches, drawn, area, there, limit)
     return _Figures(precision, recall)
 
 
-def chunks(count: int) -> Iterator[slice]:
-    return (slice(first, first + CHUNK) for first in range(0, count, CHUNK))
+class _Area(NamedTuple):
+    """Which detections of one class count for objects of one size.
 
-
-class Weighted:
-    """The detections of one class in some draws, by descending score.
-
-    How many are told up to a place is summed once; rules that leave out other detections change few of these sums.
-
-    Args:
-        drawn: [r, D] how often each detection is there.
+    Attributes:
+        found: [U] those that find an object at any IoU threshold; places among all detections of the class, as all here.
+        always: [K] those that count at all thresholds.
+        right: for each threshold [P] those that find an object.
+        sometimes: for each threshold those that count at it, but not at all.
     """
 
-    def __init__(self, drawn: NDArray[np.float32]) -> None:
-        self._drawn = drawn
-        self._kept = np.ones(drawn.shape[1], np.bool_)
-        self._told = np.cumsum(drawn, axis=1)
+    found: Ints
+    always: Ints
+    right: Sequence[Ints]
+    sometimes: Sequence[Ints]
 
-    def average_precision(
-        self, right: NDArray[np.bool_], ignored: NDArray[np.bool_], objects: "Objects"
-    ) -> NDArray[np.float64]:
-        """[r] the mean of the precision at 101 recalls; NaN where there are no objects.
+    @classmethod
+    def of(cls, matches: ClassMatches, area: int) -> "_Area":
+        rules = slice(area * STEPS, (area + 1) * STEPS)
+        kept = ~matches.ignored[rules]
+        right = matches.right[rules] & kept
+        always = kept.all(0)
+        return cls(
+            found=np.flatnonzero(right.any(0)),
+            always=np.flatnonzero(always),
+            right=[np.flatnonzero(one) for one in right],
+            sometimes=[np.flatnonzero(one) for one in kept & ~always],
+        )
 
-        Args:
-            right, ignored: [D] detections that find an object, and that do not count.
-            objects: that there are.
-        """
-        places = np.flatnonzero(right & ~ignored)
-        if not len(places):
-            return np.where(objects.number > 0, 0.0, np.nan)
-        hits = np.cumsum(self._drawn[:, places], axis=1)
-        exact = hits / np.maximum(self._told_at(places, ~ignored), 1)
-        best = np.maximum.accumulate(exact[:, ::-1], axis=1)[:, ::-1]  # what is reached at this recall or a higher one
-        reached = objects.points(hits)
-        found = np.einsum("rp,rp->r", best, np.diff(reached, axis=1, prepend=0), dtype=np.float64)
-        return np.where(objects.number > 0, found / len(POINTS), np.nan)
-
-    def _told_at(self, places: NDArray[np.int64], kept: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """[r, P] detections that count up to each place."""
-        changed = np.flatnonzero(kept != self._kept)
-        if 2 * len(changed) > len(kept):
-            self._kept, self._told = kept, np.cumsum(self._drawn * kept, axis=1)
-            changed = changed[:0]
-        told = self._told[:, places]
-        if len(changed):
-            more = self._drawn[:, changed] * np.where(kept[changed], 1, -1).astype(np.float32)
-            sums = np.cumsum(more, axis=1)
-            before = np.searchsorted(changed, places, side="right")
-            told = told + np.where(before > 0, sums[:, before - 1], 0)
-        return told
+    def average_precision(self, own: Weighted, there: Objects) -> NDArray[np.float64]:
+        """[T, r] at each IoU threshold."""
+        told = own.told(self.always, self.found)
+        figures = []
+        for right, sometimes in zip(self.right, self.sometimes, strict=True):
+            before = told.take(np.searchsorted(self.found, right), axis=0)
+            if len(sometimes):
+                before += own.told(sometimes, right)
+            figures.append(own.average_precision(right, before, there))
+        return np.stack(figures)
 
 
-class Objects:
-    """How many objects there are in some draws, and which recalls are reached with so many of them.
-
-    Args:
-        number: [r].
-    """
-
-    def __init__(self, number: NDArray[np.float32]) -> None:
-        self.number = number
-        self._width = int(number.max(initial=0)) + 1
-        recall = np.arange(self._width) / np.maximum(number, 1)[:, None].astype(np.float64)
-        self._points = np.searchsorted(POINTS, recall.ravel(), side="right").astype(np.float32)
-        self._starts = self._width * np.arange(len(number), dtype=np.int32)[:, None]
-
-    def points(self, hits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """[r, P] how many of `POINTS` are reached by as many hits [r, P]."""
-        return self._points.take(hits.astype(np.int32) + self._starts)
+def in_chunks(drawn: NDArray[np.float32]) -> list[tuple[slice, NDArray[np.float32]]]:
+    """Draws [R, N] in parts of about `CHUNK`: which they are, and their weights [N, r]."""
+    parts = max(1, -(-len(drawn) // CHUNK))
+    ends = [len(drawn) * part // parts for part in range(parts + 1)]
+    return [(slice(*own), np.ascontiguousarray(drawn[slice(*own)].T)) for own in pairwise(ends)]
 
 
 def _recall(
-    matches: ClassMatches, drawn: NDArray[np.float32], objects: NDArray[np.float32], area: int, limit: int
+    matches: ClassMatches, drawn: NDArray[np.float32], area: _Area, there: Objects, limit: int
 ) -> NDArray[np.float64]:
-    """[T, R] the share of objects that the first detections of each picture find."""
-    rules = slice(area * STEPS, (area + 1) * STEPS)
-    right = matches.right[rules] & ~matches.ignored[rules] & (matches.ranks < limit)
-    places = np.flatnonzero(right.any(0))
-    hits = drawn[:, matches.images[places]] @ right[:, places].T.astype(np.float32)
-    total = objects[:, area]
+    """[T, r] the share of objects that the first detections of each picture find."""
+    right = np.zeros((STEPS, len(area.found)), np.float32)
+    for step, own in enumerate(area.right):
+        right[step, np.searchsorted(area.found, own)] = matches.ranks[own] < limit
+    hits = right @ drawn.take(matches.images[area.found], axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(total > 0, hits.T / total, np.nan).astype(np.float64)
+        return np.where(there.number > 0, hits / there.number, np.nan).astype(np.float64)
 
 
 def mean_of(values: NDArray[np.float64]) -> Draws:

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from falconet.core.cpus import usable_cpus
 from falconet.core.types import Detections, Ints, Record
-from falconet.eval.bootstrap import Drawn, Objects, Weighted, chunks, mean_of, with_all
+from falconet.eval.bootstrap import Drawn, in_chunks, mean_of, with_all
 from falconet.eval.matching import ClassMatches, Truth
+from falconet.eval.weighted import Objects, Weighted
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating]
@@ -186,9 +187,9 @@ def resample_errors(
         drawn: [R, N] weights of the pictures.
     """
     drawn = with_all(drawn)
-    images = drawn.shape[1]
+    images, chunks = drawn.shape[1], in_chunks(drawn)
     with ThreadPoolExecutor(usable_cpus()) as pool:
-        costs = list(pool.map(lambda one, own: _costs(one, own, drawn), matches, errors))
+        costs = list(pool.map(lambda one, own: _costs(one, own, chunks), matches, errors))
     numbers = {name: _in_pictures(matches, errors, kind, images) for kind, name in enumerate(FALSE)}
     numbers[MISSED] = np.sum([np.zeros(images), *(one.missed for one in errors)], axis=0)
 
@@ -212,32 +213,42 @@ def _in_pictures(
     return found
 
 
-def _costs(matches: ClassMatches, errors: ClassErrors, drawn: NDArray[np.float32]) -> Mapping[str, NDArray[np.float64]]:
+def _costs(
+    matches: ClassMatches, errors: ClassErrors, chunks: Sequence[tuple[slice, NDArray[np.float32]]]
+) -> Mapping[str, NDArray[np.float64]]:
     """[R] AP50 of one class that is won where a kind of error is repaired, by its name; NaN without an object."""
-    right, ignored = matches.right[0], matches.ignored[0]
-    objects = drawn @ matches.objects[0].astype(np.float32)
-    findable = objects - drawn @ errors.missed.astype(np.float32)
-    costs = {name: np.where(objects > 0, 0.0, np.nan) for name in (*FALSE, MISSED)}
+    count = chunks[-1][0].stop
+    costs = {name: np.full(count, np.nan) for name in (*FALSE, MISSED)}
+    right, kept = matches.right[0], ~matches.ignored[0]
+    found = np.flatnonzero(right)
     # In the order of scores; of equal ones those of the class itself come first.
     merged = np.argsort(-np.concatenate([matches.scores, errors.gained_scores]), kind="stable")
-    for chunk in chunks(len(drawn)):
-        count = Objects(objects[chunk])
-        own = Weighted(drawn[chunk][:, matches.images])
-        before = own.average_precision(right, ignored, count)
+    gained = np.ones(len(errors.gained_scores), np.bool_)
+    kinds = [errors.kinds == kind for kind in range(len(FALSE))]
+    for chunk, drawn in chunks:
+        objects = matches.objects[0].astype(np.float32) @ drawn
+        there = Objects(objects)
+        own = Weighted(drawn, matches.images)
+        told = own.told(np.flatnonzero(kept), found)
+        before = own.average_precision(found, told.copy(), there)
         for kind, name in enumerate(FALSE):
-            wrong = errors.kinds == kind
-            if kind == CLASS and len(errors.gained_scores):
+            wrong = kinds[kind]
+            if kind == CLASS and len(gained):
                 images = np.concatenate([matches.images, errors.gained_images])[merged]
-                hits = np.append(right, np.ones(len(errors.gained_scores), np.bool_))[merged]
-                aside = np.append(ignored | wrong, np.zeros(len(errors.gained_scores), np.bool_))[merged]
-                after = Weighted(drawn[chunk][:, images]).average_precision(hits, aside, count)
+                all_right = np.flatnonzero(np.append(right, gained)[merged])
+                all_kept = np.flatnonzero(np.append(kept & ~wrong, gained)[merged])
+                others = Weighted(drawn, images)
+                after = others.average_precision(all_right, others.told(all_kept, all_right), there)
+            elif kind == PLACE and errors.mended.any():
+                all_right = np.flatnonzero(right | errors.mended)
+                all_kept = np.flatnonzero(kept & (~wrong | errors.mended))
+                after = own.average_precision(all_right, own.told(all_kept, all_right), there)
             elif wrong.any():
-                mended = wrong & errors.mended
-                after = own.average_precision(right | mended, ignored | (wrong & ~mended), count)
+                after = own.average_precision(found, told - own.told(np.flatnonzero(wrong & kept), found), there)
             else:
-                continue
+                after = before
             costs[name][chunk] = after - before
-        if errors.missed.any():
-            after = own.average_precision(right, ignored, Objects(findable[chunk]))
-            costs[MISSED][chunk] = np.where(findable[chunk] > 0, after - before, costs[MISSED][chunk])
+        findable = objects - errors.missed.astype(np.float32) @ drawn
+        after = own.average_precision(found, told, Objects(findable)) if errors.missed.any() else before
+        costs[MISSED][chunk] = np.where((findable > 0) | (objects == 0), after - before, 0.0)
     return costs

@@ -1,0 +1,118 @@
+"""Average precision of detections that count several times or not at all, in many draws at once.
+
+All tables have a row for each detection and a column for each draw, so that sums and maxima over detections are those
+of whole rows, which NumPy takes several numbers at a time; its own `accumulate` goes number by number.
+"""
+
+from itertools import pairwise
+from math import isqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+POINTS = np.linspace(0, 1, 101)
+"""Recalls at which COCO reads precision."""
+
+BLOCK = 1024
+"""Detections whose running sums are held at once: with some hundred draws they stay in the processor's cache."""
+
+FEW = 4096
+"""Numbers up to which NumPy's `accumulate` is faster than whole rows."""
+
+Table = NDArray[np.float32]
+Places = NDArray[np.int64]
+
+
+class Objects:
+    """How many objects there are in some draws, and which recalls are reached with so many of them.
+
+    Args:
+        number: [r].
+    """
+
+    def __init__(self, number: NDArray[np.float32]) -> None:
+        self.number = number
+        width = int(number.max(initial=0)) + 1
+        recall = np.arange(width) / np.maximum(number, 1)[:, None].astype(np.float64)
+        self._points = np.searchsorted(POINTS, recall.ravel(), side="right").astype(np.float32)
+        self._starts = width * np.arange(len(number), dtype=np.int32)
+
+    def points(self, hits: Table) -> Table:
+        """[P, r] how many of `POINTS` are reached by as many hits [P, r]."""
+        places = hits.astype(np.int32)
+        places += self._starts
+        return self._points.take(places)
+
+
+class Weighted:
+    """The detections of one class in some draws, by descending score.
+
+    Args:
+        drawn: [N, r] how often each picture is drawn.
+        images: [D] the picture of each detection.
+    """
+
+    def __init__(self, drawn: Table, images: Places) -> None:
+        self._drawn = drawn
+        self._images = images
+
+    def told(self, kept: Places, places: Places) -> Table:
+        """[P, r] how many of the detections `kept` there are up to each place; both ascend."""
+        number = np.searchsorted(kept, places, side="right")
+        told = np.zeros((len(places), self._drawn.shape[1]), np.float32)
+        before = np.zeros(self._drawn.shape[1], np.float32)
+        for first in range(0, int(number.max(initial=0)), BLOCK):
+            sums = self._sums(kept[first : first + BLOCK])
+            inside = slice(*np.searchsorted(number, (first + 1, first + BLOCK + 1)).tolist())
+            np.add(sums.take(number[inside] - (first + 1), axis=0), before, out=told[inside])
+            before += sums[-1]
+        return told
+
+    def average_precision(self, right: Places, told: Table, objects: Objects) -> NDArray[np.float64]:
+        """[r] the mean of the precision at 101 recalls; NaN where there are no objects.
+
+        Args:
+            right: [P] detections that find an object, ascending.
+            told: [P, r] detections that count up to each of them; it is written over.
+            objects: that there are.
+        """
+        if not len(right):
+            return np.where(objects.number > 0, 0.0, np.nan)
+        hits = self._sums(right)
+        np.maximum(told, 1, out=told)
+        best = np.divide(hits, told, out=told)
+        accumulate(np.maximum, best[::-1])  # what is reached at this recall or a higher one
+        reached = objects.points(hits)
+        gained = np.subtract(reached[1:], reached[:-1], out=hits[1:])
+        found = np.einsum("pr,pr->r", best[1:], gained, dtype=np.float64)
+        found += np.multiply(best[0], reached[0], dtype=np.float64)
+        return np.where(objects.number > 0, found / len(POINTS), np.nan)
+
+    def _sums(self, which: Places) -> Table:
+        sums = self._drawn.take(self._images[which], axis=0)
+        accumulate(np.add, sums)
+        return sums
+
+
+def accumulate(combine: np.ufunc, rows: Table) -> None:
+    """What `combine` makes of each row and all before it, in place.
+
+    Rows lie in about as many groups as each group has rows: first all groups go on by a row at once, then each takes
+    over what the one before it came to. So it takes twice the root of so many steps, and two passes.
+
+    Args:
+        combine: associative in the numbers at hand.
+        rows: [P, r].
+    """
+    if rows.size <= FEW:
+        combine.accumulate(rows, axis=0, out=rows)
+        return
+    size = isqrt(len(rows))
+    count = len(rows) // size
+    groups = rows[: size * count].reshape(count, size, -1)
+    for before, after in pairwise(groups.swapaxes(0, 1)):
+        combine(after, before, out=after)
+    for group, after in pairwise(groups):
+        combine(after, group[-1], out=after)
+    for before, after in pairwise(rows[size * count - 1 :]):
+        combine(after, before, out=after)
