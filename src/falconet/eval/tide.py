@@ -7,7 +7,7 @@ what happens, the rules are hotcoco's: of several errors that could find the sam
 does when it is repaired. hotcoco hands over sums alone; tests hold those of equal weights against it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from falconet.core.cpus import usable_cpus
 from falconet.core.types import Detections, Ints, Record
 from falconet.eval.bootstrap import Drawn, in_chunks, mean_of, with_all
-from falconet.eval.matching import ClassMatches, Truth
+from falconet.eval.matching import ClassMatches, Truths, pairs_in_blocks
 from falconet.eval.weighted import Objects, Weighted
 
 Bools = NDArray[np.bool_]
@@ -73,28 +73,18 @@ def find_errors(
         records, answers: aligned.
         matches: of all classes, from these.
     """
-    detections = _AllDetections.of(matches)
-    starts = np.cumsum([0, *(len(record.boxes) for record in records)])
-    labels = np.concatenate([np.zeros(0, np.int64), *(record.labels for record in records)])
-    truths = [Truth.of(record) for record in records]
-    counts = np.concatenate([np.zeros(0, np.bool_), *(~one.aside[0] for one in truths)])
+    detections, truths = _AllDetections.of(matches), Truths.of(records)
+    starts, labels, counts = truths.starts, truths.labels, ~truths.aside[0]
     found = detections.finds >= 0
     taken = np.zeros(len(labels), np.bool_)
     taken[starts[detections.images[found]] + detections.finds[found]] = True
-    targets = np.full(len(detections.images), -1)
-    kinds = np.full(len(detections.images), NO_ERROR)
-    for image, own in detections.wrong_by_image():
-        objects = slice(starts[image], starts[image + 1])
-        boxes = answers[image].boxes[detections.places[own]]
-        kinds[own], aims = _classify(boxes, detections.labels[own], truths[image], taken[objects])
-        targets[own] = np.where(aims >= 0, starts[image] + aims, -1)
+    kinds, targets = _classified(detections, answers, truths, taken)
     usable = counts & ~taken
     targets[~np.append(usable, False)[targets]] = -1
     near = np.zeros(len(labels), np.bool_)
     near[targets[targets >= 0]] = True
     winners = _winners(targets, detections)
-    pictures = np.repeat(np.arange(len(records)), np.diff(starts))
-    missed = usable & ~near
+    missed = truths.in_pictures(usable & ~near, len(matches))
     gains = np.flatnonzero(winners & (kinds == CLASS))
     gaining = labels[targets[gains]]
     return [
@@ -103,7 +93,7 @@ def find_errors(
             mended=winners[own] & (kinds[own] == PLACE),
             gained_images=detections.images[gains[gaining == label]],
             gained_scores=detections.scores[gains[gaining == label]],
-            missed=np.bincount(pictures[missed & (labels == label)], minlength=len(records)),
+            missed=missed[label],
         )
         for label, own in enumerate(detections.of_classes)
     ]
@@ -136,35 +126,60 @@ class _AllDetections:
             of_classes=tuple(slice(first, last) for first, last in pairwise(ends)),
         )
 
-    def wrong_by_image(self) -> Iterator[tuple[int, Ints]]:
-        """Each picture with false detections, and their places."""
-        wrong = np.flatnonzero(self.wrong)
-        wrong = wrong[np.argsort(self.images[wrong], kind="stable")]
-        images, first = np.unique(self.images[wrong], return_index=True)
-        yield from zip(images.tolist(), np.split(wrong, first[1:]), strict=bool(len(wrong)))
 
-
-def _classify(boxes: Floats, labels: Ints, truth: Truth, taken: Bools) -> tuple[Ints, Ints]:
-    """What is wrong with false detections of a picture: [F] kinds, and the object each is about, -1 where none is.
+def _classified(
+    detections: _AllDetections, answers: Sequence[Detections], truths: Truths, taken: Bools
+) -> tuple[Ints, Ints]:
+    """What is wrong with detections: [T] kinds, and the object each is about, -1 where none is.
 
     Args:
-        boxes, labels: [F, 4], [F].
         taken: [G] objects that are found.
     """
-    if not len(truth.boxes):
-        return np.full(len(boxes), NOTHING), np.full(len(boxes), -1)
-    overlaps = truth.overlaps(boxes.astype(np.float64))
-    same = labels[:, None] == truth.labels
-    own, other = np.where(same, overlaps, 0.0), np.where(same | truth.crowd, 0.0, overlaps)
-    most, others_most = own.max(1), other.max(1)
-    twice = ((own >= FITS) & taken).any(1)
+    kinds, targets = np.full(len(detections.images), NO_ERROR), np.full(len(detections.images), -1)
+    kinds[detections.wrong] = NOTHING
+    firsts = np.cumsum([0, *(len(one.boxes) for one in answers)])
+    boxes = np.concatenate([np.zeros((0, 4)), *(one.boxes for one in answers)])
+    objects = np.diff(truths.starts)[detections.images]
+    wrong = np.flatnonzero(detections.wrong & (objects > 0))
+    for part, things, partners in pairs_in_blocks(objects[wrong]):
+        own = wrong[part]
+        which = truths.starts[detections.images[own]][things] + partners
+        overlaps = truths.overlaps(which, boxes[firsts[detections.images[own]] + detections.places[own]][things])
+        same = detections.labels[own][things] == truths.labels[which]
+        kinds[own], pairs = _classify(overlaps, same, which, truths, taken, np.flatnonzero(partners == 0))
+        targets[own] = np.where(pairs >= 0, which[pairs], -1)
+    return kinds, targets
+
+
+def _classify(
+    overlaps: Floats, same: Bools, which: Ints, truths: Truths, taken: Bools, starts: Ints
+) -> tuple[Ints, Ints]:
+    """What is wrong with false detections: [F] kinds, and the pair with the object each is about, -1 where none is.
+
+    Args:
+        overlaps, same: [P] IoU of each with each object of its picture, and whether they have the same class.
+        which: [P] the object.
+        taken: [G] objects that are found.
+        starts: [F] the first pair of each.
+    """
+    own, other = np.where(same, overlaps, 0.0), np.where(same | truths.crowd[which], 0.0, overlaps)
+    most, others_most = np.maximum.reduceat(own, starts), np.maximum.reduceat(other, starts)
+    twice = np.logical_or.reduceat((own >= FITS) & taken[which], starts)
     kinds = np.select(
         [(most >= NEAR) & (most <= FITS), others_most >= FITS, twice, others_most <= NEAR],
         [PLACE, CLASS, TWICE, NOTHING],
         BOTH,
     )
-    aims = np.select([kinds == PLACE, kinds == CLASS], [own.argmax(1), other.argmax(1)], -1)
+    aims = np.select([kinds == PLACE, kinds == CLASS], [_first(own, most, starts), _first(other, others_most, starts)], -1)
     return kinds, aims
+
+
+def _first(values: Floats, wanted: Floats, starts: Ints) -> Ints:
+    """[F] in each group of values [P] the first one that is what is wanted [F]."""
+    count = len(values)
+    equal = values == np.repeat(wanted, np.diff(np.append(starts, count)))
+    first: Ints = np.minimum.reduceat(np.where(equal, np.arange(count), count), starts)
+    return first
 
 
 def _winners(targets: Ints, detections: _AllDetections) -> Bools:
