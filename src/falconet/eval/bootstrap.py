@@ -35,8 +35,10 @@ CHUNK = 256
 """Draws that are computed at once, at most."""
 
 STEPS = len(IOUS)
-LIMITS = {"AR1": 1, "AR10": 10, "AR100": 100}
 SIZES = ("", "s", "m", "l")
+
+RECALLS = {"AR1": (0, 1), "AR10": (0, 10), "AR100": (0, 100), **{f"AR{SIZES[area]}": (area, 100) for area in (1, 2, 3)}}
+"""Of which objects in `AREAS`, and by how many detections of a picture."""
 
 TAIL = 0.025
 """Share of new pictures for which a figure lies below the interval, and as many above."""
@@ -160,9 +162,11 @@ def resample(
 
 def resample_matches(names: Sequence[str], matches: Sequence[ClassMatches], drawn: NDArray[np.float32]) -> Resampled:
     """Likewise, of matches of all classes; `drawn` [R, N]."""
-    count, chunks = 1 + len(drawn), in_chunks(with_all(drawn))
+    drawn = with_all(drawn)
+    count, chunks = len(drawn), in_chunks(drawn)
+    numbers = in_draws([one.objects for one in matches], drawn)
     with ThreadPoolExecutor(usable_cpus()) as pool:  # numpy leaves the interpreter's lock
-        figures = list(pool.map(lambda one: _figures(one, chunks), matches))
+        figures = list(pool.map(lambda one, own: _figures(one, own, chunks), matches, numbers))
     precision = np.stack([one.precision for one in figures]) if figures else np.full((0, len(AREAS), STEPS, count), 0.0)
     recall = {key: np.stack([one.recall[key] for one in figures]) for key in (figures[0].recall if figures else ())}
     values = {
@@ -217,21 +221,21 @@ class _Figures(NamedTuple):
     recall: dict[str, NDArray[np.float64]]
 
 
-def _figures(matches: ClassMatches, chunks: Sequence[tuple[slice, NDArray[np.float32]]]) -> _Figures:
-    count = chunks[-1][0].stop
+def _figures(
+    matches: ClassMatches, number: NDArray[np.float32], chunks: Sequence[tuple[slice, NDArray[np.float32]]]
+) -> _Figures:
+    """Of one class with so many objects [A, R]."""
+    count = number.shape[1]
     areas = [_Area.of(matches, area) for area in range(len(AREAS))]
     precision = np.full((len(AREAS), STEPS, count), np.nan)
-    recall = {name: np.full((STEPS, count), np.nan) for name in (*LIMITS, *(f"AR{size}" for size in SIZES[1:]))}
+    recall = {name: np.full((STEPS, count), np.nan) for name in RECALLS}
     for chunk, drawn in chunks:
         own = Weighted(drawn, matches.images)
-        for number, area in enumerate(areas):
-            there = Objects(matches.objects[number].astype(np.float32) @ drawn)
-            precision[number, :, chunk] = area.average_precision(own, there)
-            if number:
-                recall[f"AR{SIZES[number]}"][:, chunk] = _recall(matches, drawn, area, there, LIMITS["AR100"])
-            else:
-                for name, limit in LIMITS.items():
-                    recall[name][:, chunk] = _recall(matches, drawn, area, there, limit)
+        for size, area in enumerate(areas):
+            there = Objects(number[size, chunk])
+            precision[size, :, chunk] = area.average_precision(own, there)
+            for name in [name for name, (which, _) in RECALLS.items() if which == size]:
+                recall[name][:, chunk] = area.recall(own, there, matches.ranks < RECALLS[name][1])
     return _Figures(precision, recall)
 
 
@@ -241,38 +245,55 @@ class _Area(NamedTuple):
     Attributes:
         found: [U] those that find an object at any IoU threshold; places among all detections of the class, as all here.
         always: [K] those that count at all thresholds.
-        right: for each threshold [P] those that find an object.
+        hits: [T, U] which of `found` find one at each threshold.
         sometimes: for each threshold those that count at it, but not at all.
     """
 
     found: Ints
     always: Ints
-    right: Sequence[Ints]
+    hits: NDArray[np.bool_]
     sometimes: Sequence[Ints]
 
     @classmethod
     def of(cls, matches: ClassMatches, area: int) -> "_Area":
         rules = slice(area * STEPS, (area + 1) * STEPS)
-        kept = ~matches.ignored[rules]
-        right = matches.right[rules] & kept
-        always = kept.all(0)
+        ignored = matches.ignored[rules]
+        never, always = ignored.all(0), ~ignored.any(0)
+        found = np.flatnonzero(matches.right[rules].any(0))
+        others = np.flatnonzero(~never & ~always)
         return cls(
-            found=np.flatnonzero(right.any(0)),
+            found=found,
             always=np.flatnonzero(always),
-            right=[np.flatnonzero(one) for one in right],
-            sometimes=[np.flatnonzero(one) for one in kept & ~always],
+            hits=matches.right[rules][:, found],
+            sometimes=[others[~one] for one in ignored[:, others]],
         )
 
     def average_precision(self, own: Weighted, there: Objects) -> NDArray[np.float64]:
         """[T, r] at each IoU threshold."""
         told = own.told(self.always, self.found)
         figures = []
-        for right, sometimes in zip(self.right, self.sometimes, strict=True):
-            before = told.take(np.searchsorted(self.found, right), axis=0)
+        for hits, sometimes in zip(self.hits, self.sometimes, strict=True):
+            right, before = self.found[hits], told[hits]
             if len(sometimes):
                 before += own.told(sometimes, right)
             figures.append(own.average_precision(right, before, there))
         return np.stack(figures)
+
+    def recall(self, own: Weighted, there: Objects, first: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """[T, r] the share of objects that some of the detections [D] find."""
+        found = np.stack([own.number(self.found[hits & first[self.found]]) for hits in self.hits])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(there.number > 0, found / there.number, np.nan).astype(np.float64)
+
+
+def in_draws(objects: Sequence[NDArray[np.int64]], drawn: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[C, ..., R] numbers that each class has in each picture [..., N], in draws [R, N].
+
+    Products stand here, outside of the threads for classes, because each may start threads of its own.
+    """
+    if not objects:
+        return np.zeros((0, len(drawn)), np.float32)
+    return np.asarray(np.stack(objects).astype(np.float32) @ drawn.T)
 
 
 def in_chunks(drawn: NDArray[np.float32]) -> list[tuple[slice, NDArray[np.float32]]]:
@@ -280,18 +301,6 @@ def in_chunks(drawn: NDArray[np.float32]) -> list[tuple[slice, NDArray[np.float3
     parts = max(1, -(-len(drawn) // CHUNK))
     ends = [len(drawn) * part // parts for part in range(parts + 1)]
     return [(slice(*own), np.ascontiguousarray(drawn[slice(*own)].T)) for own in pairwise(ends)]
-
-
-def _recall(
-    matches: ClassMatches, drawn: NDArray[np.float32], area: _Area, there: Objects, limit: int
-) -> NDArray[np.float64]:
-    """[T, r] the share of objects that the first detections of each picture find."""
-    right = np.zeros((STEPS, len(area.found)), np.float32)
-    for step, own in enumerate(area.right):
-        right[step, np.searchsorted(area.found, own)] = matches.ranks[own] < limit
-    hits = right @ drawn.take(matches.images[area.found], axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(there.number > 0, hits / there.number, np.nan).astype(np.float64)
 
 
 def mean_of(values: NDArray[np.float64]) -> Draws:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from falconet.core.cpus import usable_cpus
 from falconet.core.types import Detections, Ints, Record
-from falconet.eval.bootstrap import Drawn, in_chunks, mean_of, with_all
+from falconet.eval.bootstrap import Drawn, in_chunks, in_draws, mean_of, with_all
 from falconet.eval.matching import ClassMatches, Truths, pairs_in_blocks
 from falconet.eval.weighted import Objects, Weighted
 
@@ -203,8 +203,10 @@ def resample_errors(
     """
     drawn = with_all(drawn)
     images, chunks = drawn.shape[1], in_chunks(drawn)
+    number = in_draws([one.objects[0] for one in matches], drawn)
+    missed = in_draws([one.missed for one in errors], drawn)
     with ThreadPoolExecutor(usable_cpus()) as pool:
-        costs = list(pool.map(lambda one, own: _costs(one, own, chunks), matches, errors))
+        costs = list(pool.map(lambda *own: _costs(*own, chunks), matches, errors, number, missed))
     numbers = {name: _in_pictures(matches, errors, kind, images) for kind, name in enumerate(FALSE)}
     numbers[MISSED] = np.sum([np.zeros(images), *(one.missed for one in errors)], axis=0)
 
@@ -229,11 +231,20 @@ def _in_pictures(
 
 
 def _costs(
-    matches: ClassMatches, errors: ClassErrors, chunks: Sequence[tuple[slice, NDArray[np.float32]]]
+    matches: ClassMatches,
+    errors: ClassErrors,
+    number: NDArray[np.float32],
+    missed: NDArray[np.float32],
+    chunks: Sequence[tuple[slice, NDArray[np.float32]]],
 ) -> Mapping[str, NDArray[np.float64]]:
-    """[R] AP50 of one class that is won where a kind of error is repaired, by its name; NaN without an object."""
-    count = chunks[-1][0].stop
-    costs = {name: np.full(count, np.nan) for name in (*FALSE, MISSED)}
+    """[R] AP50 of one class that is won where a kind of error is repaired, by its name; NaN without an object.
+
+    Args:
+        matches, errors: of the class.
+        number, missed: [R] its objects in each draw, and those that no repaired detection would find.
+        chunks: of the draws.
+    """
+    costs = {name: np.full(len(number), np.nan) for name in (*FALSE, MISSED)}
     right, kept = matches.right[0], ~matches.ignored[0]
     found = np.flatnonzero(right)
     # In the order of scores; of equal ones those of the class itself come first.
@@ -241,10 +252,13 @@ def _costs(
     gained = np.ones(len(errors.gained_scores), np.bool_)
     kinds = [errors.kinds == kind for kind in range(len(FALSE))]
     for chunk, drawn in chunks:
-        objects = matches.objects[0].astype(np.float32) @ drawn
+        objects, findable = number[chunk], number[chunk] - missed[chunk]
         there = Objects(objects)
         own = Weighted(drawn, matches.images)
-        told = own.told(np.flatnonzero(kept), found)
+        wrong_told = [own.told(np.flatnonzero(wrong), found) if wrong.any() else None for wrong in kinds]
+        told = own.told(found, found)
+        for part in wrong_told:
+            told += 0 if part is None else part
         before = own.average_precision(found, told.copy(), there)
         for kind, name in enumerate(FALSE):
             wrong = kinds[kind]
@@ -258,12 +272,11 @@ def _costs(
                 all_right = np.flatnonzero(right | errors.mended)
                 all_kept = np.flatnonzero(kept & (~wrong | errors.mended))
                 after = own.average_precision(all_right, own.told(all_kept, all_right), there)
-            elif wrong.any():
-                after = own.average_precision(found, told - own.told(np.flatnonzero(wrong & kept), found), there)
+            elif (repaired := wrong_told[kind]) is not None:
+                after = own.average_precision(found, told - repaired, there)
             else:
                 after = before
             costs[name][chunk] = after - before
-        findable = objects - errors.missed.astype(np.float32) @ drawn
         after = own.average_precision(found, told, Objects(findable)) if errors.missed.any() else before
         costs[MISSED][chunk] = np.where((findable > 0) | (objects == 0), after - before, 0.0)
     return costs

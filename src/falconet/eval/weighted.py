@@ -32,16 +32,26 @@ class Objects:
 
     def __init__(self, number: NDArray[np.float32]) -> None:
         self.number = number
-        width = int(number.max(initial=0)) + 1
-        recall = np.arange(width) / np.maximum(number, 1)[:, None].astype(np.float64)
-        self._points = np.searchsorted(POINTS, recall.ravel(), side="right").astype(np.float32)
-        self._starts = width * np.arange(len(number), dtype=np.int32)
+        numbers, own = np.unique(np.maximum(number, 1).astype(np.int64), return_inverse=True)
+        width = int(numbers[-1]) + 1 if len(numbers) else 1
+        needed = width * np.arange(len(numbers))[:, None] + _needed(numbers)
+        reached = np.bincount(needed.ravel(), minlength=width * len(numbers)).reshape(-1, width)
+        self._points = np.cumsum(reached, axis=1).astype(np.float32)
+        self._starts = (width * own).astype(np.int32)
 
     def points(self, hits: Table) -> Table:
         """[P, r] how many of `POINTS` are reached by as many hits [P, r]."""
         places = hits.astype(np.int32)
         places += self._starts
         return self._points.take(places)
+
+
+def _needed(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[n, 101] the fewest hits of so many objects [n] whose share is as high as each of `POINTS`, as doubles are."""
+    needed = np.ceil(POINTS * numbers[:, None]).astype(np.int64)
+    needed -= (needed - 1) / numbers[:, None] >= POINTS  # rounding the product may have made it one too many
+    needed += needed / numbers[:, None] < POINTS  # or too few
+    return needed
 
 
 class Weighted:
@@ -56,13 +66,17 @@ class Weighted:
         self._drawn = drawn
         self._images = images
 
+    def number(self, which: Places) -> NDArray[np.float32]:
+        """[r] how many of some detections there are."""
+        return self._drawn.take(self._images[which], axis=0).sum(0)
+
     def told(self, kept: Places, places: Places) -> Table:
         """[P, r] how many of the detections `kept` there are up to each place; both ascend."""
         number = np.searchsorted(kept, places, side="right")
         told = np.zeros((len(places), self._drawn.shape[1]), np.float32)
         before = np.zeros(self._drawn.shape[1], np.float32)
         for first in range(0, int(number.max(initial=0)), BLOCK):
-            sums = self._sums(kept[first : first + BLOCK])
+            sums = self._running(kept[first : first + BLOCK])
             inside = slice(*np.searchsorted(number, (first + 1, first + BLOCK + 1)).tolist())
             np.add(sums.take(number[inside] - (first + 1), axis=0), before, out=told[inside])
             before += sums[-1]
@@ -78,7 +92,7 @@ class Weighted:
         """
         if not len(right):
             return np.where(objects.number > 0, 0.0, np.nan)
-        hits = self._sums(right)
+        hits = self._running(right)
         np.maximum(told, 1, out=told)
         best = np.divide(hits, told, out=told)
         accumulate(np.maximum, best[::-1])  # what is reached at this recall or a higher one
@@ -88,7 +102,7 @@ class Weighted:
         found += np.multiply(best[0], reached[0], dtype=np.float64)
         return np.where(objects.number > 0, found / len(POINTS), np.nan)
 
-    def _sums(self, which: Places) -> Table:
+    def _running(self, which: Places) -> Table:
         sums = self._drawn.take(self._images[which], axis=0)
         accumulate(np.add, sums)
         return sums
