@@ -158,7 +158,8 @@ def test_shares_of_pictures() -> None:
     found = resample_shares({"top1": right, "top5": np.ones(40, np.bool_)}, shown)
     interval = found.values["top1"].interval
     assert interval is not None
-    half = 1.96 * (0.75 * 0.25 / 40) ** 0.5  # of a share of 40 pictures
+    # Of a share of 40 pictures, with Student's t of 39 degrees of freedom and the variance of a sample.
+    half = 2.0227 * (0.75 * 0.25 / 39) ** 0.5
     assert interval == pytest.approx((0.75 - half, 0.75 + half), abs=0.04)
     assert found.values["top5"].interval == (1.0, 1.0)
     assert found.per_class["cat"].interval == (1.0, 1.0)
@@ -183,6 +184,13 @@ def test_few_pictures_take_the_ends_further_out() -> None:
     # Student's t with 10 degrees of freedom: 2.2281; times sqrt(11 / 10) 2.3369, beyond which lie 0.972 % of a normal
     # distribution.
     assert interval == pytest.approx((0.4 + 0.4 * 0.00972, 0.8 - 0.4 * 0.00972), abs=2e-4)
+
+
+def test_so_few_draws_leave_as_much_outside_as_they_should() -> None:
+    # Of 39 draws each of the outermost has a fortieth beyond it.
+    interval = Drawn(0.6, np.linspace(0.4, 0.8, 39), MANY).interval
+    assert interval == pytest.approx((0.4, 0.8), abs=1e-5)
+    assert Drawn(0.6, np.linspace(0.4, 0.8, 9), MANY).interval == (0.4, 0.8)
 
 
 def test_a_figure_beyond_all_draws_still_has_an_interval() -> None:

@@ -7,7 +7,9 @@ import pytest
 
 from falconet.core.types import Detections, Record
 from falconet.eval import coco_ap
+from falconet.eval.matching import match_all
 from falconet.eval.operating_point import OperatingPoint, OperatingPoints
+from tests.eval.test_bootstrap import made
 
 SIDE = 10
 
@@ -91,3 +93,14 @@ def test_each_class_by_itself() -> None:
     ants, bees = OperatingPoints.by_class(evaluator, records, detections, count=2)
     assert ants.at(0.5) == OperatingPoint(0.5, found=1, missed=1, false=0)
     assert bees.at(0.5) == OperatingPoint(0.5, found=1, missed=0, false=1)
+
+
+def test_matches_give_the_same_as_an_evaluation() -> None:
+    names, records, detections = made(20, 3, 0)
+    many = [Detections(np.repeat(one.boxes, 8, 0), np.repeat(one.scores, 8), np.repeat(one.labels, 8)) for one in detections]
+    for answers in (detections, many):  # more than a hundred of a class, too
+        expected = OperatingPoints.of(coco_ap.run(names, records, answers), records, answers)
+        told = OperatingPoints.of_matches(match_all(names, records, answers))
+        np.testing.assert_array_equal(told.right, expected.right)
+        np.testing.assert_array_equal(told.wrong, expected.wrong)
+        assert told.objects == expected.objects > 0

@@ -8,7 +8,7 @@ import pytest
 from falconet.core.types import Detections, Record
 from falconet.eval import coco_ap
 from falconet.eval.bootstrap import weights
-from falconet.eval.curves import error_kinds
+from falconet.eval.curves import error_kinds, with_intervals
 from falconet.eval.matching import match_all
 from falconet.eval.tide import ErrorDraws, find_errors, resample_errors
 from tests.eval.test_bootstrap import made
@@ -79,8 +79,8 @@ def test_intervals_go_with_the_kinds() -> None:
     names, records, answers = made(40, 3, 0)
     draws = drawn_errors(names, records, answers, weights(40, resamples=200))
     evaluator = coco_ap.run(names, records, answers)
-    kinds = error_kinds(evaluator, draws)
     plain = error_kinds(evaluator)
+    kinds = with_intervals(plain, draws)
     assert [(one.name, one.count, one.cost) for one in kinds] == [(one.name, one.count, one.cost) for one in plain]
     nothing_there = next(one for one in kinds if one.name == "nothing there")
     assert nothing_there.count_interval is not None

@@ -87,7 +87,10 @@ class Drawn(NamedTuple):
         # No more than all draws can tell: a share of 0 or 1 would leave nothing of the interval.
         shift = _NORMAL.inv_cdf(min(max(float(below), 1 / (len(defined) + 1)), len(defined) / (len(defined) + 1)))
         ends = [_NORMAL.cdf(2 * shift + side * _quantile(self.images)) for side in (-1, 1)]
-        low, high = np.quantile(defined, ends)
+        # The k-th of R draws in order has a share of k / (R + 1) below it (Hyndman and Fan, "Sample Quantiles in
+        # Statistical Packages", The American Statistician 50, 1996, definition 6).
+        places = np.array(ends) * (len(defined) + 1)
+        low, high = np.interp(places, np.arange(1, len(defined) + 1), np.sort(defined))
         return Interval(float(low), float(high))
 
     def less(self, other: "Drawn") -> "Drawn":

@@ -1,7 +1,7 @@
 """Where the average precision comes from: curves, confusion, kinds of error, single pictures. Through hotcoco."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -134,22 +134,31 @@ def confusion(evaluator: COCOeval, names: Sequence[str], *, score: float) -> Con
     return Confusion(np.asarray(table["matrix"]).astype(np.int64), tuple(names), score)
 
 
-def error_kinds(evaluator: COCOeval, drawn: Mapping[str, ErrorDraws] | None = None) -> list[ErrorKind]:
+def error_kinds(evaluator: COCOeval) -> list[ErrorKind]:
     """The six kinds of error of TIDE, costliest first.
 
     Paper: Bolya et al., TIDE: A General Toolbox for Identifying Object Detection Errors, ECCV 2020, section 2.2.
 
     Args:
         evaluator: made by `coco_ap.run`.
-        drawn: the same errors in draws of the pictures, for the intervals.
     """
     result = evaluator.tide_errors(pos_thr=FITS, bg_thr=NEAR)
-    kinds = []
-    for key, (name, meaning) in _KINDS.items():
-        one = None if drawn is None else drawn[key]
-        intervals = (None, None) if one is None else (one.number.interval, one.cost.interval)
-        kinds.append(ErrorKind(name, meaning, int(result["counts"][key]), float(result["delta_ap"][key]), *intervals))
+    kinds = [
+        ErrorKind(name, meaning, int(result["counts"][key]), float(result["delta_ap"][key]))
+        for key, (name, meaning) in _KINDS.items()
+    ]
     return sorted(kinds, key=lambda kind: (-kind.cost, -kind.count))
+
+
+def with_intervals(kinds: Sequence[ErrorKind], drawn: Mapping[str, ErrorDraws]) -> list[ErrorKind]:
+    """The same kinds with intervals; `drawn` are the same errors in draws of the pictures, by the paper's names."""
+    by_name = {name: drawn[key] for key, (name, _) in _KINDS.items()}
+    return [
+        replace(
+            kind, count_interval=by_name[kind.name].number.interval, cost_interval=by_name[kind.name].cost.interval
+        )
+        for kind in kinds
+    ]
 
 
 def pictures(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from hotcoco import COCOeval
+from numpy.typing import NDArray
 
 from falconet.core.calibration import calibrated
 from falconet.core.coco_json import coco_annotation, coco_categories, coco_result
@@ -16,7 +17,7 @@ from falconet.eval import coco_ap, curves
 from falconet.eval.bootstrap import Interval, Resampled, resample_matches, weights
 from falconet.eval.classes import ClassMatch
 from falconet.eval.coco_ap import Metrics
-from falconet.eval.curves import ErrorKind, error_kinds
+from falconet.eval.curves import ErrorKind, error_kinds, with_intervals
 from falconet.eval.matching import ClassMatches, match_all
 from falconet.eval.operating_point import AS_GOOD, OperatingPoint, OperatingPoints
 from falconet.eval.picture import ImageView
@@ -110,7 +111,8 @@ class DetectionResults:
         counted = [one.first(limit) for one in answers]
         evaluator = coco_ap.run(names, records, counted)
         metrics = coco_ap.summarize(evaluator, names, records)
-        own = matches = match_all(names, records, counted) if intervals or stored or operating_point else []
+        matched = intervals or bool(stored) or operating_point is not None
+        own = matches = match_all(names, records, counted) if matched else []
         told = counted
         if calibration:
             told, least = _calibrated(match.of_data(calibration), counted, least)
@@ -123,7 +125,7 @@ class DetectionResults:
             own_answers=counted,
             metrics=metrics,
             evaluator=evaluator,
-            points=OperatingPoints.of(evaluator, records, told),
+            points=OperatingPoints.of_matches(matches) if matched else OperatingPoints.of(evaluator, records, told),
             own_score=own_score,
             least=least,
             voc=evaluate_voc(names, records, answers) if voc else None,
@@ -146,13 +148,13 @@ class DetectionResults:
             self,
             resampled=resample_matches(self.names, own, drawn),
             reliability=Reliability.of(Scored.of_matches(told, images), before, target=target),
-            errors=error_kinds(self.evaluator, errors),
-            own_promises=self._promises(self.own_score, told),
-            best_promise=None if best is None else self._promises(best.score, told).total,
+            errors=with_intervals(self.errors, errors),
+            own_promises=self._promises(self.own_score, told, drawn),
+            best_promise=None if best is None else self._promises(best.score, told, drawn).total,
         )
 
-    def _promises(self, score: float, matches: Sequence[ClassMatches]) -> Promises:
-        return promises_of([score] * len(self.names), self.names, matches)
+    def _promises(self, score: float, matches: Sequence[ClassMatches], drawn: NDArray[np.float32]) -> Promises:
+        return promises_of([score] * len(self.names), self.names, matches, drawn=drawn)
 
     def as_dict(self) -> dict[str, Any]:
         """COCO's twelve figures by name, as fractions (-1: nothing to decide it), then those of each class."""

@@ -8,6 +8,7 @@ from hotcoco import COCOeval
 
 from falconet.core.manifest import EVALUATION
 from falconet.core.types import Detections, Floats, Record
+from falconet.eval.matching import ClassMatches
 
 STEP = 0.01
 """Between the thresholds that are tried."""
@@ -72,6 +73,14 @@ class OperatingPoints:
     ) -> "list[OperatingPoints]":
         """Likewise of each of `count` classes."""
         return cls._of(evaluator, records, detections, list(range(count)))
+
+    @classmethod
+    def of_matches(cls, matches: Sequence[ClassMatches]) -> "OperatingPoints":
+        """The same as `of`, of matches of all classes."""
+        kept = [~one.ignored[0] for one in matches]
+        scores = np.concatenate([np.zeros(0, np.float32), *(one.scores[own] for one, own in zip(matches, kept, strict=True))])
+        right = np.concatenate([np.zeros(0, np.bool_), *(one.right[0][own] for one, own in zip(matches, kept, strict=True))])
+        return cls(np.sort(scores[right]), np.sort(scores[~right]), sum(int(one.objects[0].sum()) for one in matches))
 
     @classmethod
     def _of(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from falconet.core.figures import percent
-from falconet.eval.bootstrap import Drawn, Interval, weights, with_all
+from falconet.eval.bootstrap import Drawn, Interval, weights
 from falconet.eval.matching import ClassMatches
 from falconet.eval.score_counts import Counts
 
@@ -48,8 +48,9 @@ class Promise:
         cls, found: Floats, objects: Floats, false: Floats, *, drawn: NDArray[np.float32] | None = None
     ) -> "Promise":
         """That of counts [N] in each picture; `drawn` [R, N] weights these, None: `weights`."""
-        drawn = with_all(weights(len(found)) if drawn is None else drawn)
-        hits, all_of_them, wrong = (drawn @ one.astype(np.float32) for one in (found, objects, false))
+        drawn = weights(len(found)) if drawn is None else drawn
+        rows = np.stack([found, objects, false]).astype(np.float32)
+        hits, all_of_them, wrong = np.concatenate([rows.sum(1, keepdims=True), rows @ drawn.T], axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
             shares = (hits / all_of_them, hits / (hits + wrong), 2 * hits / (hits + wrong + all_of_them))
         figures = (*shares, wrong / max(1, len(found)))
@@ -112,12 +113,23 @@ class Promises(NamedTuple):
     classes: Mapping[str, Promise]
 
 
-def promises_of(thresholds: Sequence[float], names: Sequence[str], matches: Sequence[ClassMatches]) -> Promises:
-    """What thresholds [C] do that were chosen on other pictures; `matches` are of all classes."""
+def promises_of(
+    thresholds: Sequence[float],
+    names: Sequence[str],
+    matches: Sequence[ClassMatches],
+    *,
+    drawn: NDArray[np.float32] | None = None,
+) -> Promises:
+    """What thresholds [C] do that were chosen on other pictures.
+
+    Args:
+        thresholds, names, matches: of all classes.
+        drawn: [R, N] weights of the pictures; None: `weights`.
+    """
     counts = Counts.of(matches)
     above = counts.scores > np.array(thresholds)[counts.labels]
     found, false = (counts.in_pictures(above & kind) for kind in (counts.right, ~counts.right))
-    drawn = weights(counts.objects.shape[1])
+    drawn = weights(counts.objects.shape[1]) if drawn is None else drawn
     each = (
         Promise.of(*own, drawn=drawn) if any(one.any() for one in own) else None
         for own in zip(found, counts.objects, false, strict=True)
