@@ -53,8 +53,21 @@ def test_average_precision_is_that_of_each_draw(monkeypatch: pytest.MonkeyPatch,
     told = own.told(np.flatnonzero(kept), found)
     got = own.average_precision(found, told, Objects(objects))
     expected = [one_draw(drawn[images, draw], right, kept, 90.0) for draw in range(8)]
-    assert got == pytest.approx(expected, abs=1e-12)
+    assert got == pytest.approx(np.array([expected]), abs=1e-12)
     assert own.number(found) == pytest.approx(drawn[images[found]].sum(0))
+
+
+def test_several_rules_at_once() -> None:
+    chance = np.random.default_rng(1)
+    drawn, images = chance.poisson(1.0, (15, 8)).astype(np.float32), chance.integers(0, 15, 70)
+    right, kept = chance.random((3, 70)) < 0.4, chance.random((3, 70)) < 0.8
+    found = np.flatnonzero((right & kept).any(0))
+    own, objects = Weighted(drawn, images), Objects(np.full(8, 90, np.float32))
+    told = own.told(np.arange(70), found, kept.T)
+    got = own.average_precision(found, told, objects, (right & kept)[:, found].T)
+    for rule in range(3):
+        expected = [one_draw(drawn[images, draw], right[rule], kept[rule], 90.0) for draw in range(8)]
+        assert got[rule] == pytest.approx(expected, abs=1e-12)
 
 
 def test_without_hits_or_objects() -> None:
@@ -62,4 +75,4 @@ def test_without_hits_or_objects() -> None:
     nothing = np.zeros(0, np.int64)
     objects = Objects(np.array([0, 4], np.float32))
     got = own.average_precision(nothing, own.told(nothing, nothing), objects)
-    np.testing.assert_array_equal(got, [np.nan, 0.0])
+    np.testing.assert_array_equal(got, [[np.nan, 0.0]])

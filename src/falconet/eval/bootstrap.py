@@ -34,6 +34,9 @@ RESAMPLES, LEAST, PICTURES = 1000, 200, 1000
 CHUNK = 256
 """Draws that are computed at once, at most."""
 
+TOGETHER = 2**18
+"""Numbers of detections, draws and IoU thresholds that are computed at once."""
+
 STEPS = len(IOUS)
 SIZES = ("", "s", "m", "l")
 
@@ -249,38 +252,48 @@ class _Area(NamedTuple):
         found: [U] those that find an object at any IoU threshold; places among all detections of the class, as all here.
         always: [K] those that count at all thresholds.
         hits: [T, U] which of `found` find one at each threshold.
-        sometimes: for each threshold those that count at it, but not at all.
+        sometimes: [S] those that count at some thresholds.
+        counts: [T, S] which of these do.
     """
 
     found: Ints
     always: Ints
     hits: NDArray[np.bool_]
-    sometimes: Sequence[Ints]
+    sometimes: Ints
+    counts: NDArray[np.bool_]
 
     @classmethod
     def of(cls, matches: ClassMatches, area: int) -> "_Area":
         rules = slice(area * STEPS, (area + 1) * STEPS)
         ignored = matches.ignored[rules]
         never, always = ignored.all(0), ~ignored.any(0)
-        found = np.flatnonzero(matches.right[rules].any(0))
-        others = np.flatnonzero(~never & ~always)
+        found, sometimes = np.flatnonzero(matches.right[rules].any(0)), np.flatnonzero(~never & ~always)
         return cls(
             found=found,
             always=np.flatnonzero(always),
             hits=matches.right[rules][:, found],
-            sometimes=[others[~one] for one in ignored[:, others]],
+            sometimes=sometimes,
+            counts=~ignored[:, sometimes],
         )
 
     def average_precision(self, own: Weighted, there: Objects) -> NDArray[np.float64]:
-        """[T, r] at each IoU threshold."""
+        """[T, r] at each IoU threshold, so many of them at once as are small enough to stay near the processor."""
         told = own.told(self.always, self.found)
-        figures = []
-        for hits, sometimes in zip(self.hits, self.sometimes, strict=True):
-            right, before = self.found[hits], told[hits]
-            if len(sometimes):
-                before += own.told(sometimes, right)
-            figures.append(own.average_precision(right, before, there))
-        return np.stack(figures)
+        together = min(STEPS, max(1, TOGETHER // max(1, told.size)))
+        return np.concatenate(
+            [self._part(own, there, told, slice(first, first + together)) for first in range(0, STEPS, together)]
+        )
+
+    def _part(
+        self, own: Weighted, there: Objects, told: NDArray[np.float32], steps: slice
+    ) -> NDArray[np.float64]:
+        """Likewise at some thresholds; `told` [U, 1, r] are those that count at all."""
+        hits = self.hits[steps]
+        some = hits.any(0)
+        found, told = self.found[some], told[some]
+        if len(self.sometimes):
+            told = told + own.told(self.sometimes, found, self.counts[steps].T)
+        return own.average_precision(found, told, there, hits[:, some].T)
 
     def recall(self, own: Weighted, there: Objects, first: NDArray[np.bool_]) -> NDArray[np.float64]:
         """[T, r] the share of objects that some of the detections [D] find."""

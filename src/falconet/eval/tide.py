@@ -259,7 +259,7 @@ def _costs(
         told = own.told(found, found)
         for part in wrong_told:
             told += 0 if part is None else part
-        before = own.average_precision(found, told.copy(), there)
+        before = own.average_precision(found, told, there)
         for kind, name in enumerate(FALSE):
             wrong = kinds[kind]
             if kind == CLASS and len(gained):
@@ -276,7 +276,7 @@ def _costs(
                 after = own.average_precision(found, told - repaired, there)
             else:
                 after = before
-            costs[name][chunk] = after - before
+            costs[name][chunk] = (after - before)[0]
         after = own.average_precision(found, told, Objects(findable)) if errors.missed.any() else before
-        costs[MISSED][chunk] = np.where((findable > 0) | (objects == 0), after - before, 0.0)
+        costs[MISSED][chunk] = np.where((findable > 0) | (objects == 0), (after - before)[0], 0.0)
     return costs

@@ -1,7 +1,8 @@
 """Average precision of detections that count several times or not at all, in many draws at once.
 
-All tables have a row for each detection and a column for each draw, so that sums and maxima over detections are those
-of whole rows, which NumPy takes several numbers at a time; its own `accumulate` goes number by number.
+All tables have a row for each detection and a column for each draw, and mostly one for each of several rules between
+them, so that sums and maxima over detections are those of whole rows, which NumPy takes several numbers at a time; its
+own `accumulate` goes number by number.
 """
 
 from itertools import pairwise
@@ -16,7 +17,7 @@ POINTS = np.linspace(0, 1, 101)
 BLOCK = 1024
 """Detections whose running sums are held at once: with some hundred draws they stay in the processor's cache."""
 
-FEW = 4096
+FEW = 2048
 """Numbers up to which NumPy's `accumulate` is faster than whole rows."""
 
 Table = NDArray[np.float32]
@@ -40,7 +41,7 @@ class Objects:
         self._starts = (width * own).astype(np.int32)
 
     def points(self, hits: Table) -> Table:
-        """[P, r] how many of `POINTS` are reached by as many hits [P, r]."""
+        """[..., r] how many of `POINTS` are reached by as many hits [..., r]."""
         places = hits.astype(np.int32)
         places += self._starts
         return self._points.take(places)
@@ -70,40 +71,53 @@ class Weighted:
         """[r] how many of some detections there are."""
         return self._drawn.take(self._images[which], axis=0).sum(0)
 
-    def told(self, kept: Places, places: Places) -> Table:
-        """[P, r] how many of the detections `kept` there are up to each place; both ascend."""
+    def told(self, kept: Places, places: Places, rules: NDArray[np.bool_] | None = None) -> Table:
+        """[P, T, r] how many of the detections `kept` there are up to each place; both ascend.
+
+        Args:
+            kept: [K].
+            places: [P].
+            rules: [K, T] by which rules each is kept; None: by the only one.
+        """
         number = np.searchsorted(kept, places, side="right")
-        told = np.zeros((len(places), self._drawn.shape[1]), np.float32)
-        before = np.zeros(self._drawn.shape[1], np.float32)
+        rules = np.ones((len(kept), 1), np.bool_) if rules is None else rules
+        before = np.zeros((rules.shape[1], self._drawn.shape[1]), np.float32)
+        told = np.zeros((len(places), *before.shape), np.float32)
         for first in range(0, int(number.max(initial=0)), BLOCK):
-            sums = self._running(kept[first : first + BLOCK])
+            own = slice(first, first + BLOCK)
+            sums = self._running(kept[own], rules[own])
             inside = slice(*np.searchsorted(number, (first + 1, first + BLOCK + 1)).tolist())
             np.add(sums.take(number[inside] - (first + 1), axis=0), before, out=told[inside])
             before += sums[-1]
         return told
 
-    def average_precision(self, right: Places, told: Table, objects: Objects) -> NDArray[np.float64]:
-        """[r] the mean of the precision at 101 recalls; NaN where there are no objects.
+    def average_precision(
+        self, found: Places, told: Table, objects: Objects, rules: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float64]:
+        """[T, r] the mean of the precision at 101 recalls; NaN where there are no objects.
 
         Args:
-            right: [P] detections that find an object, ascending.
-            told: [P, r] detections that count up to each of them; it is written over.
+            found: [U] detections that find an object, ascending.
+            told: [U, T, r] detections that count up to each of them; or [U, 1, r], where these are the same.
             objects: that there are.
+            rules: [U, T] by which rules each finds one; None: by the only one.
         """
-        if not len(right):
-            return np.where(objects.number > 0, 0.0, np.nan)
-        hits = self._running(right)
-        np.maximum(told, 1, out=told)
-        best = np.divide(hits, told, out=told)
+        rules = np.ones((len(found), 1), np.bool_) if rules is None else rules
+        if not len(found):
+            return np.where(objects.number > 0, 0.0, np.full((rules.shape[1], 1), np.nan))
+        hits = self._running(found, rules)
+        best = hits / np.maximum(told, 1)  # lower at what finds nothing by a rule than at what did before it
         accumulate(np.maximum, best[::-1])  # what is reached at this recall or a higher one
         reached = objects.points(hits)
         gained = np.subtract(reached[1:], reached[:-1], out=hits[1:])
-        found = np.einsum("pr,pr->r", best[1:], gained, dtype=np.float64)
-        found += np.multiply(best[0], reached[0], dtype=np.float64)
-        return np.where(objects.number > 0, found / len(POINTS), np.nan)
+        precision = np.einsum("utr,utr->tr", best[1:], gained, dtype=np.float64)
+        precision += np.multiply(best[0], reached[0], dtype=np.float64)
+        return np.where(objects.number > 0, precision / len(POINTS), np.nan)
 
-    def _running(self, which: Places) -> Table:
-        sums = self._drawn.take(self._images[which], axis=0)
+    def _running(self, which: Places, rules: NDArray[np.bool_]) -> Table:
+        """[K, T, r] how many of some detections [K] there are up to each by each rule [K, T]."""
+        drawn = self._drawn.take(self._images[which], axis=0)[:, None]
+        sums: Table = drawn if rules.shape[1] == 1 and rules.all() else drawn * rules[..., None]
         accumulate(np.add, sums)
         return sums
 
@@ -116,14 +130,14 @@ def accumulate(combine: np.ufunc, rows: Table) -> None:
 
     Args:
         combine: associative in the numbers at hand.
-        rows: [P, r].
+        rows: [P, ...].
     """
     if rows.size <= FEW:
         combine.accumulate(rows, axis=0, out=rows)
         return
     size = isqrt(len(rows))
     count = len(rows) // size
-    groups = rows[: size * count].reshape(count, size, -1)
+    groups = rows[: size * count].reshape(count, size, *rows.shape[1:])
     for before, after in pairwise(groups.swapaxes(0, 1)):
         combine(after, before, out=after)
     for group, after in pairwise(groups):
