@@ -65,7 +65,10 @@ def main() -> None:
     names = tuple(str(label) for label in range(asked.classes))
     classes = match(names, names, data="made", model="made")
     told = sum(len(one) for one in answers)
-    print(f"{asked.pictures} pictures, {asked.classes} classes, {sum(len(one.boxes) for one in records)} objects, ", end="")
+    print(
+        f"{asked.pictures} pictures, {asked.classes} classes, {sum(len(one.boxes) for one in records)} objects, ",
+        end="",
+    )
     print(f"{told} detections, {usable_cpus()} CPUs")
     walls: dict[bool, list[float]] = {False: [], True: []}
     spent: dict[bool, list[float]] = {False: [], True: []}

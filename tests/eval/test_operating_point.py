@@ -97,7 +97,9 @@ def test_each_class_by_itself() -> None:
 
 def test_matches_give_the_same_as_an_evaluation() -> None:
     names, records, detections = made(20, 3, 0)
-    many = [Detections(np.repeat(one.boxes, 8, 0), np.repeat(one.scores, 8), np.repeat(one.labels, 8)) for one in detections]
+    many = [
+        Detections(np.repeat(one.boxes, 8, 0), np.repeat(one.scores, 8), np.repeat(one.labels, 8)) for one in detections
+    ]
     for answers in (detections, many):  # more than a hundred of a class, too
         expected = OperatingPoints.of(coco_ap.run(names, records, answers), records, answers)
         told = OperatingPoints.of_matches(match_all(names, records, answers))

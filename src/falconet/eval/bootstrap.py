@@ -249,7 +249,7 @@ class _Area(NamedTuple):
     """Which detections of one class count for objects of one size.
 
     Attributes:
-        found: [U] those that find an object at any IoU threshold; places among all detections of the class, as all here.
+        found: [U] those that find an object at any IoU threshold; as all here, places among the class's detections.
         always: [K] those that count at all thresholds.
         hits: [T, U] which of `found` find one at each threshold.
         sometimes: [S] those that count at some thresholds.
@@ -284,9 +284,7 @@ class _Area(NamedTuple):
             [self._part(own, there, told, slice(first, first + together)) for first in range(0, STEPS, together)]
         )
 
-    def _part(
-        self, own: Weighted, there: Objects, told: NDArray[np.float32], steps: slice
-    ) -> NDArray[np.float64]:
+    def _part(self, own: Weighted, there: Objects, told: NDArray[np.float32], steps: slice) -> NDArray[np.float64]:
         """Likewise at some thresholds; `told` [U, 1, r] are those that count at all."""
         hits = self.hits[steps]
         some = hits.any(0)

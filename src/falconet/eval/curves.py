@@ -154,9 +154,7 @@ def with_intervals(kinds: Sequence[ErrorKind], drawn: Mapping[str, ErrorDraws]) 
     """The same kinds with intervals; `drawn` are the same errors in draws of the pictures, by the paper's names."""
     by_name = {name: drawn[key] for key, (name, _) in _KINDS.items()}
     return [
-        replace(
-            kind, count_interval=by_name[kind.name].number.interval, cost_interval=by_name[kind.name].cost.interval
-        )
+        replace(kind, count_interval=by_name[kind.name].number.interval, cost_interval=by_name[kind.name].cost.interval)
         for kind in kinds
     ]
 

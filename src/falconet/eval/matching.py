@@ -252,6 +252,10 @@ class _Pairs(NamedTuple):
             parts.append(cls(detections[over], objects[over], overlaps[over]))
         return cls(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
+    def at(self, places: Ints | slice) -> "_Pairs":
+        """Some of them."""
+        return _Pairs(self.detections[places], self.objects[places], self.overlaps[places])
+
 
 def _match(found: _Matched, told: _Told, truths: Truths, images: int) -> None:
     """Write into `found` which objects detections take: by descending score, each the best one that is left.
@@ -271,11 +275,11 @@ def _match(found: _Matched, told: _Told, truths: Truths, images: int) -> None:
     for area, aside in enumerate(truths.aside):
         # An object that counts beats one that does not; of equal overlaps the later one wins, as in COCO's loop.
         order = np.lexsort((-pairs.objects, -pairs.overlaps, aside[pairs.objects], turn))
-        sorted_pairs = _Pairs(*(column[order] for column in pairs))
+        sorted_pairs = pairs.at(order)
         starts = np.searchsorted(turn[order], np.arange(len(candidates) + 1))
         free = np.ones((len(IOUS), len(aside)), np.bool_)
         for first, last in pairwise(ends.tolist()):
-            block = _Pairs(*(column[starts[first] : starts[last]] for column in sorted_pairs))
+            block = sorted_pairs.at(slice(starts[first], starts[last]))
             _serve(found, block, starts[first:last] - starts[first], area, truths, free)
 
 

@@ -78,8 +78,12 @@ class OperatingPoints:
     def of_matches(cls, matches: Sequence[ClassMatches]) -> "OperatingPoints":
         """The same as `of`, of matches of all classes."""
         kept = [~one.ignored[0] for one in matches]
-        scores = np.concatenate([np.zeros(0, np.float32), *(one.scores[own] for one, own in zip(matches, kept, strict=True))])
-        right = np.concatenate([np.zeros(0, np.bool_), *(one.right[0][own] for one, own in zip(matches, kept, strict=True))])
+        scores = np.concatenate(
+            [np.zeros(0, np.float32), *(one.scores[own] for one, own in zip(matches, kept, strict=True))]
+        )
+        right = np.concatenate(
+            [np.zeros(0, np.bool_), *(one.right[0][own] for one, own in zip(matches, kept, strict=True))]
+        )
         return cls(np.sort(scores[right]), np.sort(scores[~right]), sum(int(one.objects[0].sum()) for one in matches))
 
     @classmethod

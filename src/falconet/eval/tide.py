@@ -10,6 +10,7 @@ does when it is repaired. hotcoco hands over sums alone; tests hold those of equ
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -170,7 +171,9 @@ def _classify(
         [PLACE, CLASS, TWICE, NOTHING],
         BOTH,
     )
-    aims = np.select([kinds == PLACE, kinds == CLASS], [_first(own, most, starts), _first(other, others_most, starts)], -1)
+    aims = np.select(
+        [kinds == PLACE, kinds == CLASS], [_first(own, most, starts), _first(other, others_most, starts)], -1
+    )
     return kinds, aims
 
 
@@ -206,7 +209,8 @@ def resample_errors(
     number = in_draws([one.objects[0] for one in matches], drawn)
     missed = in_draws([one.missed for one in errors], drawn)
     with ThreadPoolExecutor(usable_cpus()) as pool:
-        costs = list(pool.map(lambda *own: _costs(*own, chunks), matches, errors, number, missed))
+        of_class = partial(_costs, chunks=chunks)
+        costs = list(pool.map(of_class, matches, errors, number, missed))
     numbers = {name: _in_pictures(matches, errors, kind, images) for kind, name in enumerate(FALSE)}
     numbers[MISSED] = np.sum([np.zeros(images), *(one.missed for one in errors)], axis=0)
 

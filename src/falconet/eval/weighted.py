@@ -69,7 +69,8 @@ class Weighted:
 
     def number(self, which: Places) -> NDArray[np.float32]:
         """[r] how many of some detections there are."""
-        return self._drawn.take(self._images[which], axis=0).sum(0)
+        number: NDArray[np.float32] = self._drawn.take(self._images[which], axis=0).sum(0)
+        return number
 
     def told(self, kept: Places, places: Places, rules: NDArray[np.bool_] | None = None) -> Table:
         """[P, T, r] how many of the detections `kept` there are up to each place; both ascend.
@@ -106,8 +107,9 @@ class Weighted:
         if not len(found):
             return np.where(objects.number > 0, 0.0, np.full((rules.shape[1], 1), np.nan))
         hits = self._running(found, rules)
-        best = hits / np.maximum(told, 1)  # lower at what finds nothing by a rule than at what did before it
-        accumulate(np.maximum, best[::-1])  # what is reached at this recall or a higher one
+        best: Table = np.divide(hits, np.maximum(told, 1), dtype=np.float32)
+        # What is reached at this recall or a higher one. What finds nothing by a rule lies below what did before it.
+        accumulate(np.maximum, best[::-1])
         reached = objects.points(hits)
         gained = np.subtract(reached[1:], reached[:-1], out=hits[1:])
         precision = np.einsum("utr,utr->tr", best[1:], gained, dtype=np.float64)
