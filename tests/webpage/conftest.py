@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -78,12 +79,13 @@ class Page:
             value,
         )
 
-    def slide(self, value: float) -> None:
-        """Move the threshold."""
+    def slide(self, value: float, name: str = "threshold") -> None:
+        """Move the threshold, or that of the second model."""
         self.run(
-            "const one = document.getElementById('threshold'); one.value = arguments[0];"
+            "const one = document.getElementById(arguments[1]); one.value = arguments[0];"
             "one.dispatchEvent(new Event('input', {bubbles: true}))",
             value,
+            name,
         )
 
     def counts(self) -> dict[str, int]:
@@ -119,22 +121,26 @@ def drawn_video(path: Path) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """A browser without a window."""
+NO_CARD = ("--disable-gpu",)
+
+CARD = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
+"""A graphics card that is a program: SwiftShader, which comes with chromium. Its answers are those of a card; its speed is not."""
+
+
+@contextmanager
+def browser(folder: Path, *words: str) -> Iterator[Page]:
+    """A browser without a window, with a profile and downloads of its own in `folder`."""
     webdriver = pytest.importorskip("selenium.webdriver")
-    browser = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    program = os.environ.get("CHROMIUM") or shutil.which("chromium")
     driver = shutil.which("chromedriver")
-    if browser is None or driver is None:
+    if program is None or driver is None:
         pytest.skip("no browser: install Debian's packages chromium and chromium-driver")
-    folder = tmp_path_factory.mktemp("browser")
     options = webdriver.ChromeOptions()
-    options.binary_location = browser
+    options.binary_location = program
     camera = drawn_video(folder / "camera.mjpeg")
     for word in (
         "--headless=new",
         "--no-sandbox",
-        "--disable-gpu",
         "--disable-background-networking",
         "--disable-component-update",
         "--disable-sync",
@@ -144,6 +150,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
         "--use-fake-ui-for-media-stream",
         "--use-fake-device-for-media-stream",
         f"--use-file-for-fake-video-capture={camera}",
+        *words,
     ):
         options.add_argument(word)
     options.add_experimental_option(
@@ -151,9 +158,26 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     )
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     running = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    running.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
-    yield Page(running, folder)
-    running.quit()
+    try:
+        running.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
+        yield Page(running, folder)
+    finally:
+        running.quit()
+
+
+@pytest.fixture(scope="session")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """A browser that has no graphics card."""
+    with browser(tmp_path_factory.mktemp("browser"), *NO_CARD) as running:
+        yield running
+
+
+@pytest.fixture
+def card_page(tmp_path: Path) -> Iterator[Page]:
+    """A browser that has one, and has never seen a site: what it measured once it would remember."""
+    (tmp_path / "browser").mkdir()
+    with browser(tmp_path / "browser", *CARD) as running:
+        yield running
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

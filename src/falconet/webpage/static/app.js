@@ -1,12 +1,15 @@
 // The page: pictures in, boxes out. Whether a server detects or this browser, is written in site.json.
-import { asCsv, asJson, chosen, FLOOR, sentence } from "./detections.js";
-import { draw } from "./draw.js";
+import { Answering, answerOf, failureOf, keyOf } from "./answering.js";
+import { asCsv, asJson, chosen, sentence } from "./detections.js";
+import { draw, stretched } from "./draw.js";
+import { LevelRow, Levels } from "./levels.js";
 import { closeVideo, openCamera, openVideo, watch } from "./live.js";
-import { Frame, Picture, receive, sorted, thumbnailOf } from "./pictures.js";
+import { Frame, Picture, receive, sorted } from "./pictures.js";
 import { annotated, save, stem } from "./save.js";
 import { offer, showCard, showClasses, showList, showStrip, showTimes } from "./show.js";
+import { recalled, remember } from "./stored.js";
 
-const DEVICES = { cpu: "processor (WASM)", gpu: "graphics card (WebGPU)" };
+const DEVICES = { auto: "automatic", cpu: "CPU", gpu: "graphics card (WebGPU)" };
 const SAID_EVERY = 2000;
 const NONE = "";
 
@@ -15,115 +18,37 @@ const video = at("video");
 const views = [at("view-first"), at("view-second")];
 
 let backend = null;
+let answering = null;
 const state = {
   models: [],
   asked: [], // the model, and the one beside it
-  device: "cpu",
+  device: "cpu", // or "gpu", "auto", "server": what shall compute
   pictures: [],
   current: null, // the picture or frame on the screen
   bitmap: null, // its pixels
   live: null, // stops the camera or the video
   rate: 0, // frames a second
   left: 0, // pictures without an answer
-  threshold: 0.25,
-  point: NONE, // name of stored thresholds
+  levels: new Levels(),
   hidden: new Set(), // names of classes
-  seen: new Set(), // names of classes that were found in some picture
+  present: new Set(), // names of classes in the picture; of a camera or a video, in some frame
   marked: null,
 };
 
-// ---- what is found
+const rows = [at("level-first"), at("level-second")].map((row) => new LevelRow(row, state.levels, render));
 
-function key(model) {
-  return `${state.device} ${model.name} ${model.sha256}`;
-}
+// ---- what is found
 
 function names() {
   return [...new Set(state.asked.flatMap((model) => model.classes))];
 }
 
-function answerOf(picture, model) {
-  const answer = picture?.answers.get(key(model));
-  return answer && !(answer instanceof Error) ? answer : null;
-}
-
-/** The detections of a picture that count. */
-function found(picture, model) {
-  const answer = answerOf(picture, model);
+/** The detections of a picture that count; of classes that are hidden, too, where `hidden` is empty. */
+function found(picture, model, hidden = state.hidden) {
+  const answer = answerOf(state, picture, model);
   if (!answer) return [];
-  if (answer.classes) return answer.classes.filter(({ label }) => !state.hidden.has(label));
-  const stored = model.operating_points?.find(({ name }) => name === state.point);
-  return chosen(answer.detections, { ...state, thresholds: stored?.thresholds });
-}
-
-/** Ask for what is missing of a picture. */
-async function ask(picture, bitmap) {
-  for (const model of state.asked) {
-    if (picture.answers.has(key(model))) continue;
-    const name = key(model);
-    try {
-      picture.answers.set(name, await backend.detect(model, { blob: picture.blob, bitmap }, state.device));
-    } catch (error) {
-      if (error instanceof backend.TokenNeeded) throw error;
-      picture.answers.set(name, new Error(`${picture.name}: ${error.message}`));
-    }
-  }
-}
-
-let working = false;
-
-/** Answer all pictures, the one on the screen first. */
-async function work() {
-  if (working || state.live) return;
-  working = true;
-  try {
-    for (let next = missing(); next && !state.live; next = missing()) await workOn(next);
-  } catch (error) {
-    if (error instanceof backend.TokenNeeded) askToken();
-    else trouble(error);
-  } finally {
-    working = false;
-    state.left = state.pictures.filter(isOpen).length;
-    tellFailed();
-    render();
-  }
-}
-
-/** Whether a picture lacks an answer. */
-function isOpen(picture) {
-  return picture instanceof Picture && state.asked.some((model) => !picture.answers.has(key(model)));
-}
-
-function failure(picture) {
-  return state.asked.map((model) => picture.answers.get(key(model))).find((answer) => answer instanceof Error);
-}
-
-function missing() {
-  return isOpen(state.current) ? state.current : state.pictures.find(isOpen);
-}
-
-function tellFailed() {
-  const failed = state.pictures.map(failure).filter(Boolean);
-  if (failed.length > 1) {
-    trouble(new Error(`${failed.length} of ${state.pictures.length} pictures have no answer. The first: ${failed[0].message}`));
-  }
-}
-
-async function workOn(picture) {
-  state.left = state.pictures.filter(isOpen).length;
-  if (isOpen(state.current)) say("Detecting ...");
-  let bitmap;
-  try {
-    bitmap = await picture.open();
-  } catch (error) {
-    for (const model of state.asked) picture.answers.set(key(model), error);
-    render();
-    return;
-  }
-  picture.thumbnail ??= thumbnailOf(bitmap);
-  await ask(picture, bitmap);
-  bitmap.close();
-  render();
+  if (answer.classes) return answer.classes.filter(({ label }) => !hidden.has(label));
+  return chosen(answer.detections, { ...state.levels.limits(model), hidden });
 }
 
 // ---- pictures, video, camera
@@ -136,17 +61,18 @@ async function take(files) {
     await watchLive(() => openVideo(video, videos[0]), videos[0].name);
   } else if (pictures.length) {
     stopLive();
-    const added = pictures.map((file) => new Picture(file));
+    const convert = backend.converted && ((blob) => backend.converted(state.asked[0], blob));
+    const added = pictures.map((file) => new Picture(file, { convert }));
     state.pictures.push(...added);
     await look(added[0]);
-    work();
+    answering.work();
   }
 }
 
 function choose(index) {
   stopLive();
   look(state.pictures[index]);
-  work();
+  answering.work();
 }
 
 async function look(picture) {
@@ -174,12 +100,13 @@ async function watchLive(open, name) {
     return trouble(error);
   }
   state.live = stop;
+  state.present.clear();
   at("pause").hidden = at("stop").hidden = false;
   let before = performance.now();
   try {
     await watch(video, async ({ bitmap, seconds }) => {
       const frame = new Frame(bitmap, `${name} at ${seconds.toFixed(2)} s`);
-      await ask(frame, bitmap);
+      await answering.ask(frame, bitmap);
       if (stop.signal.aborted) return bitmap.close();
       const now = performance.now();
       state.rate = 1000 / (now - before);
@@ -189,8 +116,7 @@ async function watchLive(open, name) {
       render();
     }, stop.signal);
   } catch (error) {
-    if (error instanceof backend.TokenNeeded) askToken();
-    else trouble(error);
+    answering.stopped(error);
   }
   if (state.live === stop) stopLive();
 }
@@ -236,22 +162,36 @@ function render() {
   const all = asked.map((model) => found(current, model));
   asked.forEach((model, index) => showView(views[index], model, all[index]));
   views.forEach((view, index) => (view.hidden = !bitmap || index >= asked.length));
-  for (const { label } of all.flat()) state.seen.add(label);
-  showStrip(at("strip"), { ...state, failed: (picture) => Boolean(failure(picture)), choose });
-  showClasses(at("classes"), { ...state, names: names(), found: all[0] ?? [], toggle });
+  showStrip(at("strip"), { ...state, failed: (picture) => Boolean(failureOf(state, picture)), choose });
+  const shownOrNot = asked.map((model) => found(current, model, new Set()));
+  if (!state.live) state.present.clear(); // the order follows the picture, but not each frame
+  for (const { label } of shownOrNot.flat()) state.present.add(label);
+  showClasses(at("classes"), { ...state, names: names(), found: shownOrNot, toggle });
   showList(at("list"), all[0] ?? [], mark);
-  const answers = asked.map((model) => [model.name, answerOf(current, model)]).filter(([, answer]) => answer);
+  const answers = asked.map((model) => [model.name, answerOf(state, current, model)]).filter(([, answer]) => answer);
   showTimes(at("times"), answers.map(([model, answer]) => ({ ...answer, model })), state.rate);
   for (const id of ["times", "list"]) at(id).closest("section").hidden = !answers.length;
-  const wrong = current && failure(current);
+  showProcessor();
+  const wrong = current && failureOf(state, current);
   if (wrong) trouble(wrong);
   if (answers.length) say(told(current, all) + (state.left ? ` (${state.left} pictures to go)` : ""));
   at("save-picture").disabled = !answers.length;
   at("save-json").disabled = at("save-csv").disabled = !answers.length || state.left > 0;
 }
 
+/** Where this browser detects: on which processor, and why. */
+function showProcessor() {
+  const { asked, device } = state;
+  at("processor").hidden = !backend?.processor || !asked.length;
+  if (at("processor").hidden) return;
+  const each = asked.map((model) => backend.processor(model, device));
+  const words = new Set(each).size === 1 ? each[0] : each.map((one, index) => `${asked[index].name}: ${one}`).join(" ");
+  if (at("reason").textContent !== words) at("reason").textContent = words;
+  at("measure").hidden = !state.bitmap || !backend.canMeasureAgain(asked[0], device);
+}
+
 function told(current, all) {
-  const [answer] = state.asked.map((model) => answerOf(current, model)).filter(Boolean);
+  const [answer] = state.asked.map((model) => answerOf(state, current, model)).filter(Boolean);
   if (answer.classes) return `${current.name}: ${all[0].map(({ label, score }) => `${label} ${score.toFixed(2)}`).join(", ")}`;
   return `${current.name}: ${sentence(all[0], state.hidden)}`;
 }
@@ -262,7 +202,8 @@ function showView(view, model, detections) {
   const whole = detections.length && !detections[0].box;
   const words = whole ? detections[0].label : sentence(detections, state.hidden);
   view.querySelector("canvas").setAttribute("aria-label", `${state.current.name}, ${model.name}: ${words}`);
-  view.querySelector("figcaption").textContent = state.asked.length > 1 ? `${model.name}: ${words}` : state.current.name;
+  const caption = state.asked.length > 1 ? `${model.name}: ${words}` : state.current.name;
+  view.querySelector("figcaption").textContent = [caption, stretched(state.bitmap)].filter(Boolean).join(", ");
 }
 
 function mark(detection) {
@@ -278,44 +219,31 @@ function toggle(name, shown) {
 
 // ---- controls
 
-function showThreshold() {
-  at("threshold").value = state.threshold;
-  at("threshold-says").textContent = state.point ? "by class" : state.threshold.toFixed(2);
-}
-
 function chooseModels() {
   const [first, second] = [at("model").value, at("second").value];
   const byName = (name) => state.models.find((model) => model.name === name);
-  const changed = state.asked[0]?.name !== first;
   state.asked = [byName(first), second && second !== first ? byName(second) : null].filter(Boolean);
   offer(at("second"), [[NONE, "none"], ...state.models.filter(({ name }) => name !== first).map(({ name }) => [name, name])],
     state.asked[1]?.name ?? NONE);
   at("second").disabled = false;
   at("second").parentElement.hidden = state.models.length < 2;
-  if (changed) {
-    const [model] = state.asked;
-    state.threshold = Math.max(FLOOR, model.score_threshold ?? FLOOR);
-    state.point = NONE;
-    const points = model.operating_points ?? [];
-    at("points").hidden = !points.length;
-    offer(at("point"), [[NONE, "one for all classes"], ...points.map(({ name }) => [name, name])], NONE);
-    at("choose").hidden = model.task === "classify";
-    showThreshold();
-  }
+  const several = state.asked.length > 1;
+  rows.forEach((row, index) => row.show(state.asked[index], several ? `${state.asked[index].name}, score above` : "Score above"));
+  at("choose").hidden = rows.every(({ row }) => row.hidden);
   showCard(at("card").querySelector("dl"), state.asked[0]);
   render();
-  work();
+  answering.work();
 }
 
 function answersToSave() {
   const pictures = state.current instanceof Frame ? [state.current] : state.pictures;
   return state.asked.map((model) => ({
     model: model.name,
-    threshold: state.point || state.threshold,
+    threshold: state.levels.told(model),
     hidden_classes: [...state.hidden],
     results: pictures.map((picture) => {
-      const answer = answerOf(picture, model);
-      if (!answer) return { file: picture.name, error: picture.answers.get(key(model))?.message ?? "no answer yet" };
+      const answer = answerOf(state, picture, model);
+      if (!answer) return { file: picture.name, error: picture.answers.get(keyOf(state, model))?.message ?? "no answer yet" };
       const { width, height } = answer;
       return { file: picture.name, width, height, detections: found(picture, model) };
     }),
@@ -337,23 +265,15 @@ function listen() {
   at("camera").addEventListener("click", () => watchLive(() => openCamera(video), "camera"));
   at("pause").addEventListener("click", pause);
   at("stop").addEventListener("click", stopLive);
-  at("threshold").addEventListener("input", ({ target }) => {
-    state.threshold = Number(target.value);
-    state.point = at("point").value = NONE;
-    showThreshold();
-    render();
-  });
-  at("point").addEventListener("change", ({ target }) => {
-    state.point = target.value;
-    showThreshold();
-    render();
-  });
   at("model").addEventListener("change", chooseModels);
   at("second").addEventListener("change", chooseModels);
   at("device").addEventListener("change", ({ target }) => {
     state.device = target.value;
-    work();
+    remember("processor", state.device);
+    render();
+    answering.work();
   });
+  at("measure").addEventListener("click", () => backend.measureAgain(state.asked[0], state.bitmap));
   at("show-all").addEventListener("click", () => { state.hidden.clear(); render(); });
   at("hide-all").addEventListener("click", () => { state.hidden = new Set(names()); render(); });
   at("save-picture").addEventListener("click", savePicture);
@@ -388,7 +308,8 @@ async function begin() {
   }
   trouble(null);
   offer(at("model"), state.models.map(({ name }) => [name, name]), state.asked[0]?.name ?? state.models[0].name);
-  const devices = await backend.devices();
+  const devices = await backend.devices(render);
+  state.device = recalled("processor", devices);
   at("runs").hidden = devices.length < 2;
   offer(at("device"), devices.map((one) => [one, DEVICES[one]]), state.device);
   chooseModels();
@@ -414,6 +335,7 @@ async function start() {
     say("");
     return trouble(new Error(`The page is not complete: ${error.message}`));
   }
+  answering = new Answering(state, backend, { say, trouble, render, askToken });
   at("where").textContent = backend.where;
   await begin();
 }

@@ -24,7 +24,13 @@ export async function prepare() {}
 
 /** The server chooses where it computes. */
 export async function devices() {
-  return ["cpu"];
+  return ["server"];
+}
+
+/** A picture that this browser does not open, as JPEG: the server's drawing of it, without boxes, since none scores above 1. */
+export async function converted(model, blob) {
+  const query = new URLSearchParams({ model: model.name, score: 1, answer: "jpeg" });
+  return (await answered(`v1/detect?${query}`, sent(blob))).blob();
 }
 
 /** What a model finds in a picture {blob} or a frame {bitmap}: the answer of `POST /v1/detect` for one picture. */
@@ -32,15 +38,11 @@ export async function detect(model, picture) {
   const blob = picture.blob ?? (await jpegOf(picture.bitmap));
   const query = new URLSearchParams({ model: model.name, score: FLOOR });
   const started = performance.now();
-  const answer = await asked(`v1/detect?${query}`, {
-    method: "POST",
-    body: blob,
-    headers: { "Content-Type": blob.type || "application/octet-stream" },
-  });
+  const answer = await asked(`v1/detect?${query}`, sent(blob));
   const [result] = answer.results;
   const whole = performance.now() - started;
   const known = Object.values(result.milliseconds).reduce((sum, one) => sum + one, 0);
-  return { ...result, milliseconds: { ...result.milliseconds, network: Math.max(0, whole - known) } };
+  return { ...result, device: "server", milliseconds: { ...result.milliseconds, network: Math.max(0, whole - known) } };
 }
 
 async function jpegOf(bitmap) {
@@ -49,7 +51,15 @@ async function jpegOf(bitmap) {
   return canvas.convertToBlob({ type: "image/jpeg", quality: JPEG_QUALITY });
 }
 
-async function asked(address, options = {}) {
+function sent(blob) {
+  return { method: "POST", body: blob, headers: { "Content-Type": blob.type || "application/octet-stream" } };
+}
+
+async function asked(address, options) {
+  return (await answered(address, options)).json();
+}
+
+async function answered(address, options = {}) {
   const headers = token ? { ...options.headers, Authorization: `Bearer ${token}` } : options.headers;
   let response;
   try {
@@ -57,7 +67,7 @@ async function asked(address, options = {}) {
   } catch {
     throw new Error("The server does not answer. Is it still running?");
   }
-  if (response.ok) return response.json();
+  if (response.ok) return response;
   const said = await response.json().catch(() => ({}));
   const text = said.detail || `The server answers with ${response.status} ${response.statusText}.`;
   throw response.status === 401 ? new TokenNeeded(text) : new Error(text);

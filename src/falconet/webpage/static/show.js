@@ -25,26 +25,29 @@ export function offer(select, choices, value) {
 }
 
 /**
- * Boxes to tick, one for each class, with how many were found.
+ * Boxes to tick, one for each class, with how many were found by each model, whether they are shown or not.
  * @param names in the order of their colours
- * @param seen names of classes that were found in some picture; they come first
+ * @param present names of classes that come first
+ * @param found detections of each model
  */
-export function showClasses(list, { names, seen, hidden, found, toggle }) {
-  const numbers = counted(found);
-  const order = [...names.filter((name) => seen.has(name)), ...names.filter((name) => !seen.has(name))];
+export function showClasses(list, { names, present, hidden, found, toggle }) {
+  const numbers = found.map(counted);
+  const order = [...names.filter((name) => present.has(name)), ...names.filter((name) => !present.has(name))];
   const shown = order.join("\n");
   if (list.dataset.shown !== shown) {
     list.dataset.shown = shown;
     const rows = new Map([...list.children].map((row) => [row.dataset.name, row]));
+    const focused = document.activeElement;
     list.replaceChildren(...order.map((name) => rows.get(name) ?? classRow(name, toggle)));
+    if (list.contains(focused)) focused.focus({ preventScroll: true }); // a row that moves loses it
   }
   for (const row of list.children) {
     const { name } = row.dataset;
-    const number = numbers.get(name) ?? 0;
+    const each = numbers.map((one) => one.get(name) ?? 0);
     row.querySelector("input").checked = !hidden.has(name);
     row.querySelector(".swatch").style.background = colour(names.indexOf(name));
-    row.querySelector(".number").textContent = number;
-    row.firstChild.classList.toggle("none", !number);
+    row.querySelector(".number").textContent = each.some(Boolean) ? each.join(" / ") : "0";
+    row.firstChild.classList.toggle("none", !each.some(Boolean));
   }
 }
 
@@ -59,15 +62,23 @@ function classRow(name, toggle) {
   return row;
 }
 
-/** The milliseconds of each stage. */
+/** Who computed, as an answer says it. */
+export function computedBy({ device, threads }) {
+  if (device === "gpu") return "graphics card (WebGPU)";
+  if (device === "server") return "the server";
+  return `CPU, ${threads} ${threads === 1 ? "thread" : "threads"}`;
+}
+
+/** The milliseconds of each stage, and who computed. */
 export function showTimes(list, answers, rate) {
   list.replaceChildren();
-  for (const { model, milliseconds, threads } of answers) {
+  for (const answer of answers) {
+    const { model, milliseconds } = answer;
     const whole = Object.values(milliseconds).reduce((sum, one) => sum + one, 0);
     if (answers.length > 1) pair(list, "model", model);
     for (const [stage, value] of Object.entries(milliseconds)) pair(list, STAGES[stage] ?? stage, `${value.toFixed(1)} ms`);
     pair(list, "together", `${whole.toFixed(1)} ms`);
-    if (threads) pair(list, "threads", String(threads));
+    pair(list, "computed by", computedBy(answer));
   }
   if (rate) pair(list, "frames a second", rate.toFixed(1));
 }

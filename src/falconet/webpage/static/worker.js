@@ -1,23 +1,38 @@
 // Runs networks with onnxruntime-web, one picture after the other.
 import { classesOf, detectionsOf } from "./answers.js";
 import { fit } from "./pixels.js";
+import { difference } from "./processor.js";
 
 const MOST_THREADS = 4;
 const BUILDS = { cpu: ["./ort/ort.wasm.min.mjs", "wasm"], gpu: ["./ort/ort.webgpu.min.mjs", "webgpu"] };
 
+/** Milliseconds after which a graphics card counts as lost: what one computes takes far less, compiling included. */
+const MOST_WAITED = 60_000;
+/** Of a comparison: runs that are measured, and milliseconds after which no further one is begun. */
+const RUNS = 5;
+const LONGEST = 3000;
+/** Runs of a graphics card that are not measured, since programs are compiled and memory is laid out in them. */
+const WARM_UP = 2;
+
 const runtimes = new Map();
 const sessions = new Map();
 let before = Promise.resolve();
+let sayLost;
+/** Fails once the graphics card is lost, which may be while it computes. */
+const lost = new Promise((_, fail) => (sayLost = (words) => fail(new Error(words))));
+lost.catch(() => {});
 
-self.onmessage = ({ data }) => {
+self.onmessage = async ({ data }) => {
+  // The card is opened beside the answers, which need not wait for its files.
+  if (data.compare) await opened(data.model, "gpu").catch(() => {});
   before = before.then(() => answer(data));
 };
 
-async function answer({ id, model, device, bitmap }) {
+async function answer({ id, model, device, bitmap, compare }) {
   try {
-    const running = await opened(model, device);
     const picture = bitmap ? read(bitmap) : blank(model.input);
-    self.postMessage({ id, result: await detected(running, model, picture) });
+    const result = compare ? await compared(model, picture) : await detected(model, device, picture);
+    self.postMessage({ id, result });
   } catch (error) {
     self.postMessage({ id, error: error?.message || String(error) });
   } finally {
@@ -25,34 +40,63 @@ async function answer({ id, model, device, bitmap }) {
   }
 }
 
-async function detected({ ort, session }, model, image) {
+async function detected(model, device, image) {
+  const running = await opened(model, device);
   const picture = { width: image.width, height: image.height };
   const started = performance.now();
   const placement = fit(image, { ...model.input, ...model.preprocess });
   const prepared = performance.now();
-  const { height, width } = model.input;
-  const tensor = new ort.Tensor("uint8", placement.pixels, [1, height, width, 3]);
-  const wanted = model.task === "classify" ? "probabilities" : "detections";
-  const outputs = await session.run({ [session.inputNames[0]]: tensor }, [wanted]);
+  const values = await run(running, model, placement.pixels);
   const ran = performance.now();
-  const values = outputs[wanted].data;
   const found =
     model.task === "classify"
       ? { classes: classesOf(values, model) }
       : { detections: detectionsOf(values, placement, picture, model) };
   const milliseconds = { prepare: prepared - started, detect: ran - prepared };
-  return { ...picture, ...found, milliseconds, threads: ort.env.wasm.numThreads };
+  return { ...picture, ...found, milliseconds, device, threads: running.ort.env.wasm.numThreads };
+}
+
+/** The same picture by both: {cpu, gpu: milliseconds of each run, number: of what is found, different: in words, or null}. */
+async function compared(model, image) {
+  const { pixels } = fit(image, { ...model.input, ...model.preprocess });
+  const gpu = await opened(model, "gpu");
+  const cpu = await opened(model, "cpu");
+  const expected = await run(cpu, model, pixels);
+  for (let turn = 0; turn < WARM_UP; turn++) {
+    const different = difference(expected, await run(gpu, model, pixels), model.task);
+    if (different) return { cpu: [], gpu: [], number: 0, different };
+  }
+  const times = { cpu: [], gpu: [] };
+  const until = performance.now() + LONGEST;
+  // Alternately, so that both see the machine as it is at the time.
+  for (let turn = 0; turn < RUNS && (turn < 2 || performance.now() < until); turn++) {
+    for (const [name, running] of Object.entries({ cpu, gpu })) {
+      const started = performance.now();
+      await run(running, model, pixels);
+      times[name].push(performance.now() - started);
+    }
+  }
+  return { ...times, number: model.task === "classify" ? 0 : expected.length / 6, different: null };
+}
+
+/** What the network puts out: rows of detections, or probabilities. */
+async function run({ ort, session, device }, model, pixels) {
+  const { height, width } = model.input;
+  const tensor = new ort.Tensor("uint8", pixels, [1, height, width, 3]);
+  const wanted = model.task === "classify" ? "probabilities" : "detections";
+  const outputs = await orLost(device, session.run({ [session.inputNames[0]]: tensor }, [wanted]));
+  return outputs[wanted].data;
 }
 
 /** The runtime of a device and the session of a model, each opened once. */
 async function opened(model, device) {
   const [address, provider] = BUILDS[device];
   if (!runtimes.has(device)) runtimes.set(device, import(address).then(ready));
-  const ort = await runtimes.get(device);
   const key = `${device} ${model.file}`;
-  if (!sessions.has(key)) sessions.set(key, open(ort, model, provider));
   try {
-    return { ort, session: await sessions.get(key) };
+    const ort = await runtimes.get(device);
+    if (!sessions.has(key)) sessions.set(key, orLost(device, open(ort, model, provider)));
+    return { ort, device, session: await sessions.get(key) };
   } catch (error) {
     sessions.delete(key);
     throw error;
@@ -70,7 +114,24 @@ async function open(ort, model, provider) {
   const response = await fetch(model.file);
   if (!response.ok) throw new Error(`${model.file} cannot be read: ${response.status} ${response.statusText}`);
   const bytes = new Uint8Array(await response.arrayBuffer());
-  return ort.InferenceSession.create(bytes, { executionProviders: [provider, ...(provider === "wasm" ? [] : ["wasm"])], logSeverityLevel: 3 });
+  // One provider alone: a graphics card that does not start is an error here, not the CPU under another name.
+  const session = await ort.InferenceSession.create(bytes, { executionProviders: [provider], logSeverityLevel: 3 });
+  if (provider === "webgpu") ort.env.webgpu.device?.lost.then(({ message }) => sayLost(`it was lost: ${message || "the browser says no reason"}`));
+  return session;
+}
+
+/** Of a graphics card: an error once it is lost, or does not answer. */
+async function orLost(device, promise) {
+  if (device !== "gpu") return promise;
+  let timer;
+  const silent = new Promise((_, fail) => {
+    timer = setTimeout(() => fail(new Error("it does not answer")), MOST_WAITED);
+  });
+  try {
+    return await Promise.race([promise, lost, silent]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 function blank({ width, height }) {
