@@ -7,9 +7,13 @@ const { asCsv, asJson, chosen, counted, sentence } = await import(new URL("detec
 const { classesOf, detectionsOf, told } = await import(new URL("answers.js", page));
 const { colour, inkOn } = await import(new URL("colours.js", page));
 const { fit, toPicture } = await import(new URL("pixels.js", page));
-const { sorted } = await import(new URL("pictures.js", page));
+const { cannotOpen, Picture, sorted } = await import(new URL("pictures.js", page));
 const { stem } = await import(new URL("save.js", page));
-const { draw } = await import(new URL("draw.js", page));
+const { draw, stretched } = await import(new URL("draw.js", page));
+const { Levels } = await import(new URL("levels.js", page));
+const { Answering, answerOf, failureOf } = await import(new URL("answering.js", page));
+const { computedBy } = await import(new URL("show.js", page));
+const { recalled, remember } = await import(new URL("stored.js", page));
 
 const found = [
   { label: "dog", label_id: 1, score: 0.9, box: [1, 2, 3, 4] },
@@ -89,6 +93,120 @@ test("files are told apart by their type", () => {
   const file = (name, type) => ({ name, type });
   const kinds = sorted([file("a.jpg", "image/jpeg"), file("b.mp4", "video/mp4"), file("c.txt", "text/plain")]);
   assert.deepEqual(Object.values(kinds).map((ones) => ones.map(({ name }) => name)), [["a.jpg"], ["b.mp4"], ["c.txt"]]);
+});
+
+test("endings tell where the system tells no type", () => {
+  const file = (name, type) => ({ name, type });
+  const kinds = sorted([file("a.tif", ""), file("b.JP2", ""), file("c.jpg.txt", ""), file("d", ""), file("e.tif", "text/plain")]);
+  assert.deepEqual(kinds.pictures.map(({ name }) => name), ["a.tif", "b.JP2"]);
+  assert.equal(kinds.others.length, 3);
+});
+
+test("formats that browsers do not open are named, with what helps", () => {
+  assert.match(cannotOpen("scan.TIF"), /opens no TIFF\. Save it as JPEG or PNG, or use the page of 'falconet serve'/);
+  assert.match(cannotOpen("a.heic"), /opens no HEIC\. Save it as JPEG or PNG\.$/);
+  assert.match(cannotOpen("a.jpg"), /cannot open it as a picture/);
+});
+
+test("what the browser does not open is converted once", async () => {
+  globalThis.createImageBitmap = async (blob) => {
+    if (blob !== "jpeg") throw new Error("no");
+    return "bitmap";
+  };
+  let asked = 0;
+  const picture = new Picture({ name: "a.tif" }, { convert: async () => ((asked += 1), "jpeg") });
+  assert.equal(await picture.open(), "bitmap");
+  assert.equal(await picture.open(), "bitmap");
+  assert.equal(asked, 1);
+  const refused = new Picture({ name: "b.tif" }, { convert: async () => { throw new Error("too large"); } });
+  await assert.rejects(refused.open(), /^Error: b\.tif: too large$/);
+  await assert.rejects(new Picture({ name: "c.tif" }).open(), /c\.tif: this browser opens no TIFF/);
+});
+
+test("each model has a threshold of its own", () => {
+  const levels = new Levels();
+  const first = { name: "a", score_threshold: 0.4, operating_points: [{ name: "recall=0.9", thresholds: { cat: 0.1 } }] };
+  const second = { name: "b", score_threshold: 0.01 };
+  assert.deepEqual([levels.of(first).threshold, levels.of(second).threshold], [0.4, 0.05]);
+  levels.slide(first, 0.7);
+  assert.deepEqual(levels.limits(first), { threshold: 0.7, thresholds: undefined });
+  assert.equal(levels.limits(second).threshold, 0.05);
+  levels.choose(first, "recall=0.9");
+  assert.deepEqual(levels.limits(first).thresholds, { cat: 0.1 });
+  assert.deepEqual([levels.told(first), levels.told(second)], ["recall=0.9", 0.05]);
+  levels.choose(first, "");
+  assert.equal(levels.told(first), 0.7);
+});
+
+test("pictures are answered by each model once, and what fails is kept as its answer", async () => {
+  globalThis.createImageBitmap = async () => ({ width: 9, height: 9, close() {} });
+  globalThis.document = { createElement: () => ({ getContext: () => ({ drawImage() {} }) }) };
+  const [one, two] = [new Picture({ name: "a" }), new Picture({ name: "b" })];
+  const models = [{ name: "x", sha256: "1" }, { name: "y", sha256: "2" }];
+  const state = { asked: models, device: "cpu", pictures: [one, two], current: two, live: null, left: 0 };
+  const asked = [];
+  class TokenNeeded extends Error {}
+  const backend = {
+    TokenNeeded,
+    detect: async (model, { blob }) => {
+      asked.push(`${blob.name} ${model.name}`);
+      if (model.name === "y") throw new Error("does not run");
+      return { detections: [] };
+    },
+  };
+  const told = [];
+  const page = { say() {}, render() {}, askToken: () => told.push("token"), trouble: ({ message }) => told.push(message) };
+  const answering = new Answering(state, backend, page);
+  await answering.work();
+  await answering.work();
+  assert.deepEqual(asked, ["b x", "b y", "a x", "a y"], "the one on the screen first");
+  assert.deepEqual(answerOf(state, one, models[0]), { detections: [] });
+  assert.equal(answerOf(state, one, models[1]), null);
+  assert.equal(failureOf(state, one).message, "a: does not run");
+  assert.match(told[0], /^2 of 2 pictures have no answer\. The first: a: does not run/);
+  backend.detect = async () => { throw new TokenNeeded("no"); };
+  state.device = "gpu";
+  await answering.work();
+  assert.equal(told.at(-1), "token");
+});
+
+test("it is said who computed", () => {
+  assert.equal(computedBy({ device: "cpu", threads: 1 }), "CPU, 1 thread");
+  assert.equal(computedBy({ device: "cpu", threads: 4 }), "CPU, 4 threads");
+  assert.equal(computedBy({ device: "gpu", threads: 1 }), "graphics card (WebGPU)");
+  assert.equal(computedBy({ device: "server" }), "the server");
+});
+
+test("a choice is remembered while it is one", () => {
+  const content = {};
+  const storage = { getItem: (name) => content[name] ?? null, setItem: (name, value) => (content[name] = value) };
+  assert.equal(recalled("processor", ["auto", "gpu"], storage), "auto");
+  remember("processor", "gpu", storage);
+  assert.equal(recalled("processor", ["auto", "gpu"], storage), "gpu");
+  assert.equal(recalled("processor", ["cpu"], storage), "cpu");
+  remember("processor", "gpu", { setItem: () => { throw new Error("full"); } });
+  assert.equal(recalled("processor", ["auto"], null), "auto");
+});
+
+test("a slim picture is stretched on the screen, and its boxes with it; what is saved is not", () => {
+  const calls = [];
+  const context = new Proxy({}, {
+    get: (_, name) => (name === "measureText" ? () => ({ width: 10 }) : (...values) => calls.push([name, ...values])),
+    set: () => true,
+  });
+  const canvas = { width: 0, height: 0, getContext: () => context };
+  const hair = { width: 3000, height: 2 };
+  const box = { label: "a", label_id: 0, score: 0.5, box: [0, 0, 1500, 1] };
+  draw(canvas, hair, [box], { place: () => 0, side: 1200 });
+  assert.deepEqual([canvas.width, canvas.height], [1200, 100]);
+  assert.deepEqual(calls.find(([name]) => name === "strokeRect"), ["strokeRect", 0, 0, 600, 50]);
+  draw(canvas, { width: 2, height: 3000 }, [], { place: () => 0, side: 1200 });
+  assert.deepEqual([canvas.width, canvas.height], [100, 1200]);
+  draw(canvas, hair, [], { place: () => 0, side: Infinity });
+  assert.deepEqual([canvas.width, canvas.height], [3000, 2]);
+  assert.equal(stretched(hair), "shown 125 times as high as it is");
+  assert.equal(stretched({ width: 10, height: 240 }), "shown 2.0 times as wide as it is");
+  assert.equal(stretched({ width: 1200, height: 100 }), "");
 });
 
 test("what is saved is named after the picture", () => {

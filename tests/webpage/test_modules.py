@@ -24,8 +24,9 @@ def node(*words: str) -> str:
     return done.stdout
 
 
-def test_modules_do_what_their_tests_say() -> None:
-    told = node("--test", str(HERE / "modules.test.mjs"))
+@pytest.mark.parametrize("tests", sorted(HERE.glob("*.test.mjs")), ids=lambda path: path.name)
+def test_modules_do_what_their_tests_say(tests: Path) -> None:
+    told = node("--test", str(tests))
     assert "# fail 0" in told or "fail 0" in told
     assert "pass 0" not in told
 

@@ -133,6 +133,26 @@ def test_options_that_mean_nothing_are_refused(tmp_path: Path, ort: Path) -> Non
     assert not (tmp_path / "site").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("x" * 101, r"--name xxxxxxxxxxxxxxxxxxxx\.\.\.: has 101 letters; expected at most 100"),
+        (" ", "--name '': is no name of a model; expected letters, as in --name door"),
+        ("a\nb", "is no name of a model"),
+    ],
+)
+def test_names_that_no_list_can_show_are_refused(tmp_path: Path, ort: Path, name: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        export_site(tiny_model.write(tmp_path / "m.onnx"), tmp_path / "site", ort=ort, name=name)
+    assert not (tmp_path / "site").exists()
+
+
+def test_a_long_name_is_the_pages_and_no_files(tmp_path: Path, ort: Path) -> None:
+    name = "doors / windows " + "x" * 84
+    export_site(tiny_model.write(tmp_path / "m.onnx"), tmp_path / "site", ort=ort, name=name)
+    assert [one["name"] for one in models(tmp_path / "site")] == [name]
+
+
 def test_a_folder_without_onnxruntime_web_is_told(tmp_path: Path, ort: Path) -> None:
     (ort / ort_web.FILES[2]).unlink()
     with pytest.raises(ModelError, match=rf"has no {ort_web.FILES[2]}; expected the folder 'dist' of the npm package"):

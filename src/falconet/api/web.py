@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from falconet.exporting.receipt import Receipt
 
 
+MOST_LETTERS = 100
+"""Of a model's name, which stands in the lists of the page."""
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """A folder that detects in a browser.
@@ -44,12 +48,13 @@ def export_site(
             an .onnx file that `export` wrote, which is taken as it is and needs no torch.
         out: the folder: new, empty, or one that this function wrote, which gets a further model or a newer one of the
             same name.
-        name: what the page calls the model; None: that of the run or the file.
+        name: what the page calls the model, at most 100 letters; None: that of the run or the file.
         ort: folder of onnxruntime-web's files; None: fetched once from the npm registry.
         options: of `falconet.api.export.export`, of the comparison and the file.
 
     Raises:
-        ModelError, ConfigError, DataError: as `export`; onnxruntime-web cannot be fetched; another folder is there.
+        ModelError, ConfigError, DataError: as `export`; onnxruntime-web cannot be fetched; another folder is there; the
+            name is none.
         TypeError: an option that `export` does not have.
     """
     from falconet.api.export import export
@@ -58,6 +63,8 @@ def export_site(
     inspect.signature(export).bind(
         model, out, to="onnx", name=name, **options
     )  # a file that is there asks none of them
+    if name is not None:
+        name = _checked(name)
     folder = None if ort is None else Path(ort)
     path = Path(model)
     if path.suffix == ".onnx" and path.is_file():
@@ -67,10 +74,20 @@ def export_site(
         write_site(path, Path(out), name=called, ort=folder, receipt=receipt)
         return Site(Path(out), called, receipt)
     with tempfile.TemporaryDirectory(prefix="falconet-export-") as beside:
-        done = export(model, beside, to="onnx", name=name, **options)
+        done = export(model, beside, to="onnx", **options)
         called = name or done.path.stem
         write_site(done.path, Path(out), name=called, ort=folder, receipt=done.receipts[0])
     return Site(Path(out), called, done.receipts[0])
+
+
+def _checked(name: str) -> str:
+    """The name without blanks around it. Raises ConfigError for one that no list can show."""
+    name = name.strip()
+    if not name or not name.isprintable():
+        raise ConfigError(f"--name {name!r}: is no name of a model; expected letters, as in --name door")
+    if len(name) > MOST_LETTERS:
+        raise ConfigError(f"--name {name[:20]}...: has {len(name)} letters; expected at most {MOST_LETTERS}")
+    return name
 
 
 def _refuse(options: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 from falconet import __version__, webpage
 from falconet.serving.access import Guard, SafeHeaders
 from falconet.serving.answers import Answered, Want
-from falconet.serving.asked import Asked, check_given, task_for, wrong_parameter
+from falconet.serving.asked import Asked, asked_classes, check_given, task_for, wrong_parameter
 from falconet.serving.described import BODY, DETECT_ANSWERS, MODELS_ANSWERS, docs_page
 from falconet.serving.hosted import Version
 from falconet.serving.metrics import ANSWERED
@@ -107,13 +107,12 @@ async def _detect(service: Service, request: Request, asked: Asked, version: Ver
     task = task_for(version, asked)
     if service.stopping:
         raise Problem("stopping", "The service is being stopped; send the request to its successor")
-    classes = None if asked.classes is None else tuple(word.strip() for word in asked.classes.split(","))
     want = Want(
         relative=asked.boxes == "relative",
         drawn=asked.answer == "jpeg",
         score=asked.score,
         top=asked.top,
-        classes=classes,
+        classes=asked_classes(asked),
     )
     limits = service.limits
     with service.uploads.room() as room:

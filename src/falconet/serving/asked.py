@@ -79,7 +79,7 @@ def task_for(version: Version, asked: Asked) -> Task[Any]:
     manifest = version.opened.many.manifest
     detects = manifest.task == "detect"
     _check_meaning(asked, TASKS[manifest.task].noun, detects=detects)
-    classes = None if asked.classes is None else tuple(word.strip() for word in asked.classes.split(","))
+    classes = asked_classes(asked)
     if classes is not None:
         check_classes(classes, manifest.classes, version.name)
     if not detects:
@@ -101,6 +101,23 @@ def task_for(version: Version, asked: Asked) -> Task[Any]:
         version.tasks.clear()
     version.tasks[key] = task
     return task
+
+
+def asked_classes(asked: Asked) -> tuple[str, ...] | None:
+    """The classes to report; None: all.
+
+    Raises:
+        Problem: a name is empty.
+    """
+    if asked.classes is None:
+        return None
+    names = tuple(word.strip() for word in asked.classes.split(","))
+    if not all(names):
+        what = "is empty" if not any(names) else f"{asked.classes[:100]!r} has an empty name"
+        raise Problem(
+            "bad-parameter", f"classes: {what}; expected names, as in classes=person,car, or no such parameter for all"
+        )
+    return names
 
 
 def _check_meaning(asked: Asked, noun: str, *, detects: bool) -> None:

@@ -89,7 +89,8 @@ export function processor(model, wanted) {
 
 /** Whether there is a comparison that could be made anew. */
 export function canMeasureAgain(model, wanted) {
-  return wanted === "auto" && card !== null && !comparing.has(model.name) && Boolean(verdicts?.get(keyOf(model)) || failures.get(model.name));
+  if (wanted !== "auto" || card === null || comparing.has(model.name) || failures.has(ALL)) return false;
+  return Boolean(verdicts.get(keyOf(model)) || failures.has(model.name));
 }
 
 /** Compare both anew, on a picture. */

@@ -6,7 +6,7 @@ import { difference } from "./processor.js";
 const MOST_THREADS = 4;
 const BUILDS = { cpu: ["./ort/ort.wasm.min.mjs", "wasm"], gpu: ["./ort/ort.webgpu.min.mjs", "webgpu"] };
 
-/** Milliseconds after which a graphics card counts as lost: what one computes takes far less, compiling included. */
+/** Milliseconds after which a run on a graphics card counts as lost: it takes far less, compiling programs included. */
 const MOST_WAITED = 60_000;
 /** Of a comparison: runs that are measured, and milliseconds after which no further one is begun. */
 const RUNS = 5;
@@ -84,7 +84,8 @@ async function run({ ort, session, device }, model, pixels) {
   const { height, width } = model.input;
   const tensor = new ort.Tensor("uint8", pixels, [1, height, width, 3]);
   const wanted = model.task === "classify" ? "probabilities" : "detections";
-  const outputs = await orLost(device, session.run({ [session.inputNames[0]]: tensor }, [wanted]));
+  const running = session.run({ [session.inputNames[0]]: tensor }, [wanted]);
+  const outputs = await (device === "gpu" ? orLost(running) : running);
   return outputs[wanted].data;
 }
 
@@ -95,7 +96,7 @@ async function opened(model, device) {
   const key = `${device} ${model.file}`;
   try {
     const ort = await runtimes.get(device);
-    if (!sessions.has(key)) sessions.set(key, orLost(device, open(ort, model, provider)));
+    if (!sessions.has(key)) sessions.set(key, open(ort, model, provider));
     return { ort, device, session: await sessions.get(key) };
   } catch (error) {
     sessions.delete(key);
@@ -120,9 +121,8 @@ async function open(ort, model, provider) {
   return session;
 }
 
-/** Of a graphics card: an error once it is lost, or does not answer. */
-async function orLost(device, promise) {
-  if (device !== "gpu") return promise;
+/** What a graphics card computes: an error once it is lost, or does not answer. */
+async function orLost(promise) {
   let timer;
   const silent = new Promise((_, fail) => {
     timer = setTimeout(() => fail(new Error("it does not answer")), MOST_WAITED);
