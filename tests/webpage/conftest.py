@@ -16,6 +16,10 @@ import cv2
 import numpy as np
 import pytest
 
+import falconet
+from falconet.core.errors import ModelError
+from falconet.exporting.ort_web import ort_web_files
+from falconet.exporting.web import write_site
 from tests.runtime import tiny_model
 
 SECONDS = 60
@@ -33,9 +37,9 @@ class Page:
         self.driver.get(address)
         self.wait(lambda: not self.disabled("pick"), "the page to be ready")
 
-    def wait(self, condition: Callable[[], Any], what: str) -> Any:
+    def wait(self, condition: Callable[[], Any], what: str, *, seconds: float = SECONDS) -> Any:
         """What the condition gives once that is something."""
-        end = time.monotonic() + SECONDS
+        end = time.monotonic() + seconds
         while time.monotonic() < end:
             if found := condition():
                 return found
@@ -223,3 +227,43 @@ def pictures(tmp_path: Path) -> list[Path]:
     return [
         tiny_model.save(tmp_path / "pictures" / f"{name}.png", one) for name, one in zip("abc", images, strict=True)
     ]
+
+
+@pytest.fixture(scope="session")
+def ort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """onnxruntime-web itself."""
+    folder = tmp_path_factory.mktemp("ort")
+    try:
+        for name, content in ort_web_files().items():
+            (folder / name).write_bytes(content)
+    except ModelError as error:
+        pytest.skip(f"the npm registry is out of reach: {error}")
+    return folder
+
+
+@pytest.fixture
+def site(tmp_path: Path, ort: Path, host: Callable[[Path], Host]) -> Host:
+    """A site with two models: one as it is, and one with stored thresholds that finds red cells only where they are
+    plain."""
+    points = [{"name": "recall=0.9", "thresholds": [0.1, 0.1, 0.99]}]
+    strict = tiny_model.manifest(operating_points=points, source="drawn", licence="CC0-1.0")
+    write_site(tiny_model.write(tmp_path / "n.onnx", text=strict.to_json()), tmp_path / "site", name="strict", ort=ort)
+    write_site(tiny_model.write(tmp_path / "m.onnx"), tmp_path / "site", name="cells", ort=ort)
+    return host(tmp_path / "site")
+
+
+def compare_with_runtime(answer: dict[str, Any], model: Path, pictures: list[Path]) -> int:
+    """The number of boxes that a page found in pictures, each of which the runtime finds, too, within 0.5 pixels and 0.005."""
+    ours = falconet.load(model)
+    together = 0
+    for path, result in zip(pictures, answer["results"], strict=True):
+        expected = ours.predict(path)
+        rows = result["detections"]
+        assert len(rows) == len(expected), path.name
+        for row in rows:
+            same = expected.labels == row["label_id"]
+            near = np.abs(expected.boxes - row["box"]).max(axis=1) < 0.5
+            close = np.abs(expected.scores - row["score"]) < 0.005
+            assert (same & near & close).any(), (path.name, row)
+        together += len(rows)
+    return together
