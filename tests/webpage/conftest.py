@@ -33,7 +33,8 @@ class Page:
         self.driver, self.downloads = driver, downloads
 
     def open(self, address: str) -> None:
-        """Open the page; it is ready when models are there."""
+        """Open the page; it is ready when models are there. What the console said of another page is forgotten."""
+        self.errors()
         self.driver.get(address)
         self.wait(lambda: not self.disabled("pick"), "the page to be ready")
 
