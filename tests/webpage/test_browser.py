@@ -147,7 +147,7 @@ def test_a_slim_picture_can_be_seen(page: Page, site: Host, tmp_path: Path) -> N
     page.open(site.address)
     page.pick(slim)
     page.wait(lambda: "slim.png" in page.text("status"), "its answer")
-    assert "slim.png, shown 125 times as high as it is" in page.text("view-first")
+    assert "slim.png (shown 125 times as high as it is)" in page.text("view-first")
     height = page.run("return document.querySelector('#view-first canvas').getBoundingClientRect().height")
     assert height > 40
 

@@ -203,7 +203,7 @@ function showView(view, model, detections) {
   const words = whole ? detections[0].label : sentence(detections, state.hidden);
   view.querySelector("canvas").setAttribute("aria-label", `${state.current.name}, ${model.name}: ${words}`);
   const caption = state.asked.length > 1 ? `${model.name}: ${words}` : state.current.name;
-  view.querySelector("figcaption").textContent = [caption, stretched(state.bitmap)].filter(Boolean).join(", ");
+  view.querySelector("figcaption").textContent = caption + (stretched(state.bitmap) && ` (${stretched(state.bitmap)})`);
 }
 
 function mark(detection) {

@@ -64,7 +64,7 @@ export function reason({ wanted, adapter, verdict = null, failure = null, measur
   if (!adapter) return "The CPU computes: this browser offers pages no graphics card (WebGPU).";
   if (wanted === "cpu") return "The CPU computes, as chosen.";
   if (failure) return `The CPU computes: the graphics card cannot be used (${failure}).`;
-  if (measuring) return "The CPU computes, while the graphics card is loaded and compared with it.";
+  if (measuring) return "The CPU computes while the graphics card is loaded and compared with it.";
   if (!verdict) {
     const when = wanted === "gpu" ? "the first picture in which something is found" : "the second picture";
     return `The CPU computes. With ${when} the graphics card is compared with it.`;

@@ -10,26 +10,33 @@ const BUILDS = { cpu: ["./ort/ort.wasm.min.mjs", "wasm"], gpu: ["./ort/ort.webgp
 const MOST_WAITED = 60_000;
 /** Of a comparison: runs that are measured, and milliseconds after which no further one is begun. */
 const RUNS = 5;
+const FEWEST = 2;
 const LONGEST = 3000;
-/** Runs of a graphics card that are not measured, since programs are compiled and memory is laid out in them. */
+/** Runs of a graphics card before. */
 const WARM_UP = 2;
 
 const runtimes = new Map();
 const sessions = new Map();
-let before = Promise.resolve();
+let before = Promise.resolve(); // the pictures before
 let sayLost;
 /** Fails once the graphics card is lost, which may be while it computes. */
 const lost = new Promise((_, fail) => (sayLost = (words) => fail(new Error(words))));
 lost.catch(() => {});
 
-self.onmessage = async ({ data }) => {
-  // The card is opened beside the answers, which need not wait for its files.
-  if (data.compare) await opened(data.model, "gpu").catch(() => {});
-  before = before.then(() => answer(data));
+self.onmessage = ({ data }) => {
+  if (!data.compare) return enqueue(data);
+  // A card is loaded and warmed up beside the answers, which need not wait for it.
+  const ready = warmedUp(data.model);
+  ready.catch(() => {}).then(() => enqueue({ ...data, ready }));
 };
 
-async function answer({ id, model, device, bitmap, compare }) {
+function enqueue(data) {
+  before = before.then(() => answer(data));
+}
+
+async function answer({ id, model, device, bitmap, compare, ready }) {
   try {
+    await ready;
     const picture = bitmap ? read(bitmap) : blank(model.input);
     const result = compare ? await compared(model, picture) : await detected(model, device, picture);
     self.postMessage({ id, result });
@@ -56,24 +63,28 @@ async function detected(model, device, image) {
   return { ...picture, ...found, milliseconds, device, threads: running.ort.env.wasm.numThreads };
 }
 
+/** The first runs compile programs and lay out memory. */
+async function warmedUp(model) {
+  const gpu = await opened(model, "gpu");
+  const { width, height } = model.input;
+  for (let turn = 0; turn < WARM_UP; turn++) await run(gpu, model, new Uint8Array(3 * width * height));
+}
+
 /** The same picture by both: {cpu, gpu: milliseconds of each run, number: of what is found, different: in words, or null}. */
 async function compared(model, image) {
   const { pixels } = fit(image, { ...model.input, ...model.preprocess });
-  const gpu = await opened(model, "gpu");
-  const cpu = await opened(model, "cpu");
+  const [cpu, gpu] = [await opened(model, "cpu"), await opened(model, "gpu")];
   const expected = await run(cpu, model, pixels);
-  for (let turn = 0; turn < WARM_UP; turn++) {
-    const different = difference(expected, await run(gpu, model, pixels), model.task);
-    if (different) return { cpu: [], gpu: [], number: 0, different };
-  }
+  const different = difference(expected, await run(gpu, model, pixels), model.task);
+  if (different) return { cpu: [], gpu: [], number: 0, different };
   const times = { cpu: [], gpu: [] };
   const until = performance.now() + LONGEST;
   // Alternately, so that both see the machine as it is at the time.
-  for (let turn = 0; turn < RUNS && (turn < 2 || performance.now() < until); turn++) {
-    for (const [name, running] of Object.entries({ cpu, gpu })) {
+  for (let turn = 0; turn < RUNS && (turn < FEWEST || performance.now() < until); turn++) {
+    for (const running of [cpu, gpu]) {
       const started = performance.now();
       await run(running, model, pixels);
-      times[name].push(performance.now() - started);
+      times[running.device].push(performance.now() - started);
     }
   }
   return { ...times, number: model.task === "classify" ? 0 : expected.length / 6, different: null };
@@ -84,8 +95,8 @@ async function run({ ort, session, device }, model, pixels) {
   const { height, width } = model.input;
   const tensor = new ort.Tensor("uint8", pixels, [1, height, width, 3]);
   const wanted = model.task === "classify" ? "probabilities" : "detections";
-  const running = session.run({ [session.inputNames[0]]: tensor }, [wanted]);
-  const outputs = await (device === "gpu" ? orLost(running) : running);
+  const start = () => session.run({ [session.inputNames[0]]: tensor }, [wanted]);
+  const outputs = await (device === "gpu" ? oneByOne(() => orLost(start())) : start());
   return outputs[wanted].data;
 }
 
@@ -96,7 +107,7 @@ async function opened(model, device) {
   const key = `${device} ${model.file}`;
   try {
     const ort = await runtimes.get(device);
-    if (!sessions.has(key)) sessions.set(key, open(ort, model, provider));
+    if (!sessions.has(key)) sessions.set(key, device === "gpu" ? oneByOne(() => open(ort, model, provider)) : open(ort, model, provider));
     return { ort, device, session: await sessions.get(key) };
   } catch (error) {
     sessions.delete(key);
@@ -119,6 +130,15 @@ async function open(ort, model, provider) {
   const session = await ort.InferenceSession.create(bytes, { executionProviders: [provider], logSeverityLevel: 3 });
   if (provider === "webgpu") ort.env.webgpu.device?.lost.then(({ message }) => sayLost(`it was lost: ${message || "the browser says no reason"}`));
   return session;
+}
+
+let cardBefore = Promise.resolve();
+
+/** The runtime of a graphics card does one thing at a time; what warms up does not stand in the queue of the pictures. */
+function oneByOne(work) {
+  const done = cardBefore.then(work);
+  cardBefore = done.catch(() => {});
+  return done;
 }
 
 /** What a graphics card computes: an error once it is lost, or does not answer. */
