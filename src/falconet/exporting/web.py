@@ -174,7 +174,7 @@ isolated; a service worker sees to that from the second request on. Hosts that s
   Cross-Origin-Opener-Policy: same-origin
   Cross-Origin-Embedder-Policy: require-corp
 
-ort/ is onnxruntime-web {VERSION} (MIT licence, Microsoft). Its .asyncify files, 27 MB, are loaded only where a
-graphics card is chosen; without them everything else works. The page is Falconet's (Apache-2.0). Licences of models:
+ort/ is onnxruntime-web {VERSION} (MIT licence, Microsoft). Its .asyncify files, 27 MB, are loaded only where the
+browser has a graphics card for pages; without them the CPU computes. The page is Falconet's (Apache-2.0). Licences of models:
 {chr(10).join(lines)}
 """
