@@ -1,4 +1,5 @@
-"""The steps of docker/serve.Dockerfile without Docker: what is copied is there, what is run installs, and the service starts."""
+"""The steps of docker/serve.Dockerfile without Docker: what it copies is there, what it runs installs, and the service
+starts."""
 
 import json
 import os

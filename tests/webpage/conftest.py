@@ -129,7 +129,7 @@ def drawn_video(path: Path) -> Path:
 NO_CARD = ("--disable-gpu",)
 
 CARD = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
-"""A graphics card that is a program: SwiftShader, which comes with chromium. Its answers are those of a card; its speed is not."""
+"""A graphics card that is a program: SwiftShader, which comes with chromium. It answers as a card does, but slowly."""
 
 
 @contextmanager
@@ -254,7 +254,7 @@ def site(tmp_path: Path, ort: Path, host: Callable[[Path], Host]) -> Host:
 
 
 def compare_with_runtime(answer: dict[str, Any], model: Path, pictures: list[Path]) -> int:
-    """The number of boxes that a page found in pictures, each of which the runtime finds, too, within 0.5 pixels and 0.005."""
+    """The number of boxes that a page found in pictures; the runtime finds each, too, within 0.5 pixels and 0.005."""
     ours = falconet.load(model)
     together = 0
     for path, result in zip(pictures, answer["results"], strict=True):

@@ -111,9 +111,11 @@ def test_each_model_has_a_slider_of_its_own(page: Page, site: Host, pictures: li
     page.slide(0.1, "threshold-second")
     page.wait(lambda: "strict: 2 objects" in page.text("view-second"), "the second picture to change")
     assert "cells: 1 object: 1 green" in page.text("view-first")
-    assert page.run(
-        "return [...document.querySelectorAll('#classes .number')].map((one) => one.textContent)"
-    ) == ["0 / 1", "1 / 1", "0"]
+    assert page.run("return [...document.querySelectorAll('#classes .number')].map((one) => one.textContent)") == [
+        "0 / 1",
+        "1 / 1",
+        "0",
+    ]
     page.element("#threshold-second").send_keys(Keys.END)
     assert page.text("threshold-second-says") == "0.99"
     assert page.text("threshold-says") == "0.25"

@@ -175,6 +175,7 @@ isolated; a service worker sees to that from the second request on. Hosts that s
   Cross-Origin-Embedder-Policy: require-corp
 
 ort/ is onnxruntime-web {VERSION} (MIT licence, Microsoft). Its .asyncify files, 27 MB, are loaded only where the
-browser has a graphics card for pages; without them the CPU computes. The page is Falconet's (Apache-2.0). Licences of models:
+browser has a graphics card for pages; without them the CPU computes. The page is Falconet's (Apache-2.0).
+Licences of the models:
 {chr(10).join(lines)}
 """
