@@ -151,6 +151,10 @@ def test_a_card_finds_what_python_finds(
     write_drawn_dataset(tmp_path / "drawn", train=1, val=20, size=(160, 200))
     pictures = sorted((tmp_path / "drawn" / "val").glob("*.jpg"))
     write_site(model, tmp_path / "site", name="random", ort=ort)
+    worker = tmp_path / "site" / "worker.js"
+    text = worker.read_text(encoding="utf-8")
+    assert "60_000" in text
+    worker.write_text(text.replace("60_000", "600_000"), encoding="utf-8")  # a program takes longer than a card
     page = card_page
     open_with_card(page, host(tmp_path / "site").address)
     page.choose("device", "gpu")
@@ -158,5 +162,6 @@ def test_a_card_finds_what_python_finds(
     page.wait(lambda: page.run("return document.querySelectorAll('#strip canvas').length") == 20, "all", seconds=400)
     page.wait(lambda: not page.disabled("save-json"), "the last answer", seconds=400)
     page.slide(0.1)
+    assert "The graphics card computes, as chosen" in page.text("reason")
     assert "computed bygraphics card (WebGPU)" in page.text("times")
     assert compare_with_runtime(page.found()[0], model, pictures) > 20

@@ -185,7 +185,7 @@ function showProcessor() {
   at("processor").hidden = !backend?.processor || !asked.length;
   if (at("processor").hidden) return;
   const each = asked.map((model) => backend.processor(model, device));
-  const words = new Set(each).size === 1 ? each[0] : each.map((one, index) => `${asked[index].name}: ${one}`).join(" ");
+  const words = new Set(each).size === 1 ? each[0] : each.map((one, index) => `${asked[index].name}: ${one}`).join("\n");
   if (at("reason").textContent !== words) at("reason").textContent = words;
   at("measure").hidden = !state.bitmap || !backend.canMeasureAgain(asked[0], device);
 }
