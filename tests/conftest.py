@@ -1,7 +1,10 @@
 """What all tests share: one thread for torch (two workers on two cores); shapes in signatures are checked."""
 
 import os
+import sys
 from importlib.util import find_spec
+
+import pytest
 
 if find_spec("hypothesis"):
     from hypothesis import HealthCheck, settings
@@ -23,6 +26,18 @@ if find_spec("jaxtyping") and find_spec("beartype"):  # the base install, which 
         ["falconet.models", "falconet.training.losses", "falconet.training.assign", "falconet.training.criteria"],
         "tests.typecheck.checked",
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _traced_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Equal networks are traced once for all tests, where there are any that export."""
+    exporter = sys.modules.get("falconet.exporting.onnx")
+    if exporter is not None and find_spec("fcntl"):
+        from tests.traced import traced_once
+
+        here = tmp_path_factory.getbasetemp()
+        shared = here.parent if "PYTEST_XDIST_WORKER" in os.environ else here
+        exporter.to_onnx = traced_once(exporter.to_onnx, shared / "traced")
 
 
 def pytest_terminal_summary(terminalreporter):
