@@ -38,8 +38,9 @@ def _short(count: int) -> str:
     return f"{count / 1e9:.2f} G" if count >= 1e9 else f"{count / 1e6:.2f} M"
 
 
-class _Uninitialised(TorchFunctionMode):
-    """Weights without values need no first ones; torch takes longer to draw them than to build the network."""
+class WithoutValues(TorchFunctionMode):
+    """While it is entered, weights get no first values: on torch's meta device there are none, and drawing them takes
+    longer than to build the network."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -53,7 +54,7 @@ class _Uninitialised(TorchFunctionMode):
 
 def cost(config: ModelConfig, num_classes: int) -> Cost:
     """The cost of the network that `config` describes. Tensors without values are counted: it takes no memory."""
-    with torch.device("meta"), _Uninitialised():
+    with torch.device("meta"), WithoutValues():
         network = build(config, num_classes).eval()
     for module in network.modules():
         if isinstance(module, UNCOUNTED):  # left out: without values, torch takes longest with them
