@@ -14,6 +14,10 @@ LOCK = ".falconet.lock"
 _log = logging.getLogger(__name__)
 
 
+class HeldError(DataError):
+    """Another process holds the folder."""
+
+
 @contextmanager
 def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
     """Hold `folder` (created if need be) by a file that names process and machine.
@@ -24,7 +28,8 @@ def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
         name: of that file; processes that may write into a folder beside one another hold one each.
 
     Raises:
-        DataError: another process holds it, or the folder cannot be written.
+        HeldError: another process holds it.
+        DataError: the folder cannot be written.
     """
     path, new = folder / name, not folder.exists()
     if not new and not folder.is_dir():
@@ -36,7 +41,7 @@ def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
         handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
     except OSError as error:
         if isinstance(error, FileExistsError) and path.exists():
-            raise DataError(f"{folder}: another process writes there just now; choose another folder") from error
+            raise HeldError(f"{folder}: another process writes there just now; choose another folder") from error
         raise DataError(f"{folder}: cannot be written: {error.strerror or error}") from error
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
@@ -62,7 +67,7 @@ def _clear(path: Path) -> None:
         _log.warning("%s: taken over from process %s, which ended without tidying up", path.parent, process)
         path.unlink(missing_ok=True)
         return
-    raise DataError(
+    raise HeldError(
         f"{path.parent}: process {process} on {machine} writes there just now; wait for it or choose another folder. "
         f"If it is long gone, remove {path}"
     )

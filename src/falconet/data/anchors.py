@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from falconet.core.errors import DataError
 from falconet.core.manifest import Preprocess
 from falconet.core.types import Record
+from falconet.data.columns import columns
 
 Sides = NDArray[np.float64]
 """[N, 2] widths and heights, network-input pixels."""
@@ -59,13 +60,13 @@ def widths_heights_in_input(records: Sequence[Record], preprocess: Preprocess) -
         preprocess: input size and resize rule.
     """
     parts = [np.zeros((0, 2))]
-    for record in records:
-        assert record.width is not None, "the sizes of usable pictures are known"
-        assert record.height is not None, "the sizes of usable pictures are known"
-        scale = np.array([preprocess.width / record.width, preprocess.height / record.height])
+    for block in columns(records):
+        assert (block.sizes > 0).all(), "the sizes of usable pictures are known"
+        scale = np.array([preprocess.width, preprocess.height]) / block.sizes[:, ::-1]
         if preprocess.resize == "letterbox":
-            scale = np.repeat(scale.min(), 2)
-        boxes = record.boxes[~record.crowd]
+            scale = np.repeat(scale.min(1, keepdims=True), 2, 1)
+        counted = ~block.crowd
+        boxes, scale = block.boxes[counted], scale[block.owners[counted]]
         parts.append((boxes[:, 2:] - boxes[:, :2]).astype(np.float64) * scale)
     sides = np.concatenate(parts)
     return sides[(sides > 0).all(1)]

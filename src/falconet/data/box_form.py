@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from falconet.core.types import Floats, Record
+from falconet.data.columns import Columns, class_counts, columns
 from falconet.data.dataset import DataSet, Format, Problem
+from falconet.data.usable_boxes import fractions
 
 Form = Literal["fractions", "pixels", "corners", "sides"]
 """Forms that are taken for one another: of YOLO, pixels for fractions; elsewhere, fractions for pixels; x1, y1, x2, y2
@@ -40,14 +42,6 @@ _FITTING = 0.98
 _Column = NDArray[np.float64]
 
 
-def fractions(boxes: Floats) -> NDArray[np.bool_]:
-    """[N] Where a box has less than a pixel and lies where fractions of the picture would."""
-    with np.errstate(invalid="ignore"):
-        sides = boxes[:, 2:] - boxes[:, :2]
-        small = ((sides > 0) & (sides <= 1)).all(1) & (sides < 1).any(1)
-        return np.asarray(small & (boxes >= 0).all(1) & (boxes[:, :2] <= 1).all(1))
-
-
 def form_problems(dataset: DataSet) -> Iterator[Problem]:
     """At most one problem: the boxes are believed to be written in another form than the format's."""
     found = believed_form(dataset)
@@ -65,43 +59,75 @@ class Believed(NamedTuple):
 def believed_form(dataset: DataSet) -> Believed | None:
     """The form that the boxes seem to be written in; None where it is the format's own, or cannot be told."""
     form = dataset.format
-    every = np.concatenate([np.zeros((0, 4), np.float32), *(record.boxes for record in dataset.records)])
-    few = np.count_nonzero(fractions(every))
-    if form in _PIXELS and len(every) and few >= _FITTING * len(every):
-        which = f"all {few}" if few == len(every) else f"{few} of {len(every)}"
+    every, few = 0, 0
+    for block in columns(dataset.records):
+        every += len(block.boxes)
+        few += int(np.count_nonzero(fractions(block.boxes)))
+    if form in _PIXELS and every and few >= _FITTING * every:
+        which = f"all {few}" if few == every else f"{few} of {every}"
         what = f"its boxes seem to be fractions of the picture: {which} lie between 0 and 1; expected pixels"
         return Believed("fractions", f"{what}: multiply by width and height")
     if form not in _CORNERS | _SIDES | _CENTRES:
         return None
-    boxes, sizes = _boxes_and_sizes(dataset)
-    if not len(boxes):
+    other: Form = "sides" if form in _CORNERS else "corners"
+    counts = sum((_possible(block, form) for block in columns(dataset.records)), _Possible())
+    if not counts.boxes:
         return None
+    if form in _CENTRES and counts.in_pixels >= _FITTING * counts.boxes:
+        what = f"its boxes seem to be in pixels: {counts.boxes} have numbers of pictures' sides; expected fractions"
+        return Believed("pixels", f"{what}: divide by width and height")
+    wrong = counts.wrong
+    if form in _CENTRES and counts.slightly >= max(_LEAST, _MOST_OUTSIDE * counts.boxes):
+        wrong = counts.slightly
+    if form in _CORNERS:
+        written, expected = "left, top, width, height", "left, top, right, bottom (xmin, ymin, xmax, ymax)"
+    else:
+        written = "left, top, right, bottom"
+        expected = "left, top, width, height" if form in _SIDES else "centre x, centre y, width, height"
+    if counts.fits >= _FITTING * counts.boxes and wrong >= max(_LEAST, _SHARE * counts.boxes):
+        what = (
+            f"its boxes seem to be {written}: {counts.fits} of {counts.boxes} are possible so, and {wrong} are not as "
+        )
+        return Believed(other, f"{what}{expected}, which the format asks for; convert them")
+    return None
+
+
+class _Possible:
+    """Of how many boxes the form is possible, as numbers that add up.
+
+    Attributes:
+        boxes: finite ones of pictures whose size is known.
+        wrong: that cannot be in the format's form.
+        slightly: that leave the picture by a hundredth of its side.
+        fits: that can be in the other form.
+        in_pixels: whose centre is far beyond fractions.
+    """
+
+    def __init__(self, *counts: int) -> None:
+        self.counts = counts or (0, 0, 0, 0, 0)
+        self.boxes, self.wrong, self.slightly, self.fits, self.in_pixels = self.counts
+
+    def __add__(self, other: "_Possible") -> "_Possible":
+        return _Possible(*(one + two for one, two in zip(self.counts, other.counts, strict=True)))
+
+
+def _possible(block: Columns, form: Format | None) -> _Possible:
+    """Counts of a block; of those that the form does not need, 0."""
+    sizes = np.repeat(block.sizes[:, ::-1], np.diff(block.starts), 0)
+    known = (sizes >= 0).all(1) & np.isfinite(block.boxes).all(1)
+    boxes, (width, height) = block.boxes[known], sizes[known].astype(np.float64).T
     x1, y1, x2, y2 = boxes.astype(np.float64).T
-    width, height = sizes.T
     if form in _CORNERS:
         # Read as corners, sides that are shorter than x1 or y1 leave no area.
         wrong = (x2 <= x1) | (y2 <= y1)
         fits = (x2 > 0) & (y2 > 0) & (x1 + x2 <= width + 1) & (y1 + y2 <= height + 1)
-        other: Form = "sides"
-        written, expected = "left, top, width, height", "left, top, right, bottom (xmin, ymin, xmax, ymax)"
-    else:
-        first, second, third, fourth = as_written(boxes, form).T
-        if form in _CENTRES and np.mean(np.maximum(first / width, second / height) > _PIXELS_FROM) >= _FITTING:
-            what = f"its boxes seem to be in pixels: {len(boxes)} have numbers of pictures' sides; expected fractions"
-            return Believed("pixels", f"{what}: divide by width and height")
-        wrong = _sticks_out(x1, x2, width) | _sticks_out(y1, y2, height)
-        slightly = _sticks_out(x1, x2, width, by=0.01) | _sticks_out(y1, y2, height, by=0.01)
-        if form in _CENTRES and np.count_nonzero(slightly) >= max(_LEAST, _MOST_OUTSIDE * len(boxes)):
-            wrong = slightly
-        fits = (third > first) & (fourth > second) & (third <= width + 1) & (fourth <= height + 1)
-        other, written = "corners", "left, top, right, bottom"
-        expected = "left, top, width, height" if form in _SIDES else "centre x, centre y, width, height"
-    count = int(np.count_nonzero(wrong))
-    fitting = int(np.count_nonzero(fits))
-    if fitting >= _FITTING * len(boxes) and count >= max(_LEAST, _SHARE * len(boxes)):
-        what = f"its boxes seem to be {written}: {fitting} of {len(boxes)} are possible so, and {count} are not as "
-        return Believed(other, f"{what}{expected}, which the format asks for; convert them")
-    return None
+        return _Possible(len(boxes), int(wrong.sum()), 0, int(fits.sum()), 0)
+    first, second, third, fourth = as_written(boxes, form).T
+    wrong = _sticks_out(x1, x2, width) | _sticks_out(y1, y2, height)
+    slightly = _sticks_out(x1, x2, width, by=0.01) | _sticks_out(y1, y2, height, by=0.01)
+    fits = (third > first) & (fourth > second) & (third <= width + 1) & (fourth <= height + 1)
+    pixels = np.maximum(first / width, second / height) > _PIXELS_FROM if form in _CENTRES else np.zeros(0)
+    return _Possible(len(boxes), *(int(np.count_nonzero(one)) for one in (wrong, slightly, fits, pixels)))
 
 
 def as_written(boxes: Floats, form: Format | None) -> _Column:
@@ -135,11 +161,7 @@ def read_in_form(record: Record, written: Format | None, form: Form) -> Floats:
 
 def crowd_problems(dataset: DataSet) -> Iterator[Problem]:
     """Where more than half of all boxes, or all boxes of a class, are crowds."""
-    count = len(dataset.names)
-    every, crowds = np.zeros(count, np.int64), np.zeros(count, np.int64)
-    for record in dataset.records:
-        every += np.bincount(record.labels, minlength=count)
-        crowds += np.bincount(record.labels[record.crowd], minlength=count)
+    every, crowds = class_counts(dataset.records, len(dataset.names))
     flag = "'difficult'" if dataset.format == "voc" else "'iscrowd' 1" if dataset.format == "coco" else "flagged so"
     if crowds.sum() * 2 > every.sum():
         what = f"{crowds.sum()} of {every.sum()} boxes are crowds ({flag}): neither learnt nor counted"
@@ -148,17 +170,6 @@ def crowd_problems(dataset: DataSet) -> Iterator[Problem]:
     for label in np.flatnonzero((crowds > 0) & (crowds == every)).tolist():
         what = f"all {every[label]} boxes of '{dataset.names[label]}' are crowds ({flag}): neither learnt nor counted"
         yield Problem(dataset.source, what, "crowds")
-
-
-def _boxes_and_sizes(dataset: DataSet) -> tuple[Floats, _Column]:
-    """Finite boxes [N, 4] of pictures whose size is known, and (width, height) [N, 2] of these."""
-    boxes, sizes = [np.zeros((0, 4), np.float32)], [np.zeros((0, 2))]
-    for record in dataset.records:
-        if record.width is not None and record.height is not None and len(record.boxes):
-            finite = record.boxes[np.isfinite(record.boxes).all(1)]
-            boxes.append(finite)
-            sizes.append(np.tile(np.array([record.width, record.height], np.float64), (len(finite), 1)))
-    return np.concatenate(boxes), np.concatenate(sizes)
 
 
 def _sticks_out(low: _Column, high: _Column, side: _Column, *, by: float = 0.1) -> NDArray[np.bool_]:

@@ -9,7 +9,8 @@ from typing import Any
 from falconet.core.boxes import area
 from falconet.core.files import replace_file
 from falconet.core.images import image_size
-from falconet.data.coco import Places, annotation_key, places_in
+from falconet.data.coco import Places, places_in
+from falconet.data.coco_entries import annotation_key
 from falconet.data.convert import coco_tree, written_number
 from falconet.data.copy_files import Copier, by_name, is_below, once, relative_names
 from falconet.data.json_files import is_number, read_json

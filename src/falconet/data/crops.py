@@ -1,7 +1,7 @@
 """From pictures with boxes to pictures of classes: one crop per box, in a folder per class."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,7 +141,7 @@ def _widened(
     )
 
 
-def _stems(records: tuple[Record, ...]) -> list[str]:
+def _stems(records: Sequence[Record]) -> list[str]:
     """A name for each picture: that of its file, with a number where another one has the same."""
     seen: Counter[str] = Counter()
     stems = []

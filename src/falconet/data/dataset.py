@@ -13,6 +13,7 @@ from falconet.core.files import regular
 from falconet.core.manifest import check_names
 from falconet.core.terminal import one_line
 from falconet.core.types import Record
+from falconet.data.columns import LazyRecords, columns, relabelled
 
 Format = Literal[
     "coco",
@@ -68,7 +69,8 @@ class DataSet:
 
     Attributes:
         names: class names; a label indexes them.
-        records: one per picture; pictures without boxes are part of it.
+        records: one per picture; pictures without boxes are part of it. Those of a large file are built when they are
+            asked for, see `falconet.data.columns`.
         source: the annotation file or folder, for messages.
         format: how `source` is written; None for one that was made in memory or of folders.
         problems: what the reader had to leave out, each with its place.
@@ -79,7 +81,7 @@ class DataSet:
     """
 
     names: tuple[str, ...]
-    records: tuple[Record, ...]
+    records: Sequence[Record]
     source: str
     format: Format | None = None
     problems: tuple[Problem, ...] = ()
@@ -103,9 +105,10 @@ class DataSet:
                     "the same class"
                 )
 
-    def with_records(self, records: list[Record]) -> "DataSet":
+    def with_records(self, records: Sequence[Record]) -> "DataSet":
         """The same data set with other records and no problems."""
-        return replace(self, records=tuple(records), problems=())
+        kept = records if isinstance(records, LazyRecords) else tuple(records)
+        return replace(self, records=kept, problems=())
 
     def only(self, names: Sequence[str]) -> tuple["DataSet", int]:
         """The same pictures with the boxes of these classes alone, labelled in this order; how many boxes went.
@@ -115,12 +118,10 @@ class DataSet:
         """
         to_new = np.full(len(self.names), -1, np.int64)
         to_new[[self.names.index(name) for name in names]] = np.arange(len(names))
-        records, gone = [], 0
-        for record in self.records:
-            labels = to_new[record.labels]
-            gone += int((labels < 0).sum())
-            records.append(replace(record.take(labels >= 0), labels=labels[labels >= 0]))
-        return replace(self, names=tuple(names), records=tuple(records)), gone
+        chosen = relabelled(self.records, to_new)
+        gone = sum(len(block.labels) for block in columns(self.records))
+        gone -= sum(len(block.labels) for block in columns(chosen))
+        return replace(self, names=tuple(names), records=chosen), gone
 
     def box_source(self, record: Record, index: int) -> str:
         """Where box `index` of `record` is written: "a.json (annotation 7)", "a.xml:23", "a.txt:2"."""

@@ -13,6 +13,7 @@ import numpy as np
 from falconet.core.errors import DataError
 from falconet.core.images import orientation
 from falconet.core.types import Floats
+from falconet.data.columns import columns
 from falconet.data.dataset import DataSet, Problem
 
 PIXEL_FORMATS = frozenset({"coco", "voc", "csv", "createml", "labelme", "shards"})
@@ -47,11 +48,7 @@ def turned_boxes(dataset: DataSet, sizes: Sequence[Size | DataError]) -> Turned 
     """
     if dataset.format not in PIXEL_FORMATS:
         return None
-    suspects = [
-        place
-        for place, (record, size) in enumerate(zip(dataset.records, sizes, strict=True))
-        if not isinstance(size, DataError) and _beyond(record.boxes, size) and not _beyond(record.boxes, size[::-1])
-    ]
+    suspects = _suspects(dataset, sizes)
     proven = [place for place in suspects if orientation(dataset.records[place].path) >= 5]
     if not proven:
         return None  # the headers of all others need not be read
@@ -95,6 +92,23 @@ def upright_boxes(boxes: Floats, turn: int, stored: Size) -> Floats:
     if turn in (3, 4, 7, 8):
         y1, y2 = height - y2, height - y1
     return np.stack([x1, y1, x2, y2], 1)
+
+
+def _suspects(dataset: DataSet, sizes: Sequence[Size | DataError]) -> list[int]:
+    """The records of which a box reaches beyond the picture as displayed, and none beyond that as stored."""
+    found, done = list[int](), 0
+    for block in columns(dataset.records):
+        own = sizes[done : done + len(block.sizes)]
+        sides = np.array([(0, 0) if isinstance(size, DataError) else size for size in own]).reshape(-1, 2)
+        readable = np.array([not isinstance(size, DataError) for size in own], np.bool_)
+        across, down = np.repeat(sides, np.diff(block.starts), 0).T[::-1] * (1 + _OUTSIDE)
+        with np.errstate(invalid="ignore"):
+            x2, y2 = block.boxes[:, 2:].T
+            displayed, stored = (x2 > across) | (y2 > down), (x2 > down) | (y2 > across)
+        chosen = readable & block.records_with(displayed) & ~block.records_with(stored)
+        found += (np.flatnonzero(chosen) + done).tolist()
+        done += len(block.sizes)
+    return found
 
 
 def _beyond(boxes: Floats, size: Size) -> bool:

@@ -11,6 +11,7 @@ from falconet.core.errors import DataError
 from falconet.core.tar_members import PACKED
 from falconet.core.terminal import printable
 from falconet.data.coco import read_coco
+from falconet.data.columns import LazyRecords
 from falconet.data.csv_files import CsvKind, csv_kind, read_csv
 from falconet.data.dataset import DataSet, Format, Problem
 from falconet.data.format_titles import TITLES
@@ -87,6 +88,8 @@ def open_dataset(annotations: Path | str, images: Path | str | None = None, *, s
 
 def _nameable(dataset: DataSet) -> DataSet:
     """Without pictures whose names are no text: old archives leave such names, and no format can hold them."""
+    if isinstance(dataset.records, LazyRecords):  # whoever made the table has looked at the names
+        return dataset
     bad = {record.path: why for record in dataset.records if (why := impossible(str(record.path))) is not None}
     if not bad:
         return dataset

@@ -1,7 +1,7 @@
 """Where the pictures lie that an annotation file names."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from falconet.core.errors import DataError
 from falconet.data.dataset import Problem
 from falconet.data.listing import Names
 
-_PROBED = 20
+PROBED = 20
 """Names that are looked for before a folder is given up."""
 
 
@@ -36,30 +36,62 @@ def locate(source: Path, names: Sequence[str], images: Path | None = None, *, re
     Raises:
         DataError: the pictures are not found, or two would be the same.
     """
-    folders = [images] if images is not None else list(dict.fromkeys(_folders(source)))
     files = Names()
-    found = _probe(folders, names, files)
+    place = find_place(source, names, images, files=files)
+    rests = {name: place.rest(name) for name in names}
+    problems: list[Problem] = []
+    if place.cut:
+        refuse_shared(source, rests)
+        example = next(name for name in names if rests[name] != name)
+        if not rest_only:
+            problems.append(place.problem(source, example))
+    folder = place.folder
+    return Located({name: files.find(folder / rest) or folder / rest for name, rest in rests.items()}, problems)
+
+
+class Place(NamedTuple):
+    """Below which folder names are found.
+
+    Attributes:
+        folder: it.
+        cut: how many leading parts of a name are left out.
+    """
+
+    folder: Path
+    cut: int
+
+    def rest(self, name: str) -> str:
+        """What of a name is looked for in the folder."""
+        return _rest(name, self.cut)
+
+    def problem(self, source: Path, example: str) -> Problem:
+        """That names begin with folders that are not there; `example` is one of them."""
+        what = (
+            f"its file names begin with folders that are not in {self.folder}, as in '{example}'; pictures are found "
+        )
+        return Problem(str(source), f"{what}by the rest, '{self.rest(example)}'", "other-path")
+
+
+def find_place(source: Path, names: Sequence[str], images: Path | None = None, *, files: Names | None = None) -> Place:
+    """Where `locate` finds names, told from the first of them.
+
+    Raises:
+        DataError: the pictures are not found.
+    """
+    folders = [images] if images is not None else list(dict.fromkeys(_folders(source)))
+    found = _probe(folders, names, files or Names())
     if found is None and images is None and names:
         looked = ", ".join(str(folder) for folder in folders)
         raise DataError(
             f"{source}: its pictures are not found ({names[0]} is in none of {looked}); "
             "say where they are with the 'images' folder"
         )
-    folder, cut = found or (folders[0] if images is not None else source.parent, 0)
-    rests = {name: _rest(name, cut) for name in names}
-    problems: list[Problem] = []
-    if cut:
-        _refuse_shared(source, rests)
-        example = next(name for name in names if rests[name] != name)
-        if not rest_only:
-            what = f"its file names begin with folders that are not in {folder}, as in '{example}'; pictures are found "
-            problems.append(Problem(str(source), f"{what}by the rest, '{rests[example]}'", "other-path"))
-    return Located({name: files.find(folder / rest) or folder / rest for name, rest in rests.items()}, problems)
+    return Place(*(found or (folders[0] if images is not None else source.parent, 0)))
 
 
 def _probe(folders: Sequence[Path], names: Sequence[str], files: Names) -> tuple[Path, int] | None:
     """(folder, leading parts to leave out) with which the first of the names is found."""
-    probed = names[:_PROBED]
+    probed = names[:PROBED]
     for cut in range(max((len(PurePosixPath(name).parts) for name in probed), default=1)):
         for name in probed:
             for folder in folders:
@@ -73,7 +105,8 @@ def _rest(name: str, cut: int) -> str:
     return str(PurePosixPath(*parts[min(cut, len(parts) - 1) :])) if cut else name
 
 
-def _refuse_shared(source: Path, rests: dict[str, str]) -> None:
+def refuse_shared(source: Path, rests: Mapping[str, str]) -> None:
+    """Raise DataError where two of the names (with their rests) have the same rest."""
     first: dict[str, str] = {}
     for name, rest in rests.items():
         other = first.setdefault(rest, name)

@@ -30,6 +30,24 @@ def read_json(path: Path, *, hook: Callable[[dict[str, Any]], Any] | None = None
         DataError: unreadable, too large, not JSON (with line and column), nested too deep, or a key twice in an object.
     """
 
+    text = read_text(path, limit=limit)
+    if not text.strip():
+        raise DataError(f"{path}: is empty; expected JSON")
+    try:
+        return json.loads(text, object_pairs_hook=single_keys(path, hook))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{error.lineno}:{error.colno}: is not valid JSON: {error.msg}") from error
+    except RecursionError as error:
+        raise DataError(f"{path}: is not valid JSON for annotations: its lists and objects nest too deep") from error
+    except ValueError as error:
+        raise DataError(f"{path}: is not valid JSON: {error}") from error
+
+
+def single_keys(
+    path: Path, hook: Callable[[dict[str, Any]], Any] | None = None
+) -> Callable[[list[tuple[str, Any]]], Any]:
+    """What `json` is to call for each object: refuses a key twice, and asks `hook` what stands for the object."""
+
     def single(pairs: list[tuple[str, Any]]) -> Any:
         entry = dict(pairs)
         if len(entry) < len(pairs):
@@ -39,17 +57,7 @@ def read_json(path: Path, *, hook: Callable[[dict[str, Any]], Any] | None = None
             )
         return entry if hook is None else hook(entry)
 
-    text = read_text(path, limit=limit)
-    if not text.strip():
-        raise DataError(f"{path}: is empty; expected JSON")
-    try:
-        return json.loads(text, object_pairs_hook=single)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}:{error.colno}: is not valid JSON: {error.msg}") from error
-    except RecursionError as error:
-        raise DataError(f"{path}: is not valid JSON for annotations: its lists and objects nest too deep") from error
-    except ValueError as error:
-        raise DataError(f"{path}: is not valid JSON: {error}") from error
+    return single
 
 
 def json_kind(path: Path) -> JsonKind | None:

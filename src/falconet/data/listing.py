@@ -6,7 +6,7 @@ Hidden files, what systems put beside pictures (`Thumbs.db`, `__MACOSX`, ...), a
 
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
@@ -115,7 +115,7 @@ def unused_beside(
     own: Path,
     why: str = "",
     *,
-    others: AbstractSet[str] = frozenset(),
+    others: Container[str] = frozenset(),
 ) -> Iterator[Problem]:
     """What is not used in the folders of pictures, one problem for each.
 
@@ -125,7 +125,13 @@ def unused_beside(
     Args:
         others: composed names of files that other data sets use.
     """
-    taken = {os.path.normpath(file) for file in used}
+    yield from unused_among(folders, {os.path.normpath(file) for file in used}, own, why, others=others)
+
+
+def unused_among(
+    folders: AbstractSet[Path], taken: Container[str], own: Path, why: str = "", *, others: Container[str] = frozenset()
+) -> Iterator[Problem]:
+    """As `unused_beside`, where `taken` knows the used files by their normalised paths, whatever it is."""
     folders = {Path(os.path.normpath(folder)) for folder in folders}
     own = Path(os.path.normpath(own))
     only_pictures = {folder for folder in folders if folder.is_dir() and not _holds(folder, own)}
@@ -136,11 +142,11 @@ def unused_beside(
         if folder in only_pictures:
             if only_pictures.intersection(folder.parents):
                 continue
-            found = walk(folder)
+            found: Iterable[Path] = map(Path, _walk(folder))
         elif folder == own:
-            found = [file for file in walk(own) if is_any_picture(file)]
+            found = filter(is_any_picture, map(Path, _walk(own)))
         else:
-            found = [file for file in files_in(folder) if is_any_picture(file)]
+            found = filter(is_any_picture, files_in(folder))
         rest = (file for file in found if os.path.normpath(file) not in taken and composed(file.name) not in others)
         yield from unused(folder, rest, why)
 

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from falconet.core.types import Record
+from falconet.data.columns import classes_of, take
 
 
-def subset(records: Sequence[Record], *, fraction: float, seed: int) -> tuple[Record, ...]:
+def subset(records: Sequence[Record], *, fraction: float, seed: int) -> Sequence[Record]:
     """A share of the records, one at least, in their order; that of a smaller share is part of it."""
     count = min(len(records), max(1, round(fraction * len(records))))
-    return tuple(records[index] for index in sorted(nested_order(records, seed=seed)[:count]))
+    return take(records, np.array(sorted(nested_order(records, seed=seed)[:count]), np.int64))
 
 
 def nested_order(records: Sequence[Record], *, seed: int) -> list[int]:
@@ -22,15 +23,14 @@ def nested_order(records: Sequence[Record], *, seed: int) -> list[int]:
     prefer pictures of many classes. Pictures without boxes count as a class.
     """
     chance = np.random.default_rng(seed).permutation(len(records)).tolist()
-    classes = [sorted(set(record.labels[~record.crowd].tolist())) or [-1] for record in records]
-    names = sorted({label for own in classes for label in own})
-    place = {label: column for column, label in enumerate(names)}
-    columns = [[place[label] for label in own] for own in classes]
+    pictures, classes = classes_of(records)
+    names, columns = np.unique(classes, return_inverse=True)
+    begins = np.searchsorted(pictures, np.arange(len(records) + 1))
     everyone = chance[::-1]  # the next one is the last
-    waiting: list[list[int]] = [[] for _ in names]
-    for index in everyone:
-        for column in columns[index]:
-            waiting[column].append(index)
+    rank = np.empty(len(records), np.int64)
+    rank[everyone] = np.arange(len(records))
+    by_rank = np.argsort(rank[pictures], kind="stable")
+    waiting = [pictures[by_rank][columns[by_rank] == column].tolist() for column in range(len(names))]
     total = np.array([len(own) for own in waiting], np.float64)
     taken, used, order = np.zeros(len(names)), [False] * len(records), list[int]()
     while len(order) < len(records):
@@ -41,6 +41,6 @@ def nested_order(records: Sequence[Record], *, seed: int) -> list[int]:
             queue.pop()
         index = queue.pop()
         used[index] = True
-        taken[columns[index]] += 1
+        taken[columns[begins[index] : begins[index + 1]]] += 1
         order.append(index)
     return order

@@ -1,8 +1,7 @@
 """The data of a run: which pictures train, which validate, what is left out."""
 
 import logging
-from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from falconet.core.images import image_size, is_picture
 from falconet.core.suggest import did_you_mean, listed
 from falconet.core.types import Record
 from falconet.data.check import spelt_twice
+from falconet.data.columns import class_counts, classes_of, columns, joined, paths, relabelled, take
 from falconet.data.dataset import DataSet, Problem
 from falconet.data.folders import open_image_folder
 from falconet.data.formats import open_dataset
@@ -41,8 +41,8 @@ class RunData:
     """
 
     names: tuple[str, ...]
-    train: tuple[Record, ...]
-    val: tuple[Record, ...]
+    train: Sequence[Record]
+    val: Sequence[Record]
     notes: tuple[str, ...]
 
 
@@ -77,18 +77,19 @@ def load_data(data: Data, *, image_level_labels: bool = False) -> RunData:
             "such as 'other'"
         )
     train_records = _part_of(data, train_records, notes)
-    counts = Counter(int(label) for record in train_records for label in record.labels[~record.crowd])
-    if not counts:
+    every, crowds = class_counts(train_records, len(train.names))
+    counts = every - crowds
+    if not counts.any():
         why = "\n".join(
             [f"{train.source}: no training picture has a box that counts, so there is nothing to learn", *notes]
         )
         raise DataError(why)
-    empty = sum(1 for record in train_records if not len(record.boxes))
+    empty = sum(int((np.diff(block.starts) == 0).sum()) for block in columns(train_records))
     without = "" if image_level_labels else f" ({empty} without boxes)"
     if data.unlabelled is not None:
-        known = {record.path.absolute() for record in (*train_records, *val_records)}
-        train_records = (*train_records, *_unlabelled(data.unlabelled, known, notes))
-    both = {record.path for record in train_records} & {record.path for record in val_records}
+        train_records = joined([train_records, _unlabelled(data.unlabelled, [train_records, val_records], notes)])
+    validated = set(paths(val_records))
+    both = {path for path in paths(train_records) if path in validated}
     if both:
         notes.append(
             f"validation: {len(both)} of its {len(val_records)} pictures are also trained on, so its figures will be "
@@ -97,7 +98,7 @@ def load_data(data: Data, *, image_level_labels: bool = False) -> RunData:
     notes.append(f"data: {len(train_records)} training pictures{without}, {len(val_records)} for validation")
     if not any((~record.crowd).any() for record in val_records):
         notes.append("validation: none of its pictures has a box that counts, so AP will be -1, for nothing to measure")
-    for name, usual in spelt_twice({train.names[c]: count for c, count in counts.items()}):
+    for name, usual in spelt_twice({name: int(n) for name, n in zip(train.names, counts, strict=True) if n}):
         notes.append(
             f"the classes '{name}' and '{usual}' are spelt almost alike, and are learnt as two; 'falconet data check' "
             "says more"
@@ -109,7 +110,7 @@ def load_data(data: Data, *, image_level_labels: bool = False) -> RunData:
     return RunData(train.names, train_records, val_records, tuple(notes))
 
 
-def _part_of(data: Data, records: tuple[Record, ...], notes: list[str]) -> tuple[Record, ...]:
+def _part_of(data: Data, records: Sequence[Record], notes: list[str]) -> Sequence[Record]:
     """The share of the training pictures that `data.fraction` asks for."""
     if data.fraction >= 1:
         return records
@@ -121,7 +122,7 @@ def _part_of(data: Data, records: tuple[Record, ...], notes: list[str]) -> tuple
 
 def _parts(
     data: Data, train: DataSet, notes: list[str], *, image_level_labels: bool
-) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
+) -> tuple[Sequence[Record], Sequence[Record]]:
     """The records to train on and to validate on, as given or set aside."""
     if data.val is None:
         records = train_val_split(train.records, fraction=data.val_fraction)
@@ -165,26 +166,29 @@ def _others_left_out(classes: tuple[str, ...], train: DataSet, gone: int, *, pic
     )
 
 
-def train_val_split(records: Sequence[Record], *, fraction: float) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
+def train_val_split(records: Sequence[Record], *, fraction: float) -> tuple[Sequence[Record], Sequence[Record]]:
     """(train, validation): a share of the pictures drawn without regard to the run's seed, both in their order.
 
     Each class gives its share, the rarest first, so that none of two pictures or more is missing on either side while
     the share has room for it; pictures without boxes count as a class.
     """
     count = min(len(records) - 1, max(1, round(fraction * len(records))))
-    drawn = np.random.default_rng(0).permutation(len(records)).tolist()
-    pictures: dict[int, list[int]] = {}
-    for index in drawn:
-        for label in set(records[index].labels[~records[index].crowd].tolist()) or {-1}:
-            pictures.setdefault(label, []).append(index)
-    chosen: set[int] = set()
-    for _, own in sorted(pictures.items(), key=lambda item: (len(item[1]), item[0])):
-        wanted = min(len(own) - 1, max(1, round(fraction * len(own)))) - sum(index in chosen for index in own)
-        free = [index for index in own if index not in chosen]
-        chosen.update(free[: max(0, min(wanted, count - len(chosen)))])
-    chosen.update([index for index in drawn if index not in chosen][: count - len(chosen)])
-    train = tuple(record for index, record in enumerate(records) if index not in chosen)
-    return train, tuple(record for index, record in enumerate(records) if index in chosen)
+    drawn = np.random.default_rng(0).permutation(len(records))
+    rank = np.empty_like(drawn)
+    rank[drawn] = np.arange(len(records))
+    pictures, labels = classes_of(records)
+    order = np.argsort(rank[pictures], kind="stable")
+    pictures, labels = pictures[order], labels[order]
+    chosen = np.zeros(len(records), np.bool_)
+    names, numbers = np.unique(labels, return_counts=True)
+    for name in names[np.lexsort((names, numbers))].tolist():
+        own = pictures[labels == name]
+        wanted = min(len(own) - 1, max(1, round(fraction * len(own)))) - int(chosen[own].sum())
+        free = own[~chosen[own]]
+        chosen[free[: max(0, min(wanted, count - int(chosen.sum())))]] = True
+    rest = drawn[~chosen[drawn]]
+    chosen[rest[: count - int(chosen.sum())]] = True
+    return take(records, np.flatnonzero(~chosen)), take(records, np.flatnonzero(chosen))
 
 
 def _open(
@@ -218,11 +222,13 @@ def _dataset(source: Source, classes: Sequence[str] | None) -> DataSet:
     return open_dataset(source.place, source.images, split=source.split)
 
 
-def _unlabelled(folder: Path, known: Set[Path], notes: list[str]) -> list[Record]:
-    """The pictures below a folder that are not `known`: each one area about which no annotation says anything."""
+def _unlabelled(folder: Path, others: Sequence[Sequence[Record]], notes: list[str]) -> list[Record]:
+    """The pictures below a folder that are not among `others`: each one area about which annotations say nothing."""
     files = [path for path in walk(folder) if is_picture(path)]
     if not files:
         raise DataError(f"{folder}: holds no pictures; expected those of data.unlabelled")
+    own = {path.absolute() for path in files}
+    known = {path for records in others for path in map(Path.absolute, paths(records)) if path in own}
     records = []
     for path in (path for path in files if path.absolute() not in known):
         try:
@@ -251,7 +257,7 @@ def _left_out(problems: Sequence[Problem], purpose: str, *, counted_by_check: bo
     return "\n".join(lines)
 
 
-def _relabelled(val: DataSet, train: DataSet) -> tuple[Record, ...]:
+def _relabelled(val: DataSet, train: DataSet) -> Sequence[Record]:
     """Validation records with the labels of the training data; classes are matched by name."""
     if val.names == train.names:
         return val.records
@@ -265,4 +271,4 @@ def _relabelled(val: DataSet, train: DataSet) -> tuple[Record, ...]:
             "expected the same names, spelled the same; correct the annotations of one of them"
         )
     table = np.array([position[name] for name in val.names], np.int64)
-    return tuple(replace(record, labels=table[record.labels]) for record in val.records)
+    return relabelled(val.records, table)
