@@ -46,11 +46,11 @@ def test_a_container_may_have_less_than_the_machine(tmp_path: Path, monkeypatch:
     }.items():
         (new / "cpu.max").write_text(text)
         assert cpus._quota(new) == found
-    for quota, found in {"400000\n": 4, "-1\n": no}.items():
+    for quota, found in {"400000\n": 4, "-1\n": cpus._NO_QUOTA}.items():
         (old / "cpu.cfs_quota_us").write_text(quota)
         (old / "cpu.cfs_period_us").write_text("100000\n")
         assert cpus._quota(old.parent) == found
-    assert cpus._quota(tmp_path) == no
+    assert cpus._quota(tmp_path) == cpus._NO_QUOTA
     monkeypatch.setattr(cpus, "_usable", lambda: set(range(64)))
     monkeypatch.setattr(cpus, "_quota", lambda: 8)
     assert usable_cpus() == 8

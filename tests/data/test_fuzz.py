@@ -1,9 +1,11 @@
 """Damaged annotations of every format end in a data set or in a sentence, never in anything else."""
 
 import copy
+import io
 import json
 import random
 import shutil
+import tarfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +22,7 @@ from falconet.data.kinds import HINTS
 from falconet.data.records import drop_invalid
 from tests.data.test_formats import WRITE
 
-ENDINGS = (".json", ".xml", ".txt", ".csv", ".yaml", ".data", ".names")
+ENDINGS = (".tar", ".json", ".xml", ".txt", ".csv", ".yaml", ".data", ".names")
 VALUES: tuple[Any, ...] = (
     None, True, 0, -1, 1.5, 1e308, float("nan"), float("inf"), 2**70, "", "a", "\0", "\ud800", "x" * 5000, "/", "..",
     [], {}, [[]], [None], {"a": 1}, "1", [1, 2, 3, 4], ["1"],
@@ -66,6 +68,31 @@ def _other_bytes(data: bytes, rng: random.Random) -> bytes:
     return bytes(changed)
 
 
+def _damaged(file: Path, data: bytes, rng: random.Random) -> bytes:
+    """Other values where the form is kept, else other bytes."""
+    kept = rng.random() < 0.7
+    if kept and file.suffix == ".json":
+        return json.dumps(_other_values(json.loads(data), rng)).encode()
+    if kept and file.suffix == ".tar":
+        return _other_member(data, rng)
+    return _other_bytes(data, rng)
+
+
+def _other_member(data: bytes, rng: random.Random) -> bytes:
+    """A tar of which one description is damaged."""
+    written = io.BytesIO()
+    with tarfile.open(fileobj=io.BytesIO(data)) as old, tarfile.open(fileobj=written, mode="w") as new:
+        members = old.getmembers()
+        chosen = rng.choice([one for one in members if one.name.endswith(".json")])
+        for member in members:
+            content = old.extractfile(member).read()  # type: ignore[union-attr]  # all are files
+            if member is chosen:
+                content = _damaged(Path(member.name), content, rng)
+                member.size = len(content)
+            new.addfile(member, io.BytesIO(content))
+    return written.getvalue()
+
+
 def _read(root: Path) -> None:
     """All that is done with a data set; every text can be printed."""
     splits = open_splits(root)
@@ -89,10 +116,7 @@ def test_damaged_annotations(tmp_path: Path, form: Format, count: int) -> None:
     originals = {file: file.read_bytes() for file in sorted(root.rglob("*")) if file.suffix in ENDINGS}
     for _ in range(count):
         file = rng.choice(list(originals))
-        if file.suffix == ".json" and rng.random() < 0.7:
-            file.write_text(json.dumps(_other_values(json.loads(originals[file]), rng)))
-        else:
-            file.write_bytes(_other_bytes(originals[file], rng))
+        file.write_bytes(_damaged(file, originals[file], rng))
         with suppress(DataError):
             _read(root)
         file.write_bytes(originals[file])
@@ -113,10 +137,7 @@ def test_damaged_annotations_are_repaired_or_refused(tmp_path: Path, form: Forma
     originals = {file: file.read_bytes() for file in sorted(root.rglob("*")) if file.suffix in ENDINGS}
     for _ in range(count):
         file = rng.choice(list(originals))
-        if file.suffix == ".json" and rng.random() < 0.7:
-            file.write_text(json.dumps(_other_values(json.loads(originals[file]), rng)))
-        else:
-            file.write_bytes(_other_bytes(originals[file], rng))
+        file.write_bytes(_damaged(file, originals[file], rng))
         with suppress(DataError):
             splits = open_splits(root)
             problems = check_splits(splits, decode=False)

@@ -37,7 +37,7 @@ SPACE = {
     "families": [
         {"name": "small", "preset": "nanodet-plus-demo", "model": SMALL},
         {"name": "shorter", "preset": "nanodet-plus-demo", "model": SMALL | {"neck.kernel_size": 5}},
-        {"name": "wide", "preset": "nanodet-plus-demo", "model": SMALL | {"backbone.width": 1.0}},
+        {"name": "wide", "preset": "nanodet-plus-demo", "model": SMALL | {"backbone.width": 1.5}},
     ],
 }
 BUDGET = 12.0
