@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from falconet.bulk.listing import Sources
+from falconet.bulk.listing import Sources, plain
 from falconet.core.errors import ConfigError, DataError
 
 
@@ -127,8 +127,49 @@ def test_tars(folder: Path, files: list[str]) -> None:
     with pytest.raises(DataError, match=r"s\.tar\.gz: is compressed.*unpack it to \.tar"):
         names("s.tar.gz")
     (folder / "bad.tar").write_bytes(b"x" * 2000)
+
+
+def test_a_damaged_tar_is_a_place_that_says_so(folder: Path, files: list[str]) -> None:
+    (folder / "bad.tar").write_bytes(b"x" * 2000)
+    with tarfile.open(folder / "cut.tar", "w") as shard:
+        for name in files[:3]:
+            shard.add(name, Path(name).name)
+    whole = (folder / "cut.tar").read_bytes()
+    (folder / "cut.tar").write_bytes(whole[: whole.index(b"02.png")])
+    pictures = [one for block in Sources(["*.tar"]).blocks() for one in block.pictures()]
+    assert [one.name for one in pictures] == ["bad.tar", "cut.tar/00.png", "cut.tar/01.png", "cut.tar"]
     with pytest.raises(DataError, match=r"bad\.tar: cannot be read as a tar"):
-        names("bad.tar")
+        pictures[0].load()
+    assert pictures[2].load() == Path(files[1]).read_bytes()
+    with pytest.raises(DataError, match=r"cut\.tar: "):
+        pictures[3].load()
+
+
+def test_links_are_followed(folder: Path, files: list[str]) -> None:
+    (folder / "in" / "linked").symlink_to("deep")
+    (folder / "in" / "deep" / "round").symlink_to("..")
+    (folder / "in" / "nowhere.png").symlink_to("gone.png")
+    found = names("in")
+    deep = [name for name in files if "/deep/" in name]
+    assert deep
+    assert sorted(found) == sorted([*files, *(name.replace("/deep/", "/linked/") for name in deep), "in/nowhere.png"])
+    assert names("in/deep") == deep + [name.replace("in/", "in/deep/round/") for name in files[:20]] + [
+        "in/deep/round/nowhere.png"
+    ]
+
+
+def test_paths_are_plain(folder: Path, files: list[str]) -> None:
+    (folder / "in" / "lists").mkdir()
+    (folder / "in" / "lists" / "all.txt").write_text("../03.png\n./../deep/22.png\n")
+    assert names("in/lists/all.txt") == ["in/03.png", "in/deep/22.png"]
+    assert [plain(one) for one in ("in/", "./in", "in/../in", "", "s3://a/../b/")] == [
+        "in",
+        "in",
+        "in",
+        "",
+        "s3://a/../b/",
+    ]
+    assert files
 
 
 def test_what_is_not_there(folder: Path) -> None:

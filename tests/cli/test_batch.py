@@ -46,6 +46,28 @@ def test_tables_and_what_is_told() -> None:
 
 
 @pytest.mark.usefixtures("folder")
+def test_pictures_that_could_not_be_read_are_tried_again() -> None:
+    import pandas
+
+    words = ("in", "--model", "m.onnx", "--out", "out", "--block", "2")
+    run(*words)
+    result = run("./in/", *words[1:])
+    assert result.exit_code == 0
+    assert "1 picture could not be read by an earlier run; --retry tries again" in result.stdout
+    save(Path("in/2.png"), picture((0, 1, "red"), value=90))
+    told = Path("in/2.png").stat()
+    frame = pandas.read_parquet("out").set_index("source")
+    assert frame.error.notna().sum() == 1
+    again = run(*words, "--retry")
+    assert "could not be read" not in again.stdout
+    frame = pandas.read_parquet("out").set_index("source")
+    assert frame.error.notna().sum() == 0
+    assert len(frame) == 6
+    assert told.st_size == Path("in/2.png").stat().st_size
+    assert "in: is named twice" in str(failure("in", "in/", "--model", "m.onnx", "--out", "new"))
+
+
+@pytest.mark.usefixtures("folder")
 def test_other_libraries_read_it_in_a_line() -> None:
     import pandas
     import polars
@@ -94,6 +116,9 @@ def test_two_models_compared() -> None:
     assert "in/9.png" in page
     assert "A: 2 boxes, 1 alone" in page
     assert not list(Path("other").glob("*.parquet"))
+    assert run("in", "--model", "m.onnx", "--out", "tables").exit_code == 0
+    message = str(failure("in", "--model", "m.onnx", "--compare", "n.onnx", "--out", "tables"))
+    assert message.startswith("--out tables: holds tables of 'falconet batch'")
 
 
 @pytest.mark.usefixtures("folder")

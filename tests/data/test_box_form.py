@@ -49,6 +49,24 @@ def test_corners_in_coco(tmp_path: Path) -> None:
         drop_invalid(dataset)
 
 
+@pytest.mark.parametrize(("whole", "form"), [(100, "percent"), (1000, "thousandths")])
+def test_parts_of_the_picture(tmp_path: Path, whole: int, form: str) -> None:
+    boxes = [*_boxes(30), (0, 0.0, 0.0, 60.0, 40.0)]
+    tree = coco_tree({f"{number}.png": [box] for number, box in enumerate(boxes)})
+    for image in tree["images"]:
+        image["width"], image["height"] = 320, 240
+    for annotation, (_, x1, y1, x2, y2) in zip(tree["annotations"], boxes, strict=True):
+        sides = (x1 / 60, y1 / 40, (x2 - x1) / 60, (y2 - y1) / 40)
+        annotation["bbox"] = [whole * one for one in sides]
+    problem = next(form_problems(open_dataset(write_coco(tmp_path / "x.json", tree))))
+    assert problem.kind == "box-form"
+    assert problem.what.startswith(f"its boxes seem to be {form} of the picture: all 31 lie between 0 and ")
+    for annotation in tree["annotations"]:  # boxes in pixels of these pictures
+        annotation["bbox"] = [one * 320 / whole if place % 2 == 0 else one * 240 / whole for place, one in
+                              enumerate(annotation["bbox"])]  # fmt: skip
+    assert list(form_problems(open_dataset(write_coco(tmp_path / "y.json", tree)))) == []
+
+
 def test_sides_in_voc(tmp_path: Path) -> None:
     texts = {
         str(number): voc_text([("x", x1, y1, x2 - x1, y2 - y1)]) for number, (_, x1, y1, x2, y2) in enumerate(_boxes())

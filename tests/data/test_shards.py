@@ -163,7 +163,7 @@ def test_samples_that_are_not_whole(tmp_path: Path) -> None:
     members: dict[str, bytes | str] = {
         "d/a.png": png(), "d/a.json": json.dumps(CAT | {"width": 61, "height": 40}), "d/a.txt": "a caption",
         "b.png": png(), "c.json": json.dumps(CAT), "e.png": png()[:60], "e.json": json.dumps(CAT),
-        "a.seg.png": png(),
+        "d/a.seg.png": png(),
     }  # fmt: skip
     dataset = read_shards([write_tar(tmp_path / "s.tar", members)])
     assert [record.path.name for record in dataset.records] == ["a.png"]
@@ -176,7 +176,7 @@ def test_samples_that_are_not_whole(tmp_path: Path) -> None:
     told = [str(problem) for problem in dataset.problems]
     assert "says that a.png has 61 x 40 pixels, the file has 60 x 40" in told[0]
     assert told[1].startswith(f"{tmp_path}/s.tar/e.png: ")
-    assert told[2].endswith("1 member has no .json of the same key beside them, and are left out (b.png)")
+    assert told[2].endswith("1 member has no .json of the same key beside it, and is left out (b.png)")
     with pytest.raises(DataError, match=r"has no sample; expected a picture and a \.json with the same key"):
         read_shards([write_tar(tmp_path / "bare.tar", {"b.png": png()})])
     with pytest.raises(DataError, match=r"a\.jpg and a\.png belong to one sample, 'a'; expected one picture"):
@@ -347,3 +347,29 @@ def test_types_of_members(tmp_path: Path) -> None:
         tar.addfile(folder)
     (record,) = read_shards([path]).records
     assert record.path == path / "a.png"
+
+
+def test_names_with_dots(tmp_path: Path) -> None:
+    """Where what follows the first dot is no ending, a key goes on to the last one."""
+    text = json.dumps(CAT)
+    members = {
+        "cam.v2.png": png(), "cam.v2.json": text, "b.left.png": png(), "b.right.png": png(), "b.json": text,
+        "a.mask.png": png(), "a.1.png": png(), "a.1.json": text,
+    }  # fmt: skip
+    dataset = open_dataset(tar_of(tmp_path, CAT, **members))
+    assert [record.path.name for record in dataset.records] == ["a.png", "cam.v2.png", "a.1.png"]
+    told = [str(problem) for problem in dataset.problems]
+    assert "2 members have no .json of the same key beside them, and are left out (b.left.png" in told[0]
+    assert "1 member has no picture of the same key beside it (b.json)" in told[1]
+
+
+def test_descriptions_that_are_not_understood_are_told_together(tmp_path: Path) -> None:
+    members = {name: value for at in range(12) for name, value in ((f"{at}.png", png()), (f"{at}.json", "{}"))}
+    write_tar(tmp_path / "s-0.tar", {"a.png": png(), "a.json": json.dumps(CAT), **members})
+    write_tar(tmp_path / "s-1.tar", {"a.png": png(), "a.json": "["})
+    with pytest.raises(DataError) as caught:
+        read_shards([tmp_path])
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 11
+    assert lines[0].startswith(f"{tmp_path}/s-0.tar/0.json: has the keys []")
+    assert lines[-1] == "... and 3 more"

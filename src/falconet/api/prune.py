@@ -223,8 +223,9 @@ def _widest(model: "ModelConfig", before: float, budget_ms: float, clock: "Calla
     if not fits(high):
         raise ConfigError(
             f"--budget {budget_ms:g}ms: {shares[-1]:.0%} of the channels still take "
-            f"{clock(narrower(model, shares[-1])):.2f} ms here; a smaller input (model.input.height=...) or another "
-            "network is needed"
+            f"{clock(narrower(model, shares[-1])):.2f} ms here; a smaller input is needed, as in "
+            f"model.input.height={model.input.height // 2} model.input.width={model.input.width // 2} behind the "
+            "command, or another network"
         )
     while low < high:  # the narrowest that is known to fit is `high`
         middle = (low + high) // 2

@@ -35,6 +35,7 @@ class Place(NamedTuple):
         path: of the file.
         start, size: of the bytes in it; a negative size stands for all of them.
         state: what changes when the file does; empty where there is none.
+        wrong: why there is no picture; empty where there is one.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Place(NamedTuple):
     start: int = 0
     size: int = -1
     state: str = ""
+    wrong: str = ""
 
 
 class Cells(NamedTuple):
@@ -188,18 +190,30 @@ def _digest(name: str) -> int:
 
 
 def _reader(place: Place) -> Callable[[], bytes]:
-    return lambda: storage(place.path).read(place.path, place.start, place.size)
+    def read() -> bytes:
+        if place.wrong:
+            raise DataError(place.wrong)
+        return storage(place.path).read(place.path, place.start, place.size)
+
+    return read
 
 
 def _together(path: str, places: Iterable[Place]) -> Iterator[ImageBytes]:
     """Pictures of one file in object storage, those that lie near one another by one request."""
     near: list[Place] = []
     for place in places:
+        if place.wrong:
+            if near:
+                yield from _Stretch(path, near).pictures()
+                near = []
+            yield ImageBytes(_reader(place), place.name)
+            continue
         if near and (place.size < 0 or place.start < near[-1].start or _end(place) - near[0].start > STRETCH):
             yield from _Stretch(path, near).pictures()
             near = []
         near.append(place)
-    yield from _Stretch(path, near).pictures()
+    if near:
+        yield from _Stretch(path, near).pictures()
 
 
 def _end(place: Place) -> int:

@@ -3,6 +3,7 @@
 import glob
 import io
 import json
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,8 @@ from falconet.core.errors import ConfigError, DataError
 from falconet.core.images import READABLE
 from falconet.core.suggest import did_you_mean
 from falconet.core.tar_members import PACKED, tar_members
+
+_log = logging.getLogger(__name__)
 
 TABLE, SHARD, LIST, COCO = ".parquet", ".tar", ".txt", ".json"
 PATHS = ("path", "file", "file_name", "filename", "source", "image", "url")
@@ -135,6 +138,7 @@ class Sources:
 
         def place(name: str) -> Place:
             path = name if is_remote(name) or name.startswith("/") or Path(name).is_absolute() else join(folder, name)
+            path = plain(path)
             found = storage(path).find(path)
             return Place(path, path, state="" if found is None else found.state)
 
@@ -186,15 +190,27 @@ class Sources:
             first += count
 
 
+def plain(path: str) -> str:
+    """A path of this machine without `./`, `a/../` and a slash at its end; addresses stay as they are."""
+    return path if not path or is_remote(path) else os.path.normpath(path).replace(os.sep, "/")
+
+
 def _shard(file: File, cutter: Cutter) -> Iterator[Block]:
-    """The pictures of a WebDataset tar; whatever else belongs to its samples is left out."""
+    """The pictures of a WebDataset tar; whatever else belongs to its samples is left out.
+
+    Of one that is damaged, those before the damage, and in the end a place for the tar itself, with what is wrong.
+    """
 
     def members() -> Iterator[Place]:
-        with _headers(file.path) as stream:
-            for member in tar_members(stream, file.path):
-                if _is_picture(member.name):
-                    name = f"{file.path}/{member.name.removeprefix('./')}"
-                    yield Place(name, file.path, member.start, member.size, file.state)
+        try:
+            with _headers(file.path) as stream:
+                for member in tar_members(stream, file.path):
+                    if _is_picture(member.name):
+                        name = f"{file.path}/{member.name.removeprefix('./')}"
+                        yield Place(name, file.path, member.start, member.size, file.state)
+        except DataError as error:  # a row says so, as of a picture; one tar of thousands does not end a run
+            _log.warning("%s", error)
+            yield Place(file.path, file.path, 0, 0, file.state, str(error))
 
     yield from cutter.cut(members())
 

@@ -3,16 +3,18 @@
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+from pyarrow import ArrowException, parquet
 
 from falconet.bulk.ahead import AT_ONCE, EACH, ReadAhead
 from falconet.bulk.blocks import Block
 from falconet.bulk.listing import Sources
 from falconet.bulk.plan import Plan
-from falconet.bulk.storage import join, storage
+from falconet.bulk.storage import is_remote, join, storage
 from falconet.bulk.table import Row, encode, row
 from falconet.core.errors import DataError
 from falconet.core.figures import plural
@@ -42,6 +44,7 @@ class Progress:
         total: that there are.
         kept: of those in tables, how many were there before.
         broken: that could not be read, of those done by this run.
+        kept_broken: of those in tables before, where these lie on this machine.
         seconds: since the first picture of this run.
     """
 
@@ -50,6 +53,7 @@ class Progress:
     kept: int
     broken: int
     seconds: float
+    kept_broken: int = 0
 
     @property
     def rate(self) -> float:
@@ -113,6 +117,20 @@ class Results:
         own = self.folder.rstrip("/")
         return {name for parent, _, name in names if parent == own and name.endswith(".parquet")}
 
+    def unreadable(self, names: Iterable[str]) -> dict[str, int]:
+        """Of these tables those with pictures that could not be read, and how many."""
+        found = {}
+        for name in names:
+            path = join(self.folder, name)
+            try:
+                with self._storage.open(path) as stream, parquet.ParquetFile(stream) as file:
+                    count = file.metadata.num_rows - file.read(columns=["error"]).column("error").null_count
+            except (ArrowException, OSError) as error:
+                raise DataError(f"{path}: cannot be read: {error}; remove it, and it is done anew") from error
+            if count:
+                found[name] = count
+        return found
+
     def write(self, block: Block, rows: list[Row]) -> None:
         """The table of a block; it appears when it is whole."""
         self._storage.write(join(self.folder, block.file), encode(rows, {**self.head, "block": block.name}))
@@ -140,6 +158,7 @@ def run_blocks(
     sources: Sources,
     results: Results,
     *,
+    retry: bool = False,
     tell: Callable[[Progress], None] = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Progress:
@@ -151,6 +170,7 @@ def run_blocks(
     none knows: a run without parts then does.
 
     Args:
+        retry: do tables anew in which a picture could not be read.
         tell: is told after every step.
         say: takes sentences.
 
@@ -159,13 +179,16 @@ def run_blocks(
         StorageError: a storage that cannot be reached. Tables that are written stay, and the next run goes on.
     """
     there = results.finished()
+    again = set(results.unreadable(there)) if retry else set()
     with closing(Plan()) as plan:
-        listed = _listed(sources, there, plan, say)
+        listed = _listed(sources, there - again, plan, say)
         if listed.kept:
             say(f"{results.folder}: has {listed.kept:,} of {listed.total:,} pictures already")
         if sources.others:
             say(f"{plural(sources.others, 'file')} left out: neither pictures nor tars or tables of them")
         results.begin()
+        kept = (there - again) & listed.wanted
+        kept_broken = 0 if is_remote(results.folder) else sum(results.unreadable(kept).values())
         done, broken, start = listed.kept, 0, time.monotonic()
         with closing(work(plan.blocks())) as steps:
             for step in steps:
@@ -174,7 +197,7 @@ def run_blocks(
     if sources.part.number == 1 and not sources.skipped and (gone := there - listed.wanted):
         results.supersede(gone)
         say(f"{len(gone)} tables of pictures that changed or went away lie in {results.folder}/{SUPERSEDED} now")
-    return Progress(done, max(done, listed.total), listed.kept, broken, time.monotonic() - start)
+    return Progress(done, max(done, listed.total), listed.kept, broken, time.monotonic() - start, kept_broken)
 
 
 class _Listed(NamedTuple):

@@ -82,18 +82,31 @@ class Local:
         return Path(path).is_dir()
 
     def walk(self, folder: str) -> Iterator[File]:
-        """Files below a folder that count as data: of each folder its own by name, then those of its folders."""
+        """Files below a folder that count as data: of each folder its own by name, then those of its folders.
+
+        Links are followed, but for those to a folder that they lie in; one that leads nowhere counts as a file.
+        """
+        return self._below(folder, frozenset())
+
+    def _below(self, folder: str, above: frozenset[tuple[int, int]]) -> Iterator[File]:
         try:
+            told = os.stat(folder)  # noqa: PTH116
             with os.scandir(folder) as found:
                 entries = sorted((one for one in found if is_data(one.name)), key=lambda one: one.name)
         except OSError as error:
             raise DataError(f"{folder}: cannot be read: {error.strerror or error}") from error
+        own = told.st_dev, told.st_ino
+        if own in above and own != (0, 0):
+            return
         for one in entries:
+            path = one.path.replace(os.sep, "/")
             if one.is_file():
-                yield File(one.path.replace(os.sep, "/"), _state(one.stat()))
+                yield File(path, _state(one.stat()))
+            elif one.is_symlink() and not one.is_dir():
+                yield File(path, "")
         for one in entries:
-            if one.is_dir(follow_symlinks=False):
-                yield from self.walk(one.path)
+            if one.is_dir():
+                yield from self._below(one.path, above | {own})
 
     def read(self, path: str, start: int = 0, size: int = -1) -> bytes:
         """Bytes of a file. Raises DataError where it cannot be read."""

@@ -82,6 +82,9 @@ def batch(
         ),
     ] = None,
     block: Annotated[int, typer.Option(min=1, help="Pictures of a table, on average.")] = 1000,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Do tables anew in which a picture could not be read.")
+    ] = False,
     compare: Annotated[
         str | None,
         typer.Option(
@@ -114,7 +117,7 @@ def batch(
 
     require(("pyarrow",), extra="batch", purpose="'falconet batch'")
     from falconet.bulk.blocks import WHOLE, read_part
-    from falconet.bulk.listing import Sources
+    from falconet.bulk.listing import Sources, plain
     from falconet.bulk.run import Results, run_blocks
     from falconet.cli.batch_runs import Opening, asked, chosen_engine, here, on_machines
     from falconet.cli.predict import find_or_default
@@ -123,11 +126,15 @@ def batch(
         raise ConfigError("--score, --operating-point: both say what is reported; leave one out")
     given = {"score": score, "iou": iou, "max_detections": max_detections, "classes": classes, "top": top}
     given["operating_point"] = operating_point
+    sources = [plain(one) for one in sources]
+    if twice := next((one for one in sources if sources.count(one) > 1), None):
+        raise ConfigError(f"{twice}: is named twice, and its pictures would be, too; leave one out")
     found = Sources(sources, images, column, leave_out=out, pictures=block)
     _refuse_pairs(cluster, compare, part, streams, out)
     path = find_or_default(model, weights=engine == "torch", quiet=False)
     opening = Opening(*chosen_engine(path, engine, precision), given)
     if compare is not None:
+        _refuse_tables(out)
         pair = path, find_or_default(compare, weights=engine == "torch", quiet=False)
         _compare(found, pair, opening.running(asked(streams, threads, opening.engine)), Path(out), sample)
         return
@@ -140,12 +147,12 @@ def batch(
         try:
             work = _work(path, opening, predictor, results, on=cluster)
             with _told() as tell:
-                done = run_blocks(work, found, results, tell=tell, say=_say)
+                done = run_blocks(work, found, results, retry=retry, tell=tell, say=_say)
         except KeyboardInterrupt:
             _say(f"interrupted: the tables in {out} are whole, and the same command goes on")
             raise
     _summary(done, out, part)
-    if done.pictures - done.kept == done.broken > 0:
+    if done.pictures == done.broken + done.kept_broken > 0:
         raise typer.Exit(2)
 
 
@@ -161,6 +168,15 @@ def _refuse_pairs(cluster: str | None, compare: str | None, part: str | None, st
         raise ConfigError("--part, --cluster: a cluster shares out all of the work by itself; leave one out")
     if cluster is not None and streams is not None:
         raise ConfigError("--streams, --cluster: each process of a cluster has one run at a time; leave --streams out")
+
+
+def _refuse_tables(out: str) -> None:
+    """Raise ConfigError for a folder of tables, which readers take as a whole: a page in it would be in their way."""
+    from falconet.bulk.run import HEAD
+
+    folder = Path(out)
+    if (folder / HEAD).exists() or any(folder.glob("*.parquet")):
+        raise ConfigError(f"--out {out}: holds tables of 'falconet batch'; choose another folder for a comparison")
 
 
 def _head(path: Path, predictor: "Predictor[Any]", opening: "Opening") -> dict[str, Any]:
@@ -292,7 +308,10 @@ def _summary(done: "Progress", out: str, part: str | None) -> None:
     share = "" if part is None else f" of part {part}"
     if not new:
         print(f"nothing is left to do: all {plural(done.pictures, 'picture')}{share} are in {out}")
-        return
-    print(f"{plural(new, 'picture')}{share} in {duration(done.seconds)}, {done.rate:.1f} a second; tables in {out}")
+    else:
+        rate = f"{duration(done.seconds)}, {done.rate:.1f} a second"
+        print(f"{plural(new, 'picture')}{share} in {rate}; tables in {out}")
     if done.broken:
         print(f"{plural(done.broken, 'picture')} could not be read; the rows say why: column 'error'")
+    if done.kept_broken:
+        print(f"{plural(done.kept_broken, 'picture')} could not be read by an earlier run; --retry tries again")

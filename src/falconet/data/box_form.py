@@ -14,9 +14,12 @@ from falconet.data.columns import Columns, class_counts, columns
 from falconet.data.dataset import DataSet, Format, Problem
 from falconet.data.usable_boxes import fractions
 
-Form = Literal["fractions", "pixels", "corners", "sides"]
-"""Forms that are taken for one another: of YOLO, pixels for fractions; elsewhere, fractions for pixels; x1, y1, x2, y2
-for x1, y1, width, height, or the other way round."""
+Form = Literal["fractions", "percent", "thousandths", "pixels", "corners", "sides"]
+"""Forms that are taken for one another: of YOLO, pixels for fractions; elsewhere, fractions, hundredths or thousandths
+of the picture for pixels; x1, y1, x2, y2 for x1, y1, width, height, or the other way round."""
+
+PARTS: dict[Form, int] = {"fractions": 1, "percent": 100, "thousandths": 1000}
+"""Of a side, by the form that counts in them."""
 
 _PIXELS = frozenset({"coco", "voc", "csv", "createml", "labelme", "shards"})
 _CORNERS = frozenset({"voc", "csv"})
@@ -67,6 +70,8 @@ def believed_form(dataset: DataSet) -> Believed | None:
         which = f"all {few}" if few == every else f"{few} of {every}"
         what = f"its boxes seem to be fractions of the picture: {which} lie between 0 and 1; expected pixels"
         return Believed("fractions", f"{what}: multiply by width and height")
+    if form in _PIXELS and (found := _in_parts(dataset)) is not None:
+        return found
     if form not in _CORNERS | _SIDES | _CENTRES:
         return None
     other: Form = "sides" if form in _CORNERS else "corners"
@@ -89,6 +94,35 @@ def believed_form(dataset: DataSet) -> Believed | None:
             f"its boxes seem to be {written}: {counts.fits} of {counts.boxes} are possible so, and {wrong} are not as "
         )
         return Believed(other, f"{what}{expected}, which the format asks for; convert them")
+    return None
+
+
+_ENOUGH = 20
+"""Boxes from which on what all of them have in common is believed."""
+
+
+def _in_parts(dataset: DataSet) -> Believed | None:
+    """Boxes that reach from 0 to 100, or to 1,000, in both directions, whatever sizes the pictures have."""
+    low, high = np.full(2, np.inf), np.full(2, -np.inf)
+    count = larger = outside = 0
+    for block in columns(dataset.records):
+        known = np.isfinite(block.limits).all(1) & np.isfinite(block.boxes).all(1)
+        boxes, limits = block.boxes[known], block.limits[known]
+        if not len(boxes):
+            continue
+        count += len(boxes)
+        low, high = np.minimum(low, boxes[:, :2].min(0)), np.maximum(high, boxes[:, 2:].max(0))
+        larger += int((limits >= 200).all(1).sum())
+        outside += int((boxes[:, 2:] > 1.1 * limits).any(1).sum())
+    if count < _ENOUGH or (low < 0).any():
+        return None
+    if larger >= _FITTING * count and (high > 90).all() and (high <= 100.5).all():
+        what = f"its boxes seem to be percent of the picture: all {count} lie between 0 and 100, and reach up to it"
+        return Believed("percent", f"{what}; expected pixels: multiply by width and height, divide by 100")
+    if outside >= _SHARE * count and (high > 900).all() and (high <= 1005).all():
+        what = f"its boxes seem to be thousandths of the picture: all {count} lie between 0 and 1,000, and {outside}"
+        what += " of them outside of their pictures; expected pixels"
+        return Believed("thousandths", f"{what}: multiply by width and height, divide by 1,000")
     return None
 
 
@@ -149,8 +183,8 @@ def read_in_form(record: Record, written: Format | None, form: Form) -> Floats:
     assert record.width is not None
     assert record.height is not None
     side = np.array([record.width, record.height] * 2, np.float64)
-    if form == "fractions":
-        return np.asarray(record.boxes.astype(np.float64) * side, np.float32)
+    if form in PARTS:
+        return np.asarray(record.boxes.astype(np.float64) * side / PARTS[form], np.float32)
     if form == "pixels":  # the reader has multiplied by the sides
         return np.asarray(record.boxes.astype(np.float64) / side, np.float32)
     numbers = as_written(record.boxes, written)

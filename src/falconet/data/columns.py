@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from falconet.core.types import Floats, Ints, Record
 
+_LARGEST = 2**62
+
 BLOCK = 1 << 14
 """Records that are looked at together: some megabytes of boxes."""
 
@@ -195,12 +197,16 @@ def _joined(records: Sequence[Record]) -> Columns:
     lengths = np.array([len(record.boxes) for record in records], np.int64)
     known = [record.height is not None and record.width is not None for record in records]
     sizes = [(record.height, record.width) if one else (-1, -1) for record, one in zip(records, known, strict=True)]
+    try:
+        sides = np.array(sizes, np.int64).reshape(-1, 2)
+    except OverflowError:  # as an annotation may claim; no picture is as large
+        sides = np.array([[min(side, _LARGEST) for side in one] for one in sizes], np.int64).reshape(-1, 2)  # type: ignore[type-var]
     return Columns(
         np.concatenate([np.zeros((0, 4), np.float32), *(record.boxes for record in records)]),
         np.concatenate([np.zeros(0, np.int64), *(record.labels for record in records)]),
         np.concatenate([np.zeros(0, np.bool_), *(record.crowd for record in records)]),
         np.concatenate([[0], np.cumsum(lengths)]),
-        np.array(sizes, np.int64).reshape(-1, 2),
+        sides,
     )
 
 

@@ -19,7 +19,7 @@ from falconet.data.shard_json import LARGEST, Described, describe
 
 CLASS_LISTS = ("classes.txt", "classes.json")
 
-_KIND = "shards-1"
+_KIND = "shards-2"
 """Of what is kept; another number where another reading of a `.json` gives something else."""
 
 _OPEN = 16
@@ -53,6 +53,7 @@ class ShardSamples:
 
     Attributes:
         tar: the file.
+        misunderstood: what is wrong with descriptions that cannot be understood, from the tar's name on.
         lonely: names of `.json` members beside which there is no picture.
         lists: of class names: name of the member and its content.
         labels: names and numbers of classes that its boxes have, each with the member where it is first.
@@ -63,6 +64,7 @@ class ShardSamples:
     """
 
     tar: Path
+    misunderstood: tuple[str, ...]
     lonely: tuple[str, ...]
     lists: tuple[tuple[str, bytes], ...]
     labels: tuple[tuple[str | int, str], ...]
@@ -90,7 +92,7 @@ def shard_samples(tar: Path) -> ShardSamples:
     understood, once while the tar stays as it is.
 
     Raises:
-        DataError: as `tar_index`; two pictures or texts have one key; a description that is not understood.
+        DataError: as `tar_index`; two pictures or texts have one key.
     """
     try:
         state = tar.stat()
@@ -126,6 +128,7 @@ def _samples(tar: str, size: int, changed: int) -> ShardSamples:  # noqa: ARG001
         )
     return ShardSamples(
         tar=Path(tar),
+        misunderstood=tuple(f"{tar}{one}" for one in about["misunderstood"]),
         lonely=tuple(about["lonely"]),
         lists=tuple((name, text.encode(errors="surrogateescape")) for name, text in about["lists"]),
         labels=tuple((label, member) for label, member in about["labels"]),
@@ -143,6 +146,7 @@ def _made(tar: Path) -> Arrays:
     sizes: list[tuple[int, int]] = []
     errors: dict[int, str] = {}
     found: list[Described | None] = []
+    misunderstood: list[str] = []
     labels: dict[str | int, tuple[int, str]] = {}
     for place, (key, member) in enumerate(pictures.items()):
         try:
@@ -153,14 +157,18 @@ def _made(tar: Path) -> Arrays:
             errors[place] = str(error).removeprefix(str(tar))
         said, text = None, described.get(key)
         if text is not None and place not in errors:
-            said = describe(_text(tar, text), f"{tar}/{text.name}", sizes[-1])
-            for label in said.classes:
+            try:
+                said = describe(_text(tar, text), f"{tar}/{text.name}", sizes[-1])
+            except DataError as error:
+                misunderstood.append(str(error).removeprefix(str(tar)))
+            for label in said.classes if said is not None else ():
                 labels.setdefault(label, (len(labels), text.name))
         found.append(said)
     about = {
         "names": [member.name for member in pictures.values()],
         "described_by": [described[key].name if key in described else "" for key in pictures],
         "errors": errors,
+        "misunderstood": misunderstood,
         "labels": [(label, member) for label, (_, member) in labels.items()],
         "lonely": [member.name for key, member in described.items() if key not in pictures],
         "lists": [(name, _text(tar, member).decode(errors="surrogateescape")) for name, member in lists.items()],
@@ -189,27 +197,55 @@ def _joined(found: Sequence[Described | None], index_of: Mapping[str | int, int]
         }
 
 
+class _Group(NamedTuple):
+    """Members by their key."""
+
+    pictures: dict[str, Member]
+    described: dict[str, Member]
+
+    def add(self, tar: Path, key: str, ending: str, member: Member) -> None:
+        """Raise DataError where there is another of its kind."""
+        group = self.described if ending == ".json" else self.pictures
+        if key in group:
+            raise DataError(
+                f"{tar}: {group[key].name} and {member.name} belong to one sample, '{key}'; expected one picture and "
+                "one .json for each key, which is the name up to its ending"
+            )
+        group[key] = member
+
+
 def _grouped(tar: Path) -> tuple[dict[str, Member], dict[str, Member], dict[str, Member]]:
-    """By their key the pictures and what describes them, and by their name lists of classes."""
-    pictures: dict[str, Member] = {}
-    described: dict[str, Member] = {}
+    """By their key the pictures and what describes them, and by their name lists of classes.
+
+    As in WebDataset a key ends at the first dot of the name. Where what follows it is no ending that is known, as in
+    `cam3.v2.jpg`, it ends at the last one; but `a.mask.png` beside `a.jpg` is left alone, as all other members of a
+    sample are.
+    """
+    found, dotted = _Group({}, {}), _Group({}, {})
     lists: dict[str, Member] = {}
     for member in tar_index(tar).members():
         path = PurePosixPath(member.name)
-        # As in WebDataset, a key ends at the first dot of the name.
         stem, _, ending = path.name.partition(".")
-        key, ending = str(path.with_name(stem or path.name)), f".{ending.lower()}"
+        known = {*READABLE, ".json"}
         if path.name in CLASS_LISTS:
             lists[member.name] = member
-        elif ending in READABLE or ending == ".json":
-            group = described if ending == ".json" else pictures
-            if key in group:
-                raise DataError(
-                    f"{tar}: {group[key].name} and {member.name} belong to one sample, '{key}'; expected one picture "
-                    "and one .json for each key, which ends at the first dot of the name"
-                )
-            group[key] = member
-    return pictures, described, lists
+        elif f".{ending.lower()}" in known:
+            found.add(tar, str(path.with_name(stem or path.name)), f".{ending.lower()}", member)
+        elif stem and path.suffix.lower() in known:
+            dotted.add(tar, str(path.with_suffix("")), path.suffix.lower(), member)
+    for ours, theirs, others in (
+        (found.pictures, dotted.pictures, dotted.described),
+        (found.described, dotted.described, dotted.pictures),
+    ):
+        whole = {key: one for key, one in theirs.items() if key in others or _first(key) not in found.pictures}
+        ours.update(whole)
+    return found.pictures, found.described, lists
+
+
+def _first(key: str) -> str:
+    """Where a key would end at the first dot."""
+    path = PurePosixPath(key)
+    return str(path.with_name(path.name.partition(".")[0]))
 
 
 def _text(tar: Path, member: Member) -> bytes:

@@ -31,6 +31,9 @@ EVERY = 10.0
 
 _SHOWN = 3
 
+_TOLD = 10
+"""Descriptions that are not understood, of which each is told by a sentence of its own."""
+
 
 def read_shards(patterns: Sequence[str | Path], classes: Sequence[str] | None = None) -> DataSet:
     """The data set in tars.
@@ -47,9 +50,13 @@ def read_shards(patterns: Sequence[str | Path], classes: Sequence[str] | None = 
     problems: list[Problem] = []
     read: list[tuple[ShardSamples, list[ShardSample]]] = []
     known: dict[int, str] | None = None
+    wrong: list[str] = []
     for samples in _counted(files):
         known = _one_list(known, _lists_of(samples))
+        wrong += samples.misunderstood
         read.append((samples, _usable(samples, problems)))
+    if wrong:
+        raise DataError("\n".join([*wrong[:_TOLD], *([f"... and {len(wrong) - _TOLD} more"] if wrong[_TOLD:] else [])]))
     source = ", ".join(map(str, patterns))
     if not any(usable for _, usable in read):
         why = f"; the first problem: {problems[0]}" if problems else ""
@@ -114,7 +121,8 @@ def _usable(samples: ShardSamples, problems: list[Problem]) -> list[ShardSample]
         if not sample.described_by:
             bare.append(sample.name)
         elif isinstance(sample.size, DataError):
-            problems.append(Problem(str(path), f"{sample.size} (picture left out)", "broken-file", str(path)))
+            what = str(sample.size).removeprefix(f"{path}: ")
+            problems.append(Problem(str(path), f"{what} (picture left out)", "broken-file", str(path)))
         else:
             usable.append(sample)
             if sample.said_size not in (None, sample.size):
@@ -125,7 +133,10 @@ def _usable(samples: ShardSamples, problems: list[Problem]) -> list[ShardSample]
     ):
         if names:
             text = f"{plural(len(names), 'member')} {what} ({listed(list(names), _SHOWN)})"
-            problems.append(Problem(str(samples.tar), text.replace("1 member have", "1 member has"), kind))
+            if len(names) == 1:
+                text = text.replace("1 member have", "1 member has").replace(", and are left out", ", and is left out")
+                text = text.replace(" beside them", " beside it")
+            problems.append(Problem(str(samples.tar), text, kind))
     return usable
 
 

@@ -354,6 +354,7 @@ def _forking_quietly() -> Iterator[None]:
     """Python 3.12 warns of every fork beside threads; our workers use neither torch's threads nor OpenCV's."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
         yield
 
 
