@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from falconet.search.space import Space, input_sizes, shapes
@@ -14,6 +14,7 @@ SIZES = input_sizes(range(192, 641, 32), 4 / 3)
 (SHAPE,) = shapes(Space.model_validate({"families": [{"name": "plus", "preset": "nanodet-plus-demo"}]}), seed=0)
 
 
+@example(35.0, 0.015625, 0)
 @given(st.floats(0.5, 100), st.floats(0, 0.02), st.none() | st.integers(0, len(SIZES) - 1))
 def test_the_largest_that_fits(budget: float, fixed: float, first: int | None) -> None:
     asked = []

@@ -23,8 +23,8 @@ CRITERIA: Mapping[str, Criterion] = {
     "not-pixels": Criterion("a box below one pixel between 0 and 1, where pixels are expected", "box taken out"),
     "box-form": Criterion(
         (
-            "of all boxes, 98 % are possible in the other form, and 20 % and three at least are not in the format's own; "
-            "or all of 20 and more reach from 0 to 100, or to 1,000 and a fifth of them out of their pictures"
+            "of all boxes, 98 % are possible in the other form, and 20 % and three at least are not in the format's "
+            "own; or all of 20 and more reach from 0 to 100, or to 1,000 and a fifth of them out of their pictures"
         ),
         "converted, where 98 % then lie in their pictures; else refused",
     ),

@@ -100,6 +100,9 @@ def timing(calls: Sequence[Callable[[], object]]) -> Timing:
 SURE = 1.1
 """A time that is expected this much above or below the budget needs no measurement: it grows about as the pixels."""
 
+FIXED = 0.022
+"""Of the budget, that a network may take whatever the pixels: of so much more are larger inputs expected to take."""
+
 
 def largest_size(
     shape: Shape,
@@ -128,8 +131,10 @@ def largest_size(
             low, fitting = guess, found
         else:
             high = guess
-        expected = [found.p95 * math.prod(size) / math.prod(sizes[guess]) for size in sizes]
-        high = min([high, *(place for place in range(low + 1, high) if expected[place] > SURE * budget)])
+        growth = [math.prod(size) / math.prod(sizes[guess]) for size in sizes]
+        expected = [found.p95 * one for one in growth]
+        sure = [(SURE + FIXED * max(0.0, one - 1)) * budget for one in growth]
+        high = min([high, *(place for place in range(low + 1, high) if expected[place] > sure[place])])
         likely = sum(one <= budget for one in expected) - 1
         guess = min(max(likely, low + 1), high - 1)
     return None if fitting is None else (low, fitting)
