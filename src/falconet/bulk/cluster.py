@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from falconet.bulk.blocks import Block
 from falconet.bulk.run import Results, Step, Work, in_streams
 from falconet.core.errors import ConfigError
+from falconet.core.figures import plural
 from falconet.runtime.predictor import Predictor
 
 WAIT = 10
@@ -109,7 +110,7 @@ def connected(address: str) -> Iterator[str]:
         ) from error
     try:
         nodes = [node for node in ray.nodes() if node["Alive"]]
-        yield f"{len(nodes)} machines with {int(ray.cluster_resources().get('CPU', 0))} CPUs"
+        yield f"{plural(len(nodes), 'machine')} with {plural(int(ray.cluster_resources().get('CPU', 0)), 'CPU')}"
     finally:
         ray.shutdown()
 
