@@ -7,6 +7,7 @@ import pytest
 
 from falconet.api import threads as module
 from falconet.api.threads import Point, best, choose, curve, together
+from falconet.core.cache import read_notes
 from tests.runtime import tiny_model
 
 
@@ -79,4 +80,4 @@ def test_what_cannot_be_remembered_is_measured_again(model: Path, monkeypatch: p
     (model.parent / "cache").write_text("a file where the folder should be")
     assert curve(model, "onnxruntime", "auto", 2)
     monkeypatch.setattr(module, "_path", lambda: model)  # which is no JSON
-    assert module._read(model) == {}
+    assert read_notes(model) == {}

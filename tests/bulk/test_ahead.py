@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import falconet.bulk.storage as module
-from falconet.bulk.ahead import ReadAhead, in_order
+from falconet.bulk.ahead import ReadAhead
 from falconet.bulk.listing import Sources
 from falconet.bulk.storage import Remote
-from falconet.core.errors import DataError, StorageError
+from falconet.core.errors import DataError
 from falconet.runtime.stream import ImageBytes
 from tests.bulk.conftest import run, table
 
@@ -116,20 +116,6 @@ def test_errors_stay_with_their_picture() -> None:
         with pytest.raises(DataError, match="broken"):
             got[2].load()
         assert got[4].load() == b"x"
-
-
-def test_answers_in_order() -> None:
-    assert list(in_order(lambda one: one * 2, range(100), at_once=3)) == [2 * one for one in range(100)]
-
-    def fail(one: int) -> int:
-        if one == 5:
-            raise StorageError("down")
-        return one
-
-    found = in_order(fail, range(100), at_once=3)
-    assert [next(found) for _ in range(5)] == list(range(5))
-    with pytest.raises(StorageError, match="down"):
-        next(found)
 
 
 def test_a_run_over_object_storage(folder: Path, predictor, system: Counting) -> None:

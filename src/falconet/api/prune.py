@@ -142,21 +142,25 @@ def prune(
         threads = threads or default_threads()
         clock = _clock(engine, threads, read_card(found.path).classes)
         before = clock(run.model)
-        if budget_ms is None:
-            share = 1.0 if share is None else share
-        else:
+        if budget_ms is not None:
             share = _widest(wide, before, budget_ms, clock)
+        share = 1.0 if share is None else share
         chosen = wide if share == 1 else narrower(wide, share)
         after = clock(chosen)
-        if chosen == run.model:
-            _log.warning("no channel goes at a share of %g: the network stays as it is, and is only trained on", share)
-        else:
-            _log.info("%.0f %% of the channels stay: %.2f ms instead of %.2f", 100 * share, after, before)
+        _tell_share(share, before, after, same=chosen == run.model)
         train = run.train.model_copy(update={"weights": found.path} | _teacher(found, run, overrides))
         folder = fit(run.model_copy(update={"model": chosen, "train": train}), callback=callback)
         shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
         rows = (_row(found.name, found.path, run.model, before), _row(str(shown), folder, chosen, after))
     return Pruned(shown, share, *rows, engine=engine, threads=threads)
+
+
+def _tell_share(share: float, before: float, after: float, *, same: bool) -> None:
+    """Say how much goes, and what that does to the milliseconds."""
+    if same:
+        _log.warning("no channel goes at a share of %g: the network stays as it is, and is only trained on", share)
+    else:
+        _log.info("%.0f %% of the channels stay: %.2f ms instead of %.2f", 100 * share, after, before)
 
 
 def _clock(engine: str, threads: int, classes: tuple[str, ...]) -> "Callable[[ModelConfig], float]":

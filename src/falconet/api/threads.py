@@ -4,7 +4,6 @@ Each number of threads is tried with as many runs at the same time as the CPUs h
 beside one another share memory and caches: one run by itself would promise too much.
 """
 
-import json
 import logging
 import threading
 import time
@@ -19,10 +18,10 @@ import numpy as np
 
 from falconet.api.engines import open_engine
 from falconet.api.tuned import circumstances
+from falconet.core.cache import cache_folder, read_notes, write_notes
 from falconet.core.cpus import BUSY, busy_cpus
 from falconet.core.errors import DataError
 from falconet.core.exported_files import model_files
-from falconet.core.files import replace_file
 from falconet.eval.latency import machine
 from falconet.runtime.engines import Engine, Use
 
@@ -99,7 +98,7 @@ def curve(path: Path, engine: str, precision: str, cpus: int, *, most: int | Non
         most: runs at the same time; None: as many as there is room for.
     """
     key = "|".join(map(str, (_digest(path), engine, precision, cpus, most)))
-    known = _read(_path())
+    known = read_notes(_path())
     there = known.get(key)
     if isinstance(there, dict) and there.get("circumstances") == circumstances():
         return tuple(Point(*one) for one in there["points"])
@@ -115,7 +114,7 @@ def curve(path: Path, engine: str, precision: str, cpus: int, *, most: int | Non
         "points": [(one.threads, one.at_once, one.p50_ms) for one in points],
     }
     try:
-        replace_file(_path(), json.dumps(known, indent=2) + "\n")
+        write_notes(_path(), known)
     except DataError as error:
         _log.info("what was measured is not remembered: %s", error)
     return tuple(points)
@@ -199,15 +198,4 @@ def _digest(path: Path) -> str:
 
 
 def _path() -> Path:
-    from falconet.zoo.published.files import cache_folder
-
     return cache_folder() / "threads.json"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """What is remembered; nothing where the file is missing or damaged, since all of it can be measured anew."""
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}

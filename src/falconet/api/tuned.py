@@ -1,7 +1,6 @@
 """What `falconet tune` found out about a model on this machine, and whoever opens the model without naming an engine
 takes."""
 
-import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass
@@ -9,8 +8,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from falconet.core.cache import cache_folder, read_notes, write_notes
 from falconet.core.errors import ConfigError, DataError
-from falconet.core.files import replace_file
 
 if TYPE_CHECKING:
     from falconet.api.bench import Bench, Row
@@ -90,7 +89,7 @@ def fastest(rows: "Sequence[Row]", *, loss: float) -> "Row":
 def remember(row: "Row") -> Path:
     """Write down what is taken for the row's file from now on; returns where."""
     path = _path()
-    known = _read(path)
+    known = read_notes(path)
     known[str(row.path.resolve())] = {
         **_circumstances(row.path),
         "engine": row.engine,
@@ -98,14 +97,14 @@ def remember(row: "Row") -> Path:
         "p50_ms": row.latency.p50,
         "metrics": row.metrics,
     }
-    replace_file(path, json.dumps(known, indent=2) + "\n")
+    write_notes(path, known)
     return path
 
 
 def _check_writable(path: Path) -> None:
     """Raise ConfigError before minutes are spent on what could not be remembered."""
     try:
-        replace_file(path, json.dumps(_read(path), indent=2) + "\n")
+        write_notes(path, read_notes(path))
     except DataError as error:
         raise ConfigError(
             f"{error}; what tune finds would be lost. Let XDG_CACHE_HOME name a folder that can be written, or measure "
@@ -115,7 +114,7 @@ def _check_writable(path: Path) -> None:
 
 def tuned(model: Path) -> Tuned | None:
     """What was found out about this file; None where nothing was, or something has changed since, which is told."""
-    entry = _read(_path()).get(str(model.resolve()))
+    entry = read_notes(_path()).get(str(model.resolve()))
     if not isinstance(entry, dict) or not model.is_file():
         return None
     changed = [key for key, value in _circumstances(model).items() if entry.get(key) != value]
@@ -154,15 +153,4 @@ def _version(name: str) -> str:
 
 
 def _path() -> Path:
-    from falconet.core.cache import cache_folder
-
     return cache_folder() / "tuned.json"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """What is remembered; nothing where the file is missing or cannot be read, since all of it can be measured anew."""
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}

@@ -4,12 +4,10 @@ A request to object storage takes some hundredths of a second, whatever it asks 
 keep the processors waiting; several at once hide each other.
 """
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from threading import Condition
-from typing import TypeVar
 
 from falconet.bulk.storage import is_remote
 from falconet.runtime.pipeline import prefetch
@@ -22,30 +20,6 @@ EACH = 8
 
 HELD = 256 * 2**20
 """Bytes of pictures that may wait to be decoded; beyond it no request is added to those that go on."""
-
-Item = TypeVar("Item")
-Answer = TypeVar("Answer")
-
-
-def in_order(
-    do: Callable[[Item], Answer], items: Iterable[Item], *, at_once: int = AT_ONCE
-) -> Generator[Answer, None, None]:
-    """What `do` gives for each item, in their order; up to `at_once` of them are asked for at the same time.
-
-    An error is raised in the place of its answer.
-    """
-    waiting: deque[Future[Answer]] = deque()
-    with ThreadPoolExecutor(at_once, thread_name_prefix="falconet-ask") as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(do, item))
-                if len(waiting) >= 2 * at_once:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 class ReadAhead:

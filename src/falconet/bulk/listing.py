@@ -13,11 +13,12 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from falconet.bulk.ahead import in_order
+from falconet.bulk.ahead import AT_ONCE
 from falconet.bulk.blocks import PICTURES, WHOLE, Block, Cells, Cutter, Part, Place
 from falconet.bulk.storage import File, Storage, is_remote, join, storage
 from falconet.core.errors import ConfigError, DataError
 from falconet.core.images import READABLE
+from falconet.core.in_order import in_order
 from falconet.core.suggest import did_you_mean
 from falconet.core.tar_members import PACKED, tar_members
 
@@ -146,7 +147,9 @@ class Sources:
         if first is None:
             return iter(())
         again = chain([first], names)
-        return in_order(place, again) if is_remote(first) or is_remote(folder) else map(place, again)
+        if is_remote(first) or is_remote(folder):
+            return in_order(place, again, threads=AT_ONCE, ahead=2 * AT_ONCE, name="falconet-ask")
+        return map(place, again)
 
     def _list(self, file: File, cutter: Cutter) -> Iterator[Block]:
         def lines() -> Iterator[str]:

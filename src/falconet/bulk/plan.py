@@ -34,6 +34,7 @@ class Plan:
         """All of them."""
         self._file.seek(0)
         while head := self._file.read(8):
+            # A file without a name, which this process alone has written and can read.
             block: Block = pickle.loads(zlib.decompress(self._file.read(int.from_bytes(head, "big"))))
             yield block
 

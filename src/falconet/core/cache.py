@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -24,6 +25,20 @@ def cache_folder() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("falconet", appauthor=False))
+
+
+def read_notes(path: Path) -> dict[str, Any]:
+    """What a JSON file of the cache remembers; nothing where it is missing or damaged: all of it can be found anew."""
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def write_notes(path: Path, known: Mapping[str, Any]) -> None:
+    """Remember. Raises DataError where the file cannot be written."""
+    replace_file(path, json.dumps(known, indent=2) + "\n")
 
 
 def kept_arrays(file: Path, kind: str, make: Callable[[], Arrays]) -> Arrays:

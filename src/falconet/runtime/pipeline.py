@@ -7,12 +7,14 @@ takes all threads.
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
 
 from falconet.core.errors import ConfigError
+from falconet.core.in_order import in_order
 from falconet.runtime.predictor import Predictor, Prepared
 from falconet.runtime.stream import Broken, Frame, ImageBytes, ImageFile, MediaSource, read_frames
 
@@ -100,19 +102,11 @@ def _in_streams(
     predictor: Predictor[Any], sources: Iterable[MediaSource], *, ahead: int
 ) -> Generator[Result | Broken, None, None]:
     """`predict_frames` by several threads; `ahead` frames at most are worked on, or wait to be taken."""
-    waiting: deque[Future[Result | Broken]] = deque()
     drawn = prefetch(_draw(predictor, sources), ahead=predictor.streams)
-    with closing(drawn), ThreadPoolExecutor(predictor.streams, thread_name_prefix="falconet-stream") as pool:
-        try:
-            for one in drawn:
-                waiting.append(pool.submit(_whole, predictor, one))
-                if len(waiting) >= max(1, ahead):
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+    with closing(drawn):
+        yield from in_order(
+            partial(_whole, predictor), drawn, threads=predictor.streams, ahead=ahead, name="falconet-stream"
+        )
 
 
 class _Drawn(NamedTuple):

@@ -88,13 +88,7 @@ def load_data(data: Data, *, image_level_labels: bool = False) -> RunData:
     without = "" if image_level_labels else f" ({empty} without boxes)"
     if data.unlabelled is not None:
         train_records = joined([train_records, _unlabelled(data.unlabelled, [train_records, val_records], notes)])
-    validated = set(paths(val_records))
-    both = {path for path in paths(train_records) if path in validated}
-    if both:
-        notes.append(
-            f"validation: {len(both)} of its {len(val_records)} pictures are also trained on, so its figures will be "
-            f"better than on new pictures ({min(both).name}{' and others' if len(both) > 1 else ''})"
-        )
+    _tell_overlap(train_records, val_records, notes)
     notes.append(f"data: {len(train_records)} training pictures{without}, {len(val_records)} for validation")
     if not any((~record.crowd).any() for record in val_records):
         notes.append("validation: none of its pictures has a box that counts, so AP will be -1, for nothing to measure")
@@ -108,6 +102,17 @@ def load_data(data: Data, *, image_level_labels: bool = False) -> RunData:
         + ", ".join(f"{name} ({counts[c]})" for c, name in enumerate(train.names))
     )
     return RunData(train.names, train_records, val_records, tuple(notes))
+
+
+def _tell_overlap(train: Sequence[Record], val: Sequence[Record], notes: list[str]) -> None:
+    """Say where pictures are trained on and validated on."""
+    validated = set(paths(val))
+    both = {path for path in paths(train) if path in validated}
+    if both:
+        notes.append(
+            f"validation: {len(both)} of its {len(val)} pictures are also trained on, so its figures will be "
+            f"better than on new pictures ({min(both).name}{' and others' if len(both) > 1 else ''})"
+        )
 
 
 def _part_of(data: Data, records: Sequence[Record], notes: list[str]) -> Sequence[Record]:
